@@ -1,0 +1,1 @@
+//! Linux interfaces through AF_PACKET

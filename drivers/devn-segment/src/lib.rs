@@ -1,0 +1,1 @@
+//! A virtual Ethernet segment between unprivileged processes

@@ -1,0 +1,1 @@
+//! The smallest complete io-pkt driver, to copy from

@@ -1,0 +1,1 @@
+//! Control messages of io-pkt and a client for them

@@ -1,0 +1,1 @@
+//! libqnet: QNX message passing for Rust programs

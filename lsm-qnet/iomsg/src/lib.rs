@@ -1,0 +1,1 @@
+//! Layouts of QNX's _IO_ messages, its errno values and flags

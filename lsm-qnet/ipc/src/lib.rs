@@ -1,0 +1,1 @@
+//! Local message channels over Unix sockets

@@ -1,0 +1,3 @@
+//! Serves /net: file system requests become Qnet messages
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Serves this node's files to other nodes
+
+fn main() {}

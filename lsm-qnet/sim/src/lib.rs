@@ -1,0 +1,1 @@
+//! A network simulator for the Qnet protocol core

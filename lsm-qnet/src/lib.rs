@@ -1,0 +1,1 @@
+//! Qnet: messages between the nodes of a network

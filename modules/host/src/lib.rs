@@ -1,0 +1,1 @@
+//! Finds, checks, maps and runs module files

@@ -1,0 +1,1 @@
+//! Learning Ethernet bridge between io-pkt interfaces

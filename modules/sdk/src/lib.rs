@@ -1,0 +1,1 @@
+//! Write io-pkt drivers and protocols in safe Rust

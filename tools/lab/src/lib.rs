@@ -1,0 +1,1 @@
+//! Several Qnet nodes on one machine, as a library.

@@ -1,0 +1,3 @@
+//! Several Qnet nodes on one machine
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! QNX's mount for io-pkt
+
+fn main() {}

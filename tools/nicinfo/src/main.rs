@@ -1,0 +1,3 @@
+//! Shows what io-pkt knows of its network interfaces
+
+fn main() {}

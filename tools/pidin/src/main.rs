@@ -1,0 +1,3 @@
+//! Shows what runs, in the columns of QNX's pidin
+
+fn main() {}

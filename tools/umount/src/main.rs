@@ -1,0 +1,3 @@
+//! QNX's umount for io-pkt
+
+fn main() {}

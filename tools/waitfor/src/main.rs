@@ -1,0 +1,3 @@
+//! Waits until a path is there
+
+fn main() {}

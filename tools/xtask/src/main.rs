@@ -1,0 +1,3 @@
+//! Build, test and benchmark tasks
+
+fn main() {}
