@@ -71,7 +71,7 @@ pub struct CreateArgs {
 }
 
 /// What the host offers. Each function may be called only on the use's loop thread, from `create` to `destroy`, except
-/// `wake`, `log` and `now`, which any thread may call in that span.
+/// `wake`, `log`, `log_level` and `now`, which any thread may call in that span.
 #[repr(C)]
 #[derive(Clone, Copy, StableAbi)]
 pub struct HostTable {
@@ -117,6 +117,9 @@ pub struct HostTable {
     pub kill: extern "C" fn(ctx: *mut c_void, helper: i64, signal: i32) -> i32,
     /// Marks the use as failed, with a reason; the host stops and destroys it after the present call.
     pub fail: extern "C" fn(ctx: *mut c_void, reason: Bytes),
+    /// The most detailed level that `log` keeps at the moment (0 none … 5 trace), so that a module need not format
+    /// lines that nobody reads. Any thread.
+    pub log_level: extern "C" fn(ctx: *mut c_void) -> u32,
 }
 
 /// What a driver offers.
