@@ -1,0 +1,192 @@
+//! `cargo xtask install --prefix DIR`: a release build laid out as a user expects it.
+//!
+//! ```text
+//! DIR/bin           programs; QNX's names for them are links
+//! DIR/sbin          mount.io-pkt, which mount(8) looks for
+//! DIR/lib/io-pkt    modules under their shipped names (devn-tap.so) and the helper programs
+//! DIR/lib           libqnet.so and pkgconfig, when the workspace builds the library
+//! DIR/include       headers for module authors and for users of libqnet
+//! DIR/share         man pages and documents
+//! ```
+//!
+//! What there is to install is read from the workspace, so a new driver or tool needs no line here.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::man;
+use crate::run::{cargo, run};
+use crate::workspace::{Package, Workspace, root};
+
+/// QNX's name, and our program behind it.
+const QNX_NAMES: &[(&str, &str)] = &[
+    ("mount", "qnx-mount"),
+    ("umount", "qnx-umount"),
+    ("on", "qnx-on"),
+    ("slay", "qnx-slay"),
+    ("io-pkt-v4", "io-pkt"),
+    ("io-pkt-v4-hc", "io-pkt"),
+    ("io-pkt-v6-hc", "io-pkt"),
+    ("io-net", "io-pkt"),
+];
+
+/// Programs that io-pkt starts itself; they live beside the modules.
+const HELPERS: [&str; 2] = ["qnet-server", "qnet-netfs"];
+
+/// Programs and modules for developers only.
+const NOT_INSTALLED: [&str; 2] = ["xtask", "devn-template"];
+
+/// Module files are `devn-x.so` and `lsm-x.so`; everything else that is shared is a library.
+const MODULE_PREFIXES: [&str; 3] = ["devn-", "lsm-", "nr-"];
+
+/// Builds for release and installs below `prefix`.
+pub(crate) fn install(prefix: &Path) -> Result<()> {
+    run(cargo().args(["build", "--release", "--workspace", "--bins", "--lib"]))?;
+    let workspace = Workspace::load()?;
+    let layout = Layout { built: workspace.target_directory.join("release"), prefix: prefix.to_owned() };
+    let mut programs = Vec::new();
+    let mut libraries = Vec::new();
+    for package in workspace.packages.iter().filter(|package| !NOT_INSTALLED.contains(&package.name.as_str()))
+    {
+        for program in package.targets_of("bin") {
+            layout.program(program)?;
+            if !HELPERS.contains(&program) {
+                programs.push(program.to_owned());
+            }
+        }
+        if package.targets_of("cdylib").next().is_some() {
+            layout.library(package)?;
+            libraries.push(package);
+        }
+    }
+    layout.links(&programs)?;
+    layout.headers(&libraries)?;
+    layout.share(&programs)?;
+    eprintln!("installed below {}", prefix.display());
+    Ok(())
+}
+
+/// From where to where.
+struct Layout {
+    built: PathBuf,
+    prefix: PathBuf,
+}
+
+impl Layout {
+    fn program(&self, name: &str) -> Result<()> {
+        let folder = if HELPERS.contains(&name) { "lib/io-pkt" } else { "bin" };
+        place(&self.built.join(name), &self.prefix.join(folder).join(name), 0o755)
+    }
+
+    /// A module gets its shipped name; another shared library keeps cargo's.
+    fn library(&self, package: &Package) -> Result<()> {
+        let built = format!("lib{}.so", package.name.replace('-', "_"));
+        let shipped = if is_module(package) {
+            format!("lib/io-pkt/{}.so", package.name)
+        } else {
+            format!("lib/{built}")
+        };
+        place(&self.built.join(built), &self.prefix.join(shipped), 0o644)
+    }
+
+    /// QNX's names for the programs that exist.
+    fn links(&self, programs: &[String]) -> Result<()> {
+        for (name, program) in QNX_NAMES.iter().filter(|(_, program)| programs.iter().any(|p| p == program)) {
+            link(program, &self.prefix.join("bin").join(name))?;
+        }
+        link("../bin/qnx-mount", &self.prefix.join("sbin/mount.io-pkt"))
+    }
+
+    fn headers(&self, libraries: &[&Package]) -> Result<()> {
+        let include = self.prefix.join("include");
+        copy_tree(&root().join("modules/include"), &include)?;
+        for library in libraries.iter().filter(|package| !is_module(package)) {
+            copy_tree(&root().join("lsm-qnet/client/include"), &include)?;
+            let text = pkg_config(&self.prefix, library);
+            write(&self.prefix.join(format!("lib/pkgconfig/lib{}.pc", library.name)), &text)?;
+        }
+        Ok(())
+    }
+
+    fn share(&self, programs: &[String]) -> Result<()> {
+        let share = self.prefix.join("share");
+        for program in programs {
+            let page = man::page(&self.prefix.join("bin").join(program))?;
+            write(&share.join(format!("man/man1/{program}.1")), &page)?;
+        }
+        for (name, program) in QNX_NAMES.iter().filter(|(_, program)| programs.iter().any(|p| p == program)) {
+            write(&share.join(format!("man/man1/{name}.1")), &format!(".so man1/{program}.1\n"))?;
+        }
+        copy_tree(&root().join("docs"), &share.join("doc/io-pkt"))?;
+        for name in ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
+            if root().join(name).exists() {
+                place(&root().join(name), &share.join("doc/io-pkt").join(name), 0o644)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_module(package: &Package) -> bool {
+    package.name == "lsm-qnet" || MODULE_PREFIXES.iter().any(|prefix| package.name.starts_with(prefix))
+}
+
+/// Copies a file by way of a new one beside it, so that a program in use can be replaced.
+fn place(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    make_parent(to)?;
+    let mut fresh = to.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    fs::copy(from, &fresh)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), fresh.display()))?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(mode))
+        .with_context(|| fresh.display().to_string())?;
+    fs::rename(&fresh, to).with_context(|| format!("cannot make {}", to.display()))
+}
+
+fn link(target: &str, name: &Path) -> Result<()> {
+    make_parent(name)?;
+    if name.symlink_metadata().is_ok() {
+        fs::remove_file(name).with_context(|| format!("cannot replace {}", name.display()))?;
+    }
+    symlink(target, name).with_context(|| format!("cannot make the link {}", name.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    make_parent(path)?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn make_parent(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    if !from.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry.with_context(|| from.display().to_string())?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            place(&entry.path(), &target, 0o644)?;
+        }
+    }
+    Ok(())
+}
+
+fn pkg_config(prefix: &Path, library: &Package) -> String {
+    let Package { name, version, .. } = library;
+    format!(
+        "prefix={}\nlibdir=${{prefix}}/lib\nincludedir=${{prefix}}/include\n\n\
+         Name: lib{name}\nDescription: QNX message passing for Linux programs\nVersion: {version}\n\
+         Libs: -L${{libdir}} -l{name}\nCflags: -I${{includedir}}\n",
+        prefix.display(),
+    )
+}
