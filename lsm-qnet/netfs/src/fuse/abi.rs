@@ -1,0 +1,81 @@
+//! Structures and constants of the kernel's FUSE protocol 7, as `linux/fuse.h` lays them out.
+//!
+//! Only what `/net` reads or writes is here. Structures have explicit padding, so every byte of a reply is defined and
+//! none of this process's memory leaks into the kernel. Names follow the header without the `fuse_` prefix.
+
+#![expect(missing_docs, reason = "the fields are the kernel's; linux/fuse.h documents them")]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Major version of the protocol spoken here.
+pub const FUSE_KERNEL_VERSION: u32 = 7;
+/// Highest minor version whose layouts are known here.
+pub const FUSE_KERNEL_MINOR_VERSION: u32 = 38;
+pub const FUSE_ROOT_ID: u64 = 1;
+
+pub const FOPEN_DIRECT_IO: u32 = 1 << 0;
+pub const FOPEN_STREAM: u32 = 1 << 4;
+pub const FOPEN_NOFLUSH: u32 = 1 << 5;
+
+pub const FUSE_ASYNC_READ: u32 = 1 << 0;
+pub const FUSE_ATOMIC_O_TRUNC: u32 = 1 << 3;
+pub const FUSE_BIG_WRITES: u32 = 1 << 5;
+pub const FUSE_AUTO_INVAL_DATA: u32 = 1 << 12;
+pub const FUSE_PARALLEL_DIROPS: u32 = 1 << 18;
+pub const FUSE_MAX_PAGES: u32 = 1 << 22;
+
+pub const FUSE_GETATTR_FH: u32 = 1 << 0;
+
+macro_rules! kernel_structs {
+    ($($(#[$doc:meta])* $name:ident = $size:literal { $($field:ident : $ty:ty),* $(,)? })*) => {$(
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        pub struct $name { $(pub $field: $ty),* }
+        const _: () = assert!(size_of::<$name>() == $size);
+    )*};
+}
+
+kernel_structs! {
+    /// Begins every request.
+    InHeader = 40 {
+        len: u32, opcode: u32, unique: u64, nodeid: u64, uid: u32, gid: u32, pid: u32,
+        total_extlen: u16, padding: u16,
+    }
+    /// Begins every reply; `error` is 0 or a negative errno value.
+    OutHeader = 16 { len: u32, error: i32, unique: u64 }
+
+    /// Asked of a kernel that speaks at least 7.36; older ones send the first 16 bytes only.
+    InitIn = 16 { major: u32, minor: u32, max_readahead: u32, flags: u32 }
+    InitOut = 64 {
+        major: u32, minor: u32, max_readahead: u32, flags: u32, max_background: u16, congestion_threshold: u16,
+        max_write: u32, time_gran: u32, max_pages: u16, map_alignment: u16, flags2: u32, unused: [u32; 7],
+    }
+
+    Attr = 88 {
+        ino: u64, size: u64, blocks: u64, atime: u64, mtime: u64, ctime: u64,
+        atimensec: u32, mtimensec: u32, ctimensec: u32, mode: u32, nlink: u32, uid: u32, gid: u32, rdev: u32,
+        blksize: u32, flags: u32,
+    }
+    EntryOut = 128 {
+        nodeid: u64, generation: u64, entry_valid: u64, attr_valid: u64, entry_valid_nsec: u32, attr_valid_nsec: u32,
+        attr: Attr,
+    }
+    AttrOut = 104 { attr_valid: u64, attr_valid_nsec: u32, dummy: u32, attr: Attr }
+    OpenOut = 16 { fh: u64, open_flags: u32, padding: u32 }
+    Kstatfs = 80 {
+        blocks: u64, bfree: u64, bavail: u64, files: u64, ffree: u64,
+        bsize: u32, namelen: u32, frsize: u32, padding: u32, spare: [u32; 6],
+    }
+    /// Followed by the name and zeros up to the next multiple of 8.
+    Dirent = 24 { ino: u64, off: u64, namelen: u32, kind: u32 }
+
+    ForgetIn = 8 { nlookup: u64 }
+    BatchForgetIn = 8 { count: u32, dummy: u32 }
+    ForgetOne = 16 { nodeid: u64, nlookup: u64 }
+    GetattrIn = 16 { getattr_flags: u32, dummy: u32, fh: u64 }
+    OpenIn = 8 { flags: u32, open_flags: u32 }
+    ReadIn = 40 { fh: u64, offset: u64, size: u32, read_flags: u32, lock_owner: u64, flags: u32, padding: u32 }
+    ReleaseIn = 24 { fh: u64, flags: u32, release_flags: u32, lock_owner: u64 }
+    InterruptIn = 8 { unique: u64 }
+}

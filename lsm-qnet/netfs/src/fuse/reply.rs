@@ -1,0 +1,119 @@
+//! Typed replies to bytes.
+//!
+//! A reply is one buffer and is written with one `write`. [`Buffer`] leaves room for the header in front of the data, so
+//! that file contents arriving from the network are placed where the kernel will read them and are never moved again.
+
+use zerocopy::IntoBytes;
+
+use super::abi::{Dirent, OutHeader};
+
+/// Bytes of a reply's header.
+pub const HEADER: usize = size_of::<OutHeader>();
+
+/// A reply that only says how the request ended. `errno` is positive, 0 for success.
+pub fn status(unique: u64, errno: i32) -> Vec<u8> {
+    finish(unique, errno, vec![0; HEADER])
+}
+
+/// A successful reply whose body is one structure.
+pub fn body(unique: u64, body: &(impl IntoBytes + zerocopy::Immutable)) -> Vec<u8> {
+    bytes(unique, body.as_bytes())
+}
+
+/// A successful reply whose body is `data`.
+pub fn bytes(unique: u64, data: &[u8]) -> Vec<u8> {
+    let mut reply = Vec::with_capacity(HEADER + data.len());
+    reply.resize(HEADER, 0);
+    reply.extend_from_slice(data);
+    finish(unique, 0, reply)
+}
+
+/// Writes the header into the first bytes of a reply.
+fn finish(unique: u64, errno: i32, mut reply: Vec<u8>) -> Vec<u8> {
+    let len = u32::try_from(reply.len()).expect("replies are bounded by MAX_TRANSFER and a header");
+    let header = OutHeader { len, error: -errno, unique };
+    reply[..HEADER].copy_from_slice(header.as_bytes());
+    reply
+}
+
+/// Data that grows behind the room for its header.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Buffer {
+    /// A buffer for at most `limit` bytes of data. Memory is taken as data comes.
+    pub fn new(limit: usize) -> Self {
+        Self { bytes: vec![0; HEADER], limit }
+    }
+
+    /// Places `data` at `offset`; bytes beyond the limit are dropped, a gap in front of it reads as zeros.
+    pub fn place(&mut self, offset: usize, data: &[u8]) {
+        let room = self.limit.saturating_sub(offset);
+        let data = &data[..data.len().min(room)];
+        if data.is_empty() {
+            return;
+        }
+        let start = HEADER + offset;
+        if start == self.bytes.len() {
+            self.bytes.extend_from_slice(data);
+            return;
+        }
+        if self.bytes.len() < start + data.len() {
+            self.bytes.resize(start + data.len(), 0);
+        }
+        self.bytes[start..start + data.len()].copy_from_slice(data);
+    }
+
+    /// The data so far.
+    pub fn data(&self) -> &[u8] {
+        &self.bytes[HEADER..]
+    }
+
+    /// Shortens the data to `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(HEADER + len.min(self.limit));
+    }
+
+    /// The successful reply that carries the data.
+    pub fn into_reply(self, unique: u64) -> Vec<u8> {
+        finish(unique, 0, self.bytes)
+    }
+}
+
+/// Entries for a READDIR reply, as many as fit.
+#[derive(Debug)]
+pub struct Directory {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Directory {
+    /// Room for `limit` bytes of entries.
+    pub fn new(limit: usize) -> Self {
+        Self { bytes: vec![0; HEADER], limit: HEADER + limit }
+    }
+
+    /// Appends an entry and says whether it fitted. `next` is what the kernel hands back to continue *behind* it; `kind`
+    /// is a `DT_*` value.
+    #[must_use]
+    pub fn push(&mut self, ino: u64, next: u64, kind: u8, name: &[u8]) -> bool {
+        let end = (self.bytes.len() + size_of::<Dirent>() + name.len()).next_multiple_of(8);
+        let Ok(namelen) = u32::try_from(name.len()) else { return false };
+        if end > self.limit {
+            return false;
+        }
+        let head = Dirent { ino, off: next, namelen, kind: u32::from(kind) };
+        self.bytes.extend_from_slice(head.as_bytes());
+        self.bytes.extend_from_slice(name);
+        self.bytes.resize(end, 0);
+        true
+    }
+
+    /// The successful reply with the entries; none means the end of the directory.
+    pub fn into_reply(self, unique: u64) -> Vec<u8> {
+        finish(unique, 0, self.bytes)
+    }
+}
