@@ -1,0 +1,207 @@
+//! What the two ends of a channel say to each other.
+//!
+//! Connection and transaction numbers are chosen by the client and are unique on one socket. A transaction lives from
+//! its `Send` to its `Reply` or `Error`; packets that name an unknown transaction are late, not wrong, and are ignored.
+//! Message data is borrowed: nothing is copied between a packet and the socket.
+//!
+//! Order: packets of one socket arrive in the order in which they were sent. Each `Read` is answered by exactly one
+//! `ReadData` with the same `offset`; `Read`s of one transaction are answered in order.
+
+/// Whose message a connection carries, when it is not that of the process at the other end of the socket.
+///
+/// Believed only from the uid that owns the node's root: that is how `lsm-qnet` tells a server about remote callers and
+/// `qnet-netfs` tells `lsm-qnet` about the process behind a file request. The fields are those of QNX's `_client_info`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// Node of the caller as its hearer numbers nodes; 0 is the own node.
+    pub nd: u32,
+    /// Process of the caller on that node.
+    pub pid: i32,
+    /// Session of the caller.
+    pub sid: i32,
+    /// Real user.
+    pub ruid: u32,
+    /// Effective user.
+    pub euid: u32,
+    /// Saved user.
+    pub suid: u32,
+    /// Real group.
+    pub rgid: u32,
+    /// Effective group.
+    pub egid: u32,
+    /// Saved group.
+    pub sgid: u32,
+    /// Supplementary groups, at most [`crate::MAX_GROUPS`].
+    pub groups: Vec<u32>,
+}
+
+impl Claim {
+    /// A caller whose real, effective and saved ids are the same.
+    #[must_use]
+    pub fn user(uid: u32, gid: u32, groups: Vec<u32>) -> Self {
+        Self { ruid: uid, euid: uid, suid: uid, rgid: gid, egid: gid, sgid: gid, groups, ..Self::default() }
+    }
+}
+
+/// First packet of both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Version of the packet layout, [`crate::VERSION`].
+    pub version: u16,
+    /// What this end can do beyond the packets of this version; an ability is used when both ends have it.
+    pub abilities: u64,
+}
+
+/// Opens a connection to a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// Chosen by the client.
+    pub conn: u32,
+    /// Node of the channel; 0 is the own one. With `pid` 0 and `chid` 0: the network manager.
+    pub nd: u32,
+    /// Process that owns the channel; 1 is the node's own server.
+    pub pid: i32,
+    /// Number of the channel in that process.
+    pub chid: i32,
+    /// `_NTO_COF_*`.
+    pub flags: u32,
+    /// Who calls, if not the process at the other end.
+    pub claim: Option<Claim>,
+}
+
+/// Begins a transaction: the head of a `MsgSend`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Send {
+    /// Chosen by the client, unique on this socket until the transaction ends.
+    pub txn: u32,
+    /// Connection it runs on.
+    pub conn: u32,
+    /// Calling thread, 1-based.
+    pub tid: i32,
+    /// The caller's own number for the connection (a file's number in `qnet-netfs`); servers key open files by it.
+    pub coid: i32,
+    /// Priority of the caller.
+    pub priority: i32,
+    /// Length of the whole message.
+    pub srcmsglen: u32,
+    /// Room for the reply.
+    pub dstmsglen: u32,
+    /// `MsgKeyData` key, 0 if unused.
+    pub keydata: u32,
+}
+
+/// A pulse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// Connection it is sent on.
+    pub conn: u32,
+    /// Code; user codes are 0 to 127.
+    pub code: i8,
+    /// Priority of the pulse.
+    pub priority: i32,
+    /// `union sigval`, as a number.
+    pub value: u64,
+}
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToServer<'a> {
+    /// Opens a connection; answered by [`ToClient::ConnectOk`] or [`ToClient::ConnectFail`].
+    Connect(Connect),
+    /// Begins a transaction with the first piece of its message (the whole of it when `data.len() == srcmsglen`).
+    Send(Send, &'a [u8]),
+    /// Answers a [`ToClient::Read`]. Fewer bytes than asked for mean the end of the message.
+    ReadData {
+        /// The transaction.
+        txn: u32,
+        /// As in the `Read`.
+        offset: u32,
+        /// The bytes.
+        data: &'a [u8],
+    },
+    /// Answers a [`ToClient::Read`] that the client cannot satisfy.
+    ReadError {
+        /// The transaction.
+        txn: u32,
+        /// As in the `Read`.
+        offset: u32,
+        /// Linux errno.
+        errno: i32,
+    },
+    /// The caller wants to leave (signal or timeout); it stays blocked until the server ends the transaction.
+    Unblock {
+        /// The transaction.
+        txn: u32,
+        /// Calling thread.
+        tid: i32,
+    },
+    /// A pulse; not answered.
+    Pulse(Pulse),
+    /// Closes a connection; its transactions end without an answer.
+    Disconnect {
+        /// The connection.
+        conn: u32,
+    },
+}
+
+/// What a server says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToClient<'a> {
+    /// The connection is open.
+    ConnectOk {
+        /// The connection.
+        conn: u32,
+        /// The server's number for the client.
+        scoid: i32,
+        /// Most bytes that a [`ToServer::Send`] on it may carry, at most [`crate::MAX_DATA`].
+        limit: u32,
+    },
+    /// The connection was refused.
+    ConnectFail {
+        /// The connection; its number is free again.
+        conn: u32,
+        /// Linux errno.
+        errno: i32,
+    },
+    /// Asks for a piece of the message.
+    Read {
+        /// The transaction.
+        txn: u32,
+        /// First byte wanted.
+        offset: u32,
+        /// Bytes wanted, at most [`crate::MAX_DATA`].
+        nbytes: u32,
+    },
+    /// Puts bytes into the client's reply buffer; what does not fit is dropped.
+    Write {
+        /// The transaction.
+        txn: u32,
+        /// Place in the reply buffer.
+        offset: u32,
+        /// The bytes.
+        data: &'a [u8],
+    },
+    /// Ends the transaction.
+    Reply {
+        /// The transaction.
+        txn: u32,
+        /// What `MsgSend` returns.
+        status: i64,
+        /// Place of `data` in the reply buffer: 0, unless `Write`s carried what stands before.
+        offset: u32,
+        /// The last piece of the reply, may be empty.
+        data: &'a [u8],
+    },
+    /// Ends the transaction with an error.
+    Error {
+        /// The transaction.
+        txn: u32,
+        /// Linux errno.
+        errno: i32,
+    },
+    /// The channel is gone; transactions on the connection have been ended before.
+    Death {
+        /// The connection; its number is free again.
+        conn: u32,
+    },
+}
