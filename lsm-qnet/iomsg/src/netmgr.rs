@@ -1,0 +1,225 @@
+//! `_IO_MSG` requests to the network manager (`/dev/netmgr` on QNX, nd 0 pid 0 chid 0 here).
+//!
+//! STRTOND turns a node's name into its descriptor, NDTOSTR back, REMOTE_ND into the number another
+//! node uses, QOS_FLUSH forgets dead links. NODES (ours) lists the nodes this one knows, its own first
+//! with nd 0:
+//!
+//! ```text
+//! reply: records of  nd u32, state u32, name_len u16, domain_len u16, name, domain
+//! ```
+
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::message::Io;
+use crate::{BuildError, ParseError, take, until_nul};
+
+/// The network manager's id in `_IO_MSG`.
+pub const MGRID: u16 = 0x0e;
+
+const REMOTE_ND: u16 = 1;
+const STRTOND: u16 = 2;
+const NDTOSTR: u16 = 3;
+const QOS_FLUSH: u16 = 0x100;
+const NODES: u16 = 0xf001;
+
+/// Longest node name in a request, with domain and quality of service.
+pub const NAME_MAX: usize = 1024;
+
+/// A request to the network manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Node name → nd, which is the reply's status. Waits for the name's resolution.
+    Strtond {
+        /// Name, optionally with domain and `~qos`.
+        name: &'a [u8],
+    },
+    /// nd → text, which is the reply's data (without a NUL).
+    Ndtostr {
+        /// `ND2S_*`.
+        flags: u32,
+        /// The node.
+        nd: u32,
+    },
+    /// The nd by which node `remote` knows our node `local`; the reply's status.
+    RemoteNd {
+        /// The node that is asked.
+        remote: u32,
+        /// The node it is asked about.
+        local: u32,
+    },
+    /// Forget what is known about the links of a node.
+    QosFlush {
+        /// The node; 0 is all.
+        nd: u32,
+    },
+    /// The nodes this one knows; the reply is read with [`nodes`].
+    Nodes,
+}
+
+impl<'a> Request<'a> {
+    /// Reads the request out of a whole `_IO_MSG` message.
+    ///
+    /// # Errors
+    /// Not an `_IO_MSG`, another manager's, an unknown subtype, a body that is too short or a name
+    /// that is too long.
+    pub fn parse(message: &'a [u8]) -> Result<Self, ParseError> {
+        let (io, _) = Io::parse(message)?;
+        let Io::Msg { mgrid, subtype, data } = io else {
+            let wanted = crate::message_type::MSG;
+            return Err(ParseError::Type { wanted, found: io.message_type() });
+        };
+        if mgrid != MGRID {
+            return Err(ParseError::Unknown { what: "mgrid", value: mgrid.into() });
+        }
+        let two = |what| take::<[U32; 2]>(data, what).map(|(words, _)| (words[0].get(), words[1].get()));
+        Ok(match subtype {
+            STRTOND => {
+                let name = until_nul(data, "node name")?;
+                if name.len() > NAME_MAX {
+                    return Err(ParseError::Invalid { what: "node name", value: name.len() as u64 });
+                }
+                Self::Strtond { name }
+            }
+            NDTOSTR => two("NDTOSTR").map(|(flags, nd)| Self::Ndtostr { flags, nd })?,
+            REMOTE_ND => two("REMOTE_ND").map(|(remote, local)| Self::RemoteNd { remote, local })?,
+            QOS_FLUSH => Self::QosFlush { nd: take::<U32>(data, "QOS_FLUSH")?.0.get() },
+            NODES => Self::Nodes,
+            _ => return Err(ParseError::Unknown { what: "netmgr subtype", value: subtype.into() }),
+        })
+    }
+
+    /// The whole `_IO_MSG` message.
+    ///
+    /// # Errors
+    /// A name that is too long or contains a NUL.
+    pub fn emit(&self) -> Result<Vec<u8>, BuildError> {
+        let mut data = Vec::new();
+        let subtype = match *self {
+            Self::Strtond { name } => {
+                if name.len() > NAME_MAX {
+                    return Err(BuildError::TooLong { what: "node name", len: name.len(), max: NAME_MAX });
+                }
+                if name.contains(&0) {
+                    return Err(BuildError::Nul { what: "node name" });
+                }
+                data.extend_from_slice(name);
+                data.push(0);
+                STRTOND
+            }
+            Self::Ndtostr { flags, nd } => {
+                data.extend_from_slice([U32::new(flags), U32::new(nd)].as_bytes());
+                NDTOSTR
+            }
+            Self::RemoteNd { remote, local } => {
+                data.extend_from_slice([U32::new(remote), U32::new(local)].as_bytes());
+                REMOTE_ND
+            }
+            Self::QosFlush { nd } => {
+                data.extend_from_slice(U32::new(nd).as_bytes());
+                QOS_FLUSH
+            }
+            Self::Nodes => NODES,
+        };
+        Ok(Io::Msg { mgrid: MGRID, subtype, data: &data }.to_bytes())
+    }
+}
+
+/// What is known of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    /// Its name and address are known, nothing more.
+    Known,
+    /// There is a session with it.
+    Up,
+    /// It does not answer.
+    Down,
+    /// A number of a later version.
+    Other(u32),
+}
+
+impl From<u32> for NodeState {
+    fn from(value: u32) -> Self {
+        match value {
+            0 => Self::Known,
+            1 => Self::Up,
+            2 => Self::Down,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<NodeState> for u32 {
+    fn from(state: NodeState) -> Self {
+        match state {
+            NodeState::Known => 0,
+            NodeState::Up => 1,
+            NodeState::Down => 2,
+            NodeState::Other(other) => other,
+        }
+    }
+}
+
+/// One record of the NODES reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node<'a> {
+    /// This node's number for it; 0 is this node itself.
+    pub nd: u32,
+    /// What is known of it.
+    pub state: NodeState,
+    /// Name without domain.
+    pub name: &'a [u8],
+    /// Domain, possibly empty.
+    pub domain: &'a [u8],
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct NodeHead {
+    nd: U32,
+    state: U32,
+    name_len: U16,
+    domain_len: U16,
+}
+
+impl Node<'_> {
+    /// Appends the record to a reply.
+    ///
+    /// # Errors
+    /// A name or domain longer than its 16-bit length.
+    pub fn emit(&self, out: &mut Vec<u8>) -> Result<(), BuildError> {
+        let max = usize::from(u16::MAX);
+        let len = |what, text: &[u8]| {
+            u16::try_from(text.len()).map_err(|_| BuildError::TooLong { what, len: text.len(), max })
+        };
+        let head = NodeHead {
+            nd: U32::new(self.nd),
+            state: U32::new(self.state.into()),
+            name_len: U16::new(len("node name", self.name)?),
+            domain_len: U16::new(len("domain", self.domain)?),
+        };
+        out.extend_from_slice(head.as_bytes());
+        out.extend_from_slice(self.name);
+        out.extend_from_slice(self.domain);
+        Ok(())
+    }
+}
+
+/// The records of a NODES reply.
+///
+/// # Errors
+/// A record that is cut.
+pub fn nodes(mut data: &[u8]) -> Result<Vec<Node<'_>>, ParseError> {
+    let mut nodes = Vec::new();
+    while !data.is_empty() {
+        let (head, rest) = take::<NodeHead>(data, "node record")?;
+        let name_len = usize::from(head.name_len.get());
+        let need = name_len + usize::from(head.domain_len.get());
+        let short = ParseError::Short { what: "node record", need, have: rest.len() };
+        let (texts, rest) = rest.split_at_checked(need).ok_or(short)?;
+        let (name, domain) = texts.split_at(name_len);
+        nodes.push(Node { nd: head.nd.get(), state: head.state.get().into(), name, domain });
+        data = rest;
+    }
+    Ok(nodes)
+}
