@@ -1,1 +1,41 @@
-//! The Qnet protocol core: wire formats and state machines, no input or output
+//! The Qnet protocol core: wire formats and state machines, no input or output.
+//!
+//! [`Node`] is the whole of Qnet on one machine: it finds other nodes (`LR`), keeps sessions with
+//! them (`TCS`), carries messages reliably (`L4`) and speaks the kernel interface (`KIF`) on top.
+//! It is pure: frames, time and requests are arguments, and everything it wants done is fetched
+//! from its `poll_*` calls. So it runs under a simulator exactly as it runs in the daemon.
+//!
+//! ```text
+//!   handle_frame    ──►┌──────────────────────────┐──► poll_transmit   frames
+//!   handle_command  ──►│ names │ KIF tables       │──► poll_event      Event
+//!   handle_timeout  ──►│  LR   │ sessions, L4     │──► poll_timeout    when to call again
+//!                      └──────────────────────────┘
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod config;
+mod counters;
+mod event;
+mod link;
+mod names;
+mod node;
+mod source;
+mod time;
+pub mod wire;
+
+pub use command::{ClientId, Command, Errno, Handle, PulseInfo, Rcv, ServerId, VtidInfo};
+pub use config::{Config, Limits};
+pub use counters::Counters;
+pub use event::{Data, DownReason, Event, NodeId};
+pub use link::{Destination, LinkAddr, LinkId, LinkInfo, Transmit};
+pub use names::{Domain, Fqnn, NameError, NodeName};
+pub use node::{CommandError, Node, NodeState, NodeView};
+pub use source::{Body, Source};
+pub use time::Instant;
+pub use wire::kif::ClientInfo;
+
+/// The most message bytes one command carries, and one message on the wire holds beside its
+/// headers: 1 MiB.
+pub const MAX_PIECE: usize = 1 << 20;

@@ -1,0 +1,113 @@
+//! Everything a node is told once, with QNX's defaults.
+
+use std::time::Duration;
+
+use crate::names::{Domain, NodeName};
+
+/// Settings of a [`Node`](crate::Node). Tick counts are in units of [`Config::tick`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's name.
+    pub name: NodeName,
+    /// This node's domain; may be empty.
+    pub domain: Domain,
+    /// Distinguishes this run of the node from every other; random or the boot time, never 0.
+    pub incarnation: u64,
+    /// Seeds jitter and connection ids. Same seed and same inputs, same outputs.
+    pub seed: u64,
+    /// One tick. QNX: 200 ms (`periodic_ticks=5`).
+    pub tick: Duration,
+    /// Ticks between announcements; 0: neither announce nor believe announcements.
+    pub auto_add: u32,
+    /// Further requests after the first when a name is looked for.
+    pub res_retries: u32,
+    /// Ticks between those requests.
+    pub res_ticks: u32,
+    /// Further attempts after the first to set a session up.
+    pub conn_est_retries: u32,
+    /// Ticks between those attempts.
+    pub conn_est_timeout: u32,
+    /// Ticks of silence after which a session is polled.
+    pub conn_up_idle: u32,
+    /// Unanswered polls, one a second at most, after which a session is dead.
+    pub conn_up_retries: u32,
+    /// With [`Config::tx_ticks`]: how long unacknowledged data keeps a session alive.
+    pub tx_retries: u32,
+    /// Longest time between two transmissions of a frame, in ticks.
+    pub tx_ticks: u32,
+    /// Largest packet in bytes, as the links' MTU counts; the smaller of both holds.
+    pub mtu_en: u32,
+    /// Put a CRC on every packet and check the ones that carry one.
+    pub do_crc: bool,
+    /// With `do_crc`: drop packets that carry none.
+    pub enforce_crc: bool,
+    /// Whether to use the extensions of docs/protocol.md. Off, the node behaves as a plain QNX
+    /// peer (tests use it for that).
+    pub extensions: bool,
+    /// Bounds on memory.
+    pub limits: Limits,
+}
+
+/// Bounds on what peers can make this node hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Known nodes, this one not counted. Beyond: newly heard nodes are not listed.
+    pub nodes: usize,
+    /// Bytes reserved for incomplete messages of one peer. Beyond: new messages are refused (NACK).
+    pub reassembly_per_peer: u32,
+    /// The same for all peers together.
+    pub reassembly_total: u32,
+    /// Server-side connections of one peer. Beyond: `EAGAIN`.
+    pub connections_per_peer: usize,
+    /// Unanswered messages of one peer. Beyond: `EAGAIN`.
+    pub messages_per_peer: usize,
+    /// Messages waiting to be sent to one peer. Beyond: `CommandError::Busy`.
+    pub queue_per_peer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            nodes: 16_384,
+            reassembly_per_peer: 8 << 20,
+            reassembly_total: 128 << 20,
+            connections_per_peer: 16_384,
+            messages_per_peer: 16_384,
+            queue_per_peer: 65_536,
+        }
+    }
+}
+
+impl Config {
+    /// QNX's defaults for a node of this name.
+    #[must_use]
+    pub fn new(name: NodeName, domain: Domain, incarnation: u64, seed: u64) -> Config {
+        Config {
+            name,
+            domain,
+            incarnation,
+            seed,
+            tick: Duration::from_millis(200),
+            auto_add: 150,
+            res_retries: 2,
+            res_ticks: 1,
+            conn_est_retries: 1,
+            conn_est_timeout: 1,
+            conn_up_idle: 50,
+            conn_up_retries: 6,
+            tx_retries: 25,
+            tx_ticks: 1,
+            mtu_en: 1500,
+            do_crc: false,
+            enforce_crc: false,
+            extensions: true,
+            limits: Limits::default(),
+        }
+    }
+
+    /// `ticks` as a duration.
+    #[must_use]
+    pub(crate) fn ticks(&self, ticks: u32) -> Duration {
+        self.tick.saturating_mul(ticks)
+    }
+}

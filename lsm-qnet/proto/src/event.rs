@@ -1,0 +1,265 @@
+//! What a node tells its caller.
+
+use std::fmt;
+use std::ops::Deref;
+
+use crate::command::{ClientId, Errno, Handle, PulseInfo, Rcv, ServerId, VtidInfo};
+use crate::link::{LinkAddr, LinkId};
+use crate::wire::kif::ClientInfo;
+
+/// A node descriptor (`nd`): this node's own number for another node. 0 is this node. The low 16
+/// bits name the node; a number is used again only when every connection to its former owner is
+/// gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// This node.
+    pub const LOCAL: NodeId = NodeId(0);
+
+    /// The part that names the node (`ND_NODE_CMP` compares only these 16 bits).
+    #[must_use]
+    pub const fn node(self) -> u16 {
+        (self.0 & 0xffff) as u16
+    }
+}
+
+/// Received message data: a buffer that begins with headers, seen without them.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Data {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Data {
+    /// The bytes of `buffer` from `start` on (all of them gone when `start` is past the end).
+    #[must_use]
+    pub(crate) fn new(buffer: Vec<u8>, start: usize) -> Data {
+        let start = start.min(buffer.len());
+        Data { buffer, start }
+    }
+
+    /// Drops every byte past the first `len`.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.buffer.truncate(self.start.saturating_add(len));
+    }
+
+    /// The bytes as a vector; moves them to the front of their buffer.
+    #[must_use]
+    pub fn into_vec(mut self) -> Vec<u8> {
+        self.buffer.drain(..self.start);
+        self.buffer
+    }
+}
+
+impl Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Data({} bytes)", self.len())
+    }
+}
+
+/// Why a session to a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DownReason {
+    /// The node closed the session.
+    Closed,
+    /// The node does not know the session (it restarted, or gave us up).
+    Forgotten,
+    /// The node runs anew: its incarnation changed.
+    Rebooted,
+    /// Data stayed unacknowledged through every retransmission.
+    Unacknowledged,
+    /// Heartbeats stayed unanswered.
+    Silent,
+    /// This node shuts down.
+    Shutdown,
+}
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DownReason::Closed => "the node closed the session",
+            DownReason::Forgotten => "the node does not know the session",
+            DownReason::Rebooted => "the node was restarted",
+            DownReason::Unacknowledged => "no acknowledgement after every retransmission",
+            DownReason::Silent => "no answer to heartbeats",
+            DownReason::Shutdown => "this node shuts down",
+        })
+    }
+}
+
+/// Something happened; see [`Node::poll_event`](crate::Node::poll_event).
+#[derive(Debug)]
+pub enum Event {
+    /// `Command::Resolve` succeeded.
+    Resolved {
+        /// From the command.
+        token: u64,
+        /// The node's number.
+        nd: NodeId,
+    },
+    /// `Command::Resolve` failed: nobody answered to the name.
+    ResolveFailed {
+        /// From the command.
+        token: u64,
+        /// `ENOENT`.
+        errno: Errno,
+    },
+    /// A session to a node is established.
+    NodeUp {
+        /// The node.
+        nd: NodeId,
+    },
+    /// A session to a node ended. The events of its connections and transactions come with it.
+    NodeDown {
+        /// The node.
+        nd: NodeId,
+        /// Why.
+        why: DownReason,
+    },
+    /// The list of [`Node::nodes`](crate::Node::nodes) changed.
+    NodesChanged,
+    /// Two nodes carry one name. The one that came second is listed under `alias`.
+    NameClash {
+        /// The name both use (FQNN).
+        name: String,
+        /// How the newcomer is reached.
+        alias: String,
+        /// Where it was heard.
+        link: LinkId,
+        /// The newcomer's address.
+        addr: LinkAddr,
+    },
+
+    // ---- client side ----
+    /// `Command::Connect` succeeded.
+    Connected {
+        /// The connection.
+        client: ClientId,
+        /// Server connection number.
+        scoid: i32,
+        /// The most bytes to pass as the first part of a send.
+        limit: u32,
+    },
+    /// `Command::Connect` failed; the key is free. Held-back sends ended with `Error` before.
+    ConnectFailed {
+        /// The connection.
+        client: ClientId,
+        /// `EHOSTUNREACH`, `EHOSTDOWN`, or the server node's refusal.
+        errno: Errno,
+    },
+    /// The server wants bytes of the message; answer with `ReadData` or `ReadError`. Never empty,
+    /// never beyond `srcmsglen`.
+    Read {
+        /// The transaction.
+        handle: Handle,
+        /// Offset in the message.
+        offset: u32,
+        /// Bytes wanted.
+        nbytes: u32,
+    },
+    /// Bytes for the reply buffer.
+    Write {
+        /// The transaction.
+        handle: Handle,
+        /// Offset in the reply buffer; with the data never beyond `dstmsglen`.
+        offset: u32,
+        /// The bytes.
+        data: Data,
+    },
+    /// The transaction ended well; the key is free.
+    Reply {
+        /// The transaction.
+        handle: Handle,
+        /// What `MsgSend` returns.
+        status: i32,
+        /// Where in the reply buffer the data begins (0 from every known sender).
+        offset: u32,
+        /// Reply data, cut at `dstmsglen`.
+        data: Data,
+    },
+    /// The transaction failed; the key is free.
+    Error {
+        /// The transaction.
+        handle: Handle,
+        /// Why.
+        errno: Errno,
+    },
+    /// The connection is gone; its key is free. Its transactions ended with `Error` before.
+    Death {
+        /// The connection.
+        client: ClientId,
+    },
+
+    // ---- server side ----
+    /// A remote process wants to connect; answer with `Accept` or `Reject`.
+    Connect {
+        /// The new connection.
+        server: ServerId,
+        /// The client's node.
+        nd: NodeId,
+        /// The process asked for.
+        pid: i32,
+        /// The channel asked for.
+        chid: i32,
+        /// The client process as its own node names it.
+        client_pid: i32,
+        /// Who the client is, as its node claims; `None` when the node sent no credentials.
+        cred: Option<ClientInfo>,
+    },
+    /// A message arrived for a channel.
+    Message {
+        /// The number to reply to.
+        rcv: Rcv,
+        /// The connection it came by.
+        server: ServerId,
+        /// About the sender.
+        info: VtidInfo,
+        /// The first bytes of the message; the rest (`info.srcmsglen`) is had by `Read`.
+        data: Data,
+    },
+    /// Bytes that `Command::Read` asked for.
+    ReadData {
+        /// The message.
+        rcv: Rcv,
+        /// Offset in the message.
+        offset: u32,
+        /// The bytes.
+        data: Data,
+    },
+    /// `Command::Read` failed.
+    ReadError {
+        /// The message.
+        rcv: Rcv,
+        /// The offset asked for.
+        offset: u32,
+        /// Why.
+        errno: Errno,
+    },
+    /// The sender wants to leave; reply when convenient.
+    Unblock {
+        /// The message.
+        rcv: Rcv,
+    },
+    /// A pulse arrived for a channel.
+    Pulse {
+        /// The connection it came by.
+        server: ServerId,
+        /// The pulse.
+        pulse: PulseInfo,
+    },
+    /// The client is gone (it closed, died, or its node is down); the number is void, and so are
+    /// those of its messages: replies to them are refused with `CommandError::NoSuchMessage`.
+    Disconnect {
+        /// The connection.
+        server: ServerId,
+    },
+}
