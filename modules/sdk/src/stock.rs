@@ -1,0 +1,118 @@
+//! Fresh chunks kept in stock, so that composing frames one by one costs one call of the host per 64 frames.
+
+use crate::{Batch, Host, batch::BATCH};
+
+/// Why a frame could not be composed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// The batch has too little room left: send it and try again.
+    #[error("the batch is full")]
+    Full,
+    /// The pool has no free chunk.
+    #[error("the packet pool has no free chunk")]
+    NoMemory,
+    /// The frame does not fit into a batch of 64 chunks.
+    #[error("the frame is larger than a batch")]
+    TooLarge,
+}
+
+/// Chunks in stock; at most 64 are set aside.
+#[derive(Debug)]
+pub struct Stock {
+    free: Batch,
+    room: usize,
+}
+
+impl Stock {
+    /// An empty stock; the first frame fills it.
+    #[must_use]
+    pub fn new(host: &Host) -> Self {
+        let pool = host.pool();
+        Self { free: host.batch(), room: pool.chunk_size().saturating_sub(pool.headroom()) }
+    }
+
+    /// Bytes that fit into one chunk behind its headroom.
+    #[must_use]
+    pub fn chunk_room(&self) -> usize {
+        self.room
+    }
+
+    /// Composes a frame from `parts` and appends it to `out`, over several chunks when it is large.
+    ///
+    /// # Errors
+    /// [`PushError`]; then `out` is as it was.
+    pub fn push(&mut self, out: &mut Batch, parts: &[&[u8]]) -> Result<(), PushError> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let pieces = self.reserve(out, bytes)?;
+        let mut parts = parts.iter().copied();
+        let mut part: &[u8] = &[];
+        for index in 0..pieces {
+            let room = self.room;
+            let target = self.free.bytes_mut(index).ok_or(PushError::NoMemory)?;
+            let mut at = 0;
+            while at < room {
+                if part.is_empty() {
+                    match parts.next() {
+                        Some(next) => part = next,
+                        None => break,
+                    }
+                }
+                let count = part.len().min(room - at);
+                target[at..at + count].copy_from_slice(&part[..count]);
+                part = &part[count..];
+                at += count;
+            }
+            self.finish_piece(index, at, index + 1 < pieces);
+        }
+        self.hand_over(out, pieces);
+        Ok(())
+    }
+
+    /// Appends a frame of at most one chunk that `fill` writes; it gets the whole room and returns how many bytes it
+    /// used.
+    ///
+    /// # Errors
+    /// [`PushError`]; then `out` is as it was and `fill` was not called.
+    pub fn push_with(
+        &mut self,
+        out: &mut Batch,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), PushError> {
+        self.reserve(out, 1)?;
+        let room = self.room;
+        let target = self.free.bytes_mut(0).ok_or(PushError::NoMemory)?;
+        target[..14.min(room)].fill(0);
+        let used = fill(&mut target[..room]).min(room);
+        self.finish_piece(0, used, false);
+        self.hand_over(out, 1);
+        Ok(())
+    }
+
+    /// Number of chunks for a frame of `bytes`, which are then in stock and have room in `out`.
+    fn reserve(&mut self, out: &Batch, bytes: usize) -> Result<usize, PushError> {
+        if self.room == 0 {
+            return Err(PushError::NoMemory);
+        }
+        let pieces = bytes.div_ceil(self.room).max(1);
+        if pieces > BATCH {
+            return Err(PushError::TooLarge);
+        }
+        if pieces > out.room() {
+            return Err(PushError::Full);
+        }
+        if self.free.len() < pieces && self.free.refill(BATCH) < pieces {
+            return Err(PushError::NoMemory);
+        }
+        Ok(pieces)
+    }
+
+    fn finish_piece(&mut self, index: usize, bytes: usize, continues: bool) {
+        self.free.set_len(index, bytes);
+        self.free.set_continues(index, continues);
+    }
+
+    fn hand_over(&mut self, out: &mut Batch, pieces: usize) {
+        out.append_raw(&self.free.descs()[..pieces]);
+        self.free.forget_first(pieces);
+    }
+}
