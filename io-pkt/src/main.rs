@@ -1,3 +1,3 @@
-//! The network manager: loads drivers and protocols and carries frames between them
+//! The network manager: loads drivers and protocols and carries frames between them.
 
 fn main() {}
