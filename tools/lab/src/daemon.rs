@@ -1,0 +1,106 @@
+//! How a node's io-pkt is started: which driver for which wire, and which options for Qnet.
+
+use nix::unistd::Uid;
+
+use crate::net;
+use crate::root::WIRE;
+use crate::state::{Isolation, LabRecord, State, Wire};
+
+/// Arguments of a node's io-pkt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// `-d` and `-p` with their options, in order.
+    pub args: Vec<String>,
+}
+
+impl Start {
+    /// The usual start: the wire's driver, and Qnet with `qnet_options` added.
+    pub(crate) fn usual(state: &State, lab: &LabRecord, name: &str, qnet_options: &[String]) -> Self {
+        let mut args = vec!["-d".to_owned()];
+        args.extend(driver(state, lab));
+        args.extend(["-p".to_owned(), "qnet".to_owned()]);
+        let options = qnet(lab, name, qnet_options);
+        if !options.is_empty() {
+            args.push(options.join(","));
+        }
+        Self { args }
+    }
+}
+
+/// The driver's name and options.
+pub(crate) fn driver(state: &State, lab: &LabRecord) -> [String; 2] {
+    match lab.wire {
+        Wire::Packet => ["packet".to_owned(), format!("dev={}", net::PORT)],
+        Wire::Tap => ["tap".to_owned(), format!("dev={}", net::TAP)],
+        Wire::Segment => {
+            let folder = match lab.isolation {
+                Isolation::Roots => state.wire_dir().display().to_string(),
+                _ => WIRE.to_owned(),
+            };
+            ["segment".to_owned(), format!("path={folder}/segment")]
+        }
+    }
+}
+
+fn qnet(lab: &LabRecord, name: &str, more: &[String]) -> Vec<String> {
+    let mut options = Vec::new();
+    if lab.isolation == Isolation::Roots {
+        // Without a UTS namespace all nodes have the machine's host name.
+        options.push(format!("host={name}"));
+    }
+    // A node that cannot become `nobody` serves nobody, unless told to serve as its owner.
+    let says_who = more.iter().any(|option| option.starts_with("mapany=") || option.starts_with("maproot="));
+    if !says_who {
+        match lab.isolation {
+            Isolation::Namespaces => {}
+            Isolation::UserNamespaces => options.push("mapany=0".to_owned()),
+            Isolation::Roots if Uid::effective().is_root() => {}
+            Isolation::Roots => options.push(format!("mapany={}", Uid::effective())),
+        }
+    }
+    options.extend(more.iter().cloned());
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lab(wire: Wire, isolation: Isolation) -> LabRecord {
+        LabRecord { wire, isolation, switch: None, programs: "/nowhere".into() }
+    }
+
+    fn usual(wire: Wire, isolation: Isolation, more: &[&str]) -> String {
+        let more: Vec<String> = more.iter().map(|&option| option.to_owned()).collect();
+        Start::usual(&State::new(Some("/state".into())), &lab(wire, isolation), "joseph", &more)
+            .args
+            .join(" ")
+    }
+
+    #[test]
+    fn with_root_remote_callers_are_nobody() {
+        assert_eq!(usual(Wire::Packet, Isolation::Namespaces, &[]), "-d packet dev=eth0 -p qnet");
+        assert_eq!(
+            usual(Wire::Tap, Isolation::Namespaces, &["do_crc=1"]),
+            "-d tap dev=tap0 -p qnet do_crc=1"
+        );
+    }
+
+    #[test]
+    fn without_root_nodes_serve_as_their_owner() {
+        let line = usual(Wire::Segment, Isolation::UserNamespaces, &["do_crc=1"]);
+        assert_eq!(line, "-d segment path=/lab/wire/segment -p qnet mapany=0,do_crc=1");
+    }
+
+    #[test]
+    fn a_mapping_that_is_asked_for_is_not_replaced() {
+        let line = usual(Wire::Packet, Isolation::UserNamespaces, &["mapany=off"]);
+        assert_eq!(line, "-d packet dev=eth0 -p qnet mapany=off");
+    }
+
+    #[test]
+    fn without_namespaces_the_name_is_given() {
+        let line = usual(Wire::Segment, Isolation::Roots, &["mapany=off"]);
+        assert_eq!(line, "-d segment path=/state/wire/segment -p qnet host=joseph,mapany=off");
+    }
+}
