@@ -5,8 +5,15 @@
 //! byte orders are read; the little one is sent. `docs/protocol.md` draws every layout and marks
 //! what is ours.
 
+pub mod ack;
 pub mod bytes;
+pub mod crc;
 pub mod kif;
+pub mod lr;
+pub mod lwl4;
+pub mod nr;
+pub mod tcs;
+pub mod tlv;
 
 pub use bytes::Order;
 
