@@ -1,1 +1,50 @@
-//! libqnet: QNX message passing for Rust programs
+//! QNX message passing for Rust programs on Linux: channels, connections, send, receive, reply, pulses.
+//!
+//! A server makes a [`Channel`]; a client attaches a [`Connection`] to it and sends. The sender is blocked until the
+//! server replies, and meanwhile the server may read more of the message and write into the reply, at any offset. The
+//! same calls reach a channel of this machine (no daemon is needed for that) and, through `lsm-qnet`, one on another
+//! node: only the node descriptor differs.
+//!
+//! ```
+//! use qnet::{Channel, ChannelFlags, Connection, Received, Root};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = std::env::temp_dir();
+//! # let root = Root::at(&directory)?;
+//! let channel = Channel::create(&root, ChannelFlags::empty())?;
+//! let (pid, chid) = (channel.pid(), channel.chid());
+//! std::thread::scope(|scope| -> Result<(), qnet::Error> {
+//!     scope.spawn(|| {
+//!         let Ok(Received::Message(message)) = channel.receive(None) else { panic!("a message was sent") };
+//!         assert_eq!(message.data(), b"ping");
+//!         message.reply(7, b"pong")
+//!     });
+//!     let connection = Connection::attach(&root, 0, pid, chid)?;
+//!     let mut answer = [0; 16];
+//!     let reply = connection.send(b"ping", &mut answer)?;
+//!     assert_eq!((reply.status, &answer[..reply.len]), (7, &b"pong"[..]));
+//!     Ok(())
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Errors carry Linux errno values ([`Error::errno`]); the codes are the ones that QNX documents for each call.
+
+#![forbid(unsafe_code)]
+
+mod channel;
+mod connection;
+mod error;
+mod iov;
+mod link;
+pub mod netmgr;
+
+pub use channel::{Channel, ChannelFlags, Message, MessageInfo, PulseMessage, Received};
+pub use connection::{Connection, Reply, SendOptions};
+pub use error::Error;
+pub use netmgr::Netmgr;
+pub use qnet_ipc::{Claim, Root};
+
+/// `ND_LOCAL_NODE`: this node.
+pub const LOCAL_NODE: u32 = 0;

@@ -65,7 +65,9 @@ mod sys;
 pub use address::{ChannelAddress, pid_namespace};
 pub use codec::DecodeError;
 pub use packet::{Claim, ToClient, ToServer};
-pub use peer::{ClientPeer, ClientSide, Peer, PeerError, ReceiveBuffer, Role, ServerPeer, ServerSide};
+pub use peer::{
+    ClientPeer, ClientSide, Peer, PeerError, ReceiveBuffer, Role, ServerPeer, ServerSide, wait_ready,
+};
 pub use root::{Root, RootError};
 pub use socket::{ConnectError, ListenError, Listener, connect_channel, connect_path, pair};
 pub use sys::PeerIdentity;

@@ -16,6 +16,7 @@ use std::{
     io::IoSlice,
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -135,28 +136,23 @@ pub type ClientPeer = Peer<ClientSide>;
 /// The server's end.
 pub type ServerPeer = Peer<ServerSide>;
 
-/// Room for one packet. One serves all peers of a loop; packets borrow from it until the next [`Peer::recv`].
-#[derive(Debug)]
+/// Room for one packet, allocated when it is first used. One serves all peers of a loop; a packet borrows from it until
+/// the next [`Peer::recv`].
+#[derive(Debug, Default)]
 pub struct ReceiveBuffer(Vec<u8>);
 
 impl ReceiveBuffer {
-    /// Allocates the room.
+    /// A buffer.
     #[must_use]
-    pub fn new() -> Self {
-        Self(vec![0; MAX_PACKET])
-    }
-}
-
-impl Default for ReceiveBuffer {
-    fn default() -> Self {
-        Self::new()
+    pub const fn new() -> Self {
+        Self(Vec::new())
     }
 }
 
 /// One end of a connection; see the head of this file.
 #[derive(Debug)]
 pub struct Peer<R: Role> {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     /// Whole packets that the socket did not take yet.
     queue: VecDeque<Vec<u8>>,
     queued: usize,
@@ -178,7 +174,7 @@ impl<R: Role> Peer<R> {
     /// The descriptor is not such a socket. One that the other end has left already is fine: its packets are there.
     pub fn new(socket: OwnedFd) -> Result<Self, PeerError> {
         let mut peer = Self {
-            socket,
+            socket: Arc::new(socket),
             queue: VecDeque::new(),
             queued: 0,
             queue_limit: QUEUE_LIMIT,
@@ -189,7 +185,7 @@ impl<R: Role> Peer<R> {
             role: PhantomData,
         };
         codec::encode_hello(Hello { version: VERSION, abilities: 0 }, &mut peer.head);
-        match peer.put(&[]) {
+        match peer.put(&[], QUEUE_LIMIT) {
             Ok(()) | Err(PeerError::Closed) => Ok(peer),
             Err(error) => Err(error),
         }
@@ -204,7 +200,19 @@ impl<R: Role> Peer<R> {
         if data.len() > MAX_DATA {
             return Err(PeerError::TooLong { len: data.len() });
         }
-        self.put(data)
+        self.put(data, self.queue_limit)
+    }
+
+    /// Sends a packet if the socket takes it at once; nothing is queued.
+    ///
+    /// # Errors
+    /// As [`Peer::send`]; [`PeerError::Full`] when the socket does not take it.
+    pub fn send_now(&mut self, packet: &R::Out<'_>) -> Result<(), PeerError> {
+        let data = R::encode(packet, &mut self.head);
+        if data.len() > MAX_DATA {
+            return Err(PeerError::TooLong { len: data.len() });
+        }
+        self.put(data, 0)
     }
 
     /// Sends what waits in the queue, as far as the socket takes it.
@@ -231,6 +239,7 @@ impl<R: Role> Peer<R> {
     /// # Errors
     /// The connection is over; [`PeerError::Closed`] when the other end ended it.
     pub fn recv<'b>(&mut self, buffer: &'b mut ReceiveBuffer) -> Result<Option<R::In<'b>>, PeerError> {
+        buffer.0.resize(MAX_PACKET, 0);
         let len = loop {
             let Some(len) = self.recv_bytes(&mut buffer.0)? else { return Ok(None) };
             if self.remote.is_some() {
@@ -255,17 +264,15 @@ impl<R: Role> Peer<R> {
     /// end is gone; for programs without an event loop. `false` when `deadline` passed first.
     ///
     /// # Errors
-    /// `EINTR` when a signal came; other errors of `poll`.
+    /// As [`wait_ready`].
     pub fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
-        let timeout = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-            None => PollTimeout::NONE,
-            // Rounded up, so that a caller who loops does not spin through the last millisecond.
-            Some(left) => PollTimeout::try_from(left.saturating_add(Duration::from_micros(999)))
-                .unwrap_or(PollTimeout::MAX),
-        };
-        let mut interest = PollFlags::POLLIN;
-        interest.set(PollFlags::POLLOUT, self.wants_write());
-        Ok(poll(&mut [PollFd::new(self.socket.as_fd(), interest)], timeout)? > 0)
+        wait_ready(self.socket.as_fd(), true, self.wants_write(), deadline)
+    }
+
+    /// A second hold on the socket, for waiting while the peer itself is behind a lock. It keeps the connection open.
+    #[must_use]
+    pub fn socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.socket)
     }
 
     /// Whether packets wait for the socket to become writable.
@@ -297,11 +304,11 @@ impl<R: Role> Peer<R> {
     /// # Errors
     /// The socket is not a Unix socket.
     pub fn identity(&self) -> io::Result<PeerIdentity> {
-        PeerIdentity::of(&self.socket)
+        PeerIdentity::of(&*self.socket)
     }
 
-    /// Sends the packet whose head stands in `self.head`, or queues it.
-    fn put(&mut self, data: &[u8]) -> Result<(), PeerError> {
+    /// Sends the packet whose head stands in `self.head`, or queues it when fewer than `limit` bytes wait.
+    fn put(&mut self, data: &[u8], limit: usize) -> Result<(), PeerError> {
         if self.mute || self.wants_write() {
             self.flush()?;
         }
@@ -311,7 +318,8 @@ impl<R: Role> Peer<R> {
                 Ok(false) => {}
                 Err(error) => return Err(self.silence(error)),
             }
-        } else if self.queued >= self.queue_limit {
+        }
+        if self.queued >= limit {
             return Err(PeerError::Full { queued: self.queued });
         }
         let packet = [&self.head[..], data].concat();
@@ -382,6 +390,29 @@ impl<R: Role> AsRawFd for Peer<R> {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+}
+
+/// Waits until `socket` is readable (if `read`), writable (if `write`) or broken; `false` when `deadline` passed first.
+///
+/// # Errors
+/// `EINTR` when a signal came; other errors of `poll`.
+pub fn wait_ready(
+    socket: BorrowedFd<'_>,
+    read: bool,
+    write: bool,
+    deadline: Option<Instant>,
+) -> io::Result<bool> {
+    let timeout = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+        None => PollTimeout::NONE,
+        // Rounded up, so that a caller who loops does not spin through the last millisecond.
+        Some(left) => {
+            PollTimeout::try_from(left.saturating_add(Duration::from_micros(999))).unwrap_or(PollTimeout::MAX)
+        }
+    };
+    let mut interest = PollFlags::empty();
+    interest.set(PollFlags::POLLIN, read);
+    interest.set(PollFlags::POLLOUT, write);
+    Ok(poll(&mut [PollFd::new(socket, interest)], timeout)? > 0)
 }
 
 #[cfg(test)]

@@ -1,0 +1,206 @@
+//! The client's side: attach, send, pulse, detach.
+
+use std::{
+    io::{IoSlice, IoSliceMut},
+    sync::Arc,
+    time::Instant,
+};
+
+use qnet_ipc::{MAX_DATA, Root, ToServer, packet};
+
+use crate::{
+    Error, LOCAL_NODE, iov,
+    link::{ConnState, Link},
+};
+
+/// What a `MsgSend` brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The server's status.
+    pub status: i64,
+    /// Bytes in the reply buffers, up to the last one that the server wrote.
+    pub len: usize,
+}
+
+/// How to send, where the usual way will not do.
+#[derive(Clone, Copy, Debug)]
+pub struct SendOptions {
+    /// The caller's thread number, from 1.
+    pub tid: i32,
+    /// The caller's own number for the connection, which servers see.
+    pub coid: i32,
+    /// Priority of the message.
+    pub priority: i32,
+    /// When to give up: the server is told, and once it agrees the call ends with `ETIMEDOUT`.
+    pub deadline: Option<Instant>,
+}
+
+impl Default for SendOptions {
+    fn default() -> Self {
+        Self { tid: 1, coid: 0, priority: 10, deadline: None }
+    }
+}
+
+/// A connection to a channel, shared freely between threads. Dropping it detaches.
+#[doc(alias = "ConnectAttach")]
+#[derive(Debug)]
+pub struct Connection {
+    link: Arc<Link>,
+    conn: u32,
+    scoid: i32,
+    limit: usize,
+}
+
+impl Connection {
+    /// Attaches to channel `chid` of process `pid` on node `nd` (0, or this node's own number, is the own node).
+    ///
+    /// A channel of another node, the network manager (0, 0, 0) and the node's server (0, 1, 1) are reached through
+    /// `lsm-qnet`; a local channel directly.
+    ///
+    /// # Errors
+    /// `ESRCH`: no such process or channel. `EHOSTUNREACH`, `EHOSTDOWN`: no way to the node. Whatever the channel
+    /// refuses with.
+    #[doc(alias = "ConnectAttach")]
+    pub fn attach(root: &Root, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
+        let through_qnet = nd != LOCAL_NODE || matches!((pid, chid), (0, 0) | (1, 1));
+        let (peer, _) = if through_qnet {
+            qnet_ipc::connect_path(&root.qnet_socket())?
+        } else {
+            qnet_ipc::connect_channel(&root.channel(pid, chid)?)?
+        };
+        Self::open(&Arc::new(Link::new(peer)), nd, pid, chid)
+    }
+
+    fn open(link: &Arc<Link>, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
+        let conn = {
+            let mut state = link.lock();
+            let conn = state.fresh_id();
+            state.conns.insert(conn, ConnState::Opening);
+            conn
+        };
+        link.send(&ToServer::Connect(packet::Connect { conn, nd, pid, chid, flags: 0, claim: None }))?;
+        let answer = link.wait(None, |state| match state.conns.get(&conn) {
+            Some(ConnState::Opening) => None,
+            other => other.copied(),
+        })?;
+        match answer {
+            Some(ConnState::Open { scoid, limit }) => {
+                Ok(Self { link: Arc::clone(link), conn, scoid, limit: limit as usize })
+            }
+            Some(ConnState::Refused { errno }) => Err(Error::Refused { nd, pid, chid, errno }),
+            _ => Err(Error::Errno(libc::ESRCH)),
+        }
+    }
+
+    /// Sends a message and waits for the reply.
+    ///
+    /// # Errors
+    /// As [`Connection::send_vectored`].
+    #[doc(alias = "MsgSend")]
+    pub fn send(&self, message: &[u8], reply: &mut [u8]) -> Result<Reply, Error> {
+        self.send_vectored(&[IoSlice::new(message)], &mut [IoSliceMut::new(reply)], SendOptions::default())
+    }
+
+    /// Sends a message gathered from several buffers; the reply is spread over several buffers. While the call waits
+    /// it serves the server's reads of the message from the caller's own buffers.
+    ///
+    /// # Errors
+    /// The server's errno; `ESRCH` when it died meanwhile; `EBADF` when it was gone before; `ETIMEDOUT` after the
+    /// deadline; `EMSGSIZE` above 4 GiB - 1.
+    #[doc(alias = "MsgSendv")]
+    pub fn send_vectored(
+        &self,
+        message: &[IoSlice<'_>],
+        reply: &mut [IoSliceMut<'_>],
+        options: SendOptions,
+    ) -> Result<Reply, Error> {
+        let too_long = |_| Error::Errno(libc::EMSGSIZE);
+        let room: usize = reply.iter().map(|part| part.len()).sum();
+        let srcmsglen = u32::try_from(iov::len(message)).map_err(too_long)?;
+        let dstmsglen = u32::try_from(room).map_err(too_long)?;
+        let txn = {
+            let mut state = self.link.lock();
+            if state.is_dead() || !matches!(state.conns.get(&self.conn), Some(ConnState::Open { .. })) {
+                return Err(Error::Errno(libc::EBADF));
+            }
+            state.begin(self.conn, room)
+        };
+        let head = packet::Send {
+            txn,
+            conn: self.conn,
+            tid: options.tid,
+            coid: options.coid,
+            priority: options.priority,
+            srcmsglen,
+            dstmsglen,
+            keydata: 0,
+        };
+        let first = iov::gather(message, 0, self.limit.min(MAX_DATA));
+        let outcome =
+            self.link.send(&ToServer::Send(head, &first)).and_then(|()| self.serve(txn, message, options));
+        let ended = self.link.lock().txns.remove(&txn);
+        let bytes = ended.map(|txn| txn.reply).unwrap_or_default();
+        Ok(Reply { status: outcome?, len: iov::scatter(&bytes, reply) })
+    }
+
+    /// Sends a pulse; does not wait for anything.
+    ///
+    /// # Errors
+    /// `EBADF` when the connection is gone, `EAGAIN` when the server reads nothing.
+    #[doc(alias = "MsgSendPulse")]
+    pub fn pulse(&self, priority: i32, code: i8, value: u64) -> Result<(), Error> {
+        let mut state = self.link.lock();
+        if state.is_dead() || !matches!(state.conns.get(&self.conn), Some(ConnState::Open { .. })) {
+            return Err(Error::Errno(libc::EBADF));
+        }
+        let pulse = packet::Pulse { conn: self.conn, code, priority, value };
+        if state.try_send(&ToServer::Pulse(pulse)) { Ok(()) } else { Err(Error::Errno(libc::EAGAIN)) }
+    }
+
+    /// The server's number for this client.
+    #[must_use]
+    pub fn scoid(&self) -> i32 {
+        self.scoid
+    }
+
+    /// Answers the server's reads until the transaction ends.
+    fn serve(&self, txn: u32, message: &[IoSlice<'_>], options: SendOptions) -> Result<i64, Error> {
+        enum Step {
+            Read(u32, u32),
+            Done(Result<i64, i32>),
+        }
+        let (mut deadline, mut timed_out) = (options.deadline, false);
+        loop {
+            let step = self.link.wait(deadline, |state| {
+                let txn = state.txns.get_mut(&txn)?;
+                match txn.reads.pop_front() {
+                    Some((offset, nbytes)) => Some(Step::Read(offset, nbytes)),
+                    None => txn.done.map(Step::Done),
+                }
+            })?;
+            match step {
+                Some(Step::Read(offset, nbytes)) => {
+                    let data = iov::gather(message, offset as usize, nbytes as usize);
+                    self.link.send(&ToServer::ReadData { txn, offset, data: &data })?;
+                }
+                Some(Step::Done(Ok(status))) => return Ok(status),
+                Some(Step::Done(Err(libc::EINTR))) if timed_out => return Err(Error::Errno(libc::ETIMEDOUT)),
+                Some(Step::Done(Err(errno))) => return Err(Error::Errno(errno)),
+                None => {
+                    timed_out = true;
+                    deadline = None;
+                    self.link.send(&ToServer::Unblock { txn, tid: options.tid })?;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    #[doc(alias = "ConnectDetach")]
+    fn drop(&mut self) {
+        let mut state = self.link.lock();
+        state.conns.remove(&self.conn);
+        state.try_send(&ToServer::Disconnect { conn: self.conn });
+    }
+}

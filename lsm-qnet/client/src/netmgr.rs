@@ -1,0 +1,87 @@
+//! The network manager: node names and node descriptors.
+
+pub use qnet_iomsg::netmgr::NodeState;
+use qnet_iomsg::netmgr::{Request, nodes};
+use qnet_ipc::Root;
+
+use crate::{Connection, Error};
+
+/// Room for the list of nodes.
+const NODES_ROOM: usize = 4 * 1024 * 1024;
+
+/// A node as this one knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// This node's number for it; 0 is this node itself.
+    pub nd: u32,
+    /// What is known of it.
+    pub state: NodeState,
+    /// Name without domain.
+    pub name: String,
+    /// Domain, possibly empty.
+    pub domain: String,
+}
+
+/// A connection to the network manager of this node.
+#[derive(Debug)]
+pub struct Netmgr {
+    connection: Connection,
+}
+
+impl Netmgr {
+    /// Connects.
+    ///
+    /// # Errors
+    /// `ENOTSUP` when the node runs no Qnet.
+    pub fn attach(root: &Root) -> Result<Self, Error> {
+        match Connection::attach(root, 0, 0, 0) {
+            Ok(connection) => Ok(Self { connection }),
+            Err(Error::Connect(error)) if error.errno() == libc::ESRCH => Err(Error::Errno(libc::ENOTSUP)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The descriptor of a node, resolved on the network when it is not known yet.
+    ///
+    /// # Errors
+    /// `ENOENT` when no node answers to the name.
+    #[doc(alias = "netmgr_strtond")]
+    pub fn strtond(&self, name: &str) -> Result<u32, Error> {
+        let status = self.ask(&Request::Strtond { name: name.as_bytes() }, &mut [])?.0;
+        u32::try_from(status).map_err(|_| Error::Errno(libc::EIO))
+    }
+
+    /// The name of a node.
+    ///
+    /// # Errors
+    /// `ENOENT` when the descriptor names no node.
+    #[doc(alias = "netmgr_ndtostr")]
+    pub fn ndtostr(&self, flags: u32, nd: u32) -> Result<String, Error> {
+        let mut text = [0; 1024];
+        let (_, len) = self.ask(&Request::Ndtostr { flags, nd }, &mut text)?;
+        Ok(String::from_utf8_lossy(&text[..len]).into_owned())
+    }
+
+    /// The nodes that this one knows, itself first.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn nodes(&self) -> Result<Vec<Node>, Error> {
+        let mut data = vec![0; NODES_ROOM];
+        let (_, len) = self.ask(&Request::Nodes, &mut data)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let owned = |node: &qnet_iomsg::netmgr::Node<'_>| Node {
+            nd: node.nd,
+            state: node.state,
+            name: text(node.name),
+            domain: text(node.domain),
+        };
+        Ok(nodes(&data[..len])?.iter().map(owned).collect())
+    }
+
+    fn ask(&self, request: &Request<'_>, reply: &mut [u8]) -> Result<(i64, usize), Error> {
+        let message = request.emit().map_err(|error| Error::Errno(error.linux_errno()))?;
+        let reply = self.connection.send(&message, reply)?;
+        Ok((reply.status, reply.len))
+    }
+}
