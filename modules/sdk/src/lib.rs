@@ -25,6 +25,7 @@ mod frame;
 mod helper;
 mod host;
 pub mod interface;
+pub mod linux;
 mod log;
 mod mac;
 mod options;
