@@ -1,0 +1,415 @@
+//! Builds: module files that are mapped into this process, and the loader that maps them.
+//!
+//! One file is mapped once, whatever its path and however often it is used; a file with other contents is another build.
+//! A build stays mapped until the process ends, because Rust code cannot be unmapped safely.
+
+use std::{
+    collections::HashMap,
+    ffi::c_void,
+    fs::{File, OpenOptions},
+    hash::{DefaultHasher, Hash, Hasher},
+    io::Read,
+    ops::Range,
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use io_pkt_abi::{
+    DriverTable, ProtocolTable,
+    handshake::{KIND_DRIVER, KIND_PROTOCOL},
+    table::{CAP_SINGLE, CAP_UNMOUNTABLE},
+};
+
+use crate::{
+    elf::{self, ElfFacts},
+    error::{LoadError, Refusal},
+    handshake::{self, Offer},
+    image::{Image, LoadMode},
+    options::{self, Accepted, Given, OptionError, OptionInfo},
+    tables,
+};
+
+/// Largest module file: a debug build of a large module has a tenth of it.
+const MAX_FILE: u64 = 1 << 30;
+/// Most builds in one process unless [`Loader::set_max_builds`] says otherwise; a build takes about a megabyte.
+const MAX_BUILDS: usize = 128;
+
+/// What a module is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Carries frames between a device and the switchboard.
+    Driver,
+    /// Takes frames of the ethertypes that it claims.
+    Protocol,
+}
+
+impl Kind {
+    /// The word for messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Driver => "driver",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// A mapped module file. Shared by its uses.
+#[derive(Debug)]
+pub struct Build {
+    path: PathBuf,
+    facts: ElfFacts,
+    text: String,
+    language: &'static str,
+    range: Range<usize>,
+    mode: LoadMode,
+    table: Table,
+    options: Vec<OptionInfo>,
+    pub(crate) uses: AtomicUsize,
+    _image: Image,
+}
+
+// SAFETY: the raw pointers inside are the module's static tables and texts and the linker's handle; all are read-only and
+// live as long as the process. The functions behind them are called only through `DriverUse` and `ProtocolUse`, which
+// stay on their thread.
+unsafe impl Send for Build {}
+// SAFETY: as above; the only thing that changes is atomic.
+unsafe impl Sync for Build {}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Table {
+    Driver(DriverTable),
+    Protocol(ProtocolTable, &'static str),
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind().word())
+    }
+}
+
+impl Table {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Driver(_) => Kind::Driver,
+            Self::Protocol(..) => Kind::Protocol,
+        }
+    }
+
+    fn capabilities(&self) -> u64 {
+        match self {
+            Self::Driver(table) => table.capabilities | CAP_UNMOUNTABLE,
+            Self::Protocol(table, _) => table.capabilities,
+        }
+    }
+}
+
+impl Build {
+    /// Module name (`devn-packet`).
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.facts.name
+    }
+
+    /// The file it was first loaded from, as named then.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The module's own text about its build (package version).
+    #[must_use]
+    pub fn build_text(&self) -> &str {
+        &self.text
+    }
+
+    /// The linker's build id in hexadecimal digits; empty when the file has none.
+    #[must_use]
+    pub fn build_id(&self) -> &str {
+        &self.facts.build_id
+    }
+
+    /// ABI version that it was built for.
+    #[must_use]
+    pub fn abi(&self) -> (u16, u16) {
+        (io_pkt_abi::ABI_MAJOR, self.facts.abi_minor)
+    }
+
+    /// `rust` or `C`: how the handshake went.
+    #[must_use]
+    pub fn language(&self) -> &'static str {
+        self.language
+    }
+
+    /// Driver or protocol.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.table.kind()
+    }
+
+    /// Addresses that it occupies.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Bytes of code.
+    #[must_use]
+    pub fn code_size(&self) -> u64 {
+        self.facts.code
+    }
+
+    /// Bytes of writable data.
+    #[must_use]
+    pub fn data_size(&self) -> u64 {
+        self.facts.data
+    }
+
+    /// How it was mapped.
+    #[must_use]
+    pub fn load_mode(&self) -> LoadMode {
+        self.mode
+    }
+
+    /// Number of living uses.
+    #[must_use]
+    pub fn uses(&self) -> usize {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// Whether a use can be taken away at run time.
+    #[must_use]
+    pub fn is_unmountable(&self) -> bool {
+        self.table.capabilities() & CAP_UNMOUNTABLE != 0
+    }
+
+    /// Whether there may be only one use.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.table.capabilities() & CAP_SINGLE != 0
+    }
+
+    /// Prefix of its uses' names: what the protocol says, `en` for a driver.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        match &self.table {
+            Table::Driver(_) => "en",
+            Table::Protocol(_, prefix) => prefix,
+        }
+    }
+
+    /// The options that the module declares, generic ones not included.
+    #[must_use]
+    pub fn options(&self) -> &[OptionInfo] {
+        &self.options
+    }
+
+    /// Checks options as typed.
+    ///
+    /// # Errors
+    /// [`OptionError`], ready to be shown.
+    pub fn accept(&self, given: &[Given]) -> Result<Accepted, OptionError> {
+        match self.kind() {
+            Kind::Driver => options::accept_driver(self.name(), &self.options, given),
+            Kind::Protocol => options::accept_protocol(self.name(), &self.options, given),
+        }
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+}
+
+/// What is being loaded, from a file that is already read.
+struct Contents {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+/// Loads module files; knows every build of the process.
+#[derive(Debug)]
+pub struct Loader {
+    mode: LoadMode,
+    max_builds: usize,
+    loads: usize,
+    builds: HashMap<[u64; 3], Arc<Build>>,
+    /// Files that were mapped and then refused. They stay mapped, so they are not mapped again.
+    refused: HashMap<[u64; 3], Refusal>,
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self::new(LoadMode::default())
+    }
+}
+
+impl Loader {
+    /// A loader without builds. A process has one, or else a file may be mapped twice.
+    #[must_use]
+    pub fn new(mode: LoadMode) -> Self {
+        Self { mode, max_builds: MAX_BUILDS, loads: 0, builds: HashMap::new(), refused: HashMap::new() }
+    }
+
+    /// Sets how many builds may be mapped.
+    pub fn set_max_builds(&mut self, limit: usize) {
+        self.max_builds = limit;
+    }
+
+    /// Every build, in the order of their names and paths.
+    #[must_use]
+    pub fn builds(&self) -> Vec<Arc<Build>> {
+        let mut builds: Vec<_> = self.builds.values().cloned().collect();
+        builds.sort_by(|a, b| (a.name(), a.path()).cmp(&(b.name(), b.path())));
+        builds
+    }
+
+    /// Loads the file at `path` as a module of that kind, or finds that it is mapped already.
+    ///
+    /// # Errors
+    /// [`LoadError`], ready to be shown. Nothing remains of a refused file, except that one which was refused after its
+    /// handshake stays mapped.
+    pub fn load(&mut self, kind: Kind, path: &Path) -> Result<Arc<Build>, LoadError> {
+        // Opening a FIFO for reading would wait for a writer.
+        let opened =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
+        let file = opened.map_err(|reason| LoadError::new(path, reason))?;
+        self.load_file(kind, file, path)
+    }
+
+    /// The same for an open file, which `mount` hands over; `shown` is what the operator called it.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub fn load_file(&mut self, kind: Kind, file: File, shown: &Path) -> Result<Arc<Build>, LoadError> {
+        let contents = read(file, shown)?;
+        let build = self.find_or_map(kind, &contents).map_err(|refusal| LoadError::new(shown, refusal))?;
+        if build.kind() != kind {
+            let found = format!("{}, which is a {}", build.name(), build.kind().word());
+            return Err(LoadError::new(shown, Refusal::handshake(format!("a {}", kind.word()), found)));
+        }
+        Ok(build)
+    }
+
+    fn find_or_map(&mut self, kind: Kind, contents: &Contents) -> Result<Arc<Build>, Refusal> {
+        let facts = elf::inspect(&contents.bytes)?;
+        let identity = identity(&contents.bytes);
+        if let Some(build) = self.builds.get(&identity) {
+            return Ok(Arc::clone(build));
+        }
+        if let Some(refusal) = self.refused.get(&identity) {
+            return Err(refusal.clone());
+        }
+        if self.builds.len() + self.refused.len() >= self.max_builds {
+            return Err(Refusal::TooMany(self.builds.len() + self.refused.len()));
+        }
+        let name = format!("{}-{:016x}", facts.name, identity[0]);
+        let image = Image::map(self.mode, &name, &contents.bytes, &contents.path, self.loads)?;
+        self.loads += 1;
+        match make_build(kind, contents.path.clone(), facts, image) {
+            Ok(build) => {
+                let build = Arc::new(build);
+                self.builds.insert(identity, Arc::clone(&build));
+                Ok(build)
+            }
+            Err(refusal) => {
+                self.refused.insert(identity, refusal.clone());
+                Err(refusal)
+            }
+        }
+    }
+}
+
+/// Handshake and tables of a freshly mapped image.
+fn make_build(kind: Kind, path: PathBuf, facts: ElfFacts, image: Image) -> Result<Build, Refusal> {
+    let offer = handshake::shake(&image.library, &facts)?;
+    let table = fetch_table(kind, &offer)?;
+    let (specs, count) = match &table {
+        Table::Driver(table) => (table.options, table.n_options),
+        Table::Protocol(table, _) => (table.options, table.n_options),
+    };
+    // SAFETY: static data of the module, as the ABI says.
+    let options = unsafe { tables::options(specs, count) }?;
+    let start = base_of(offer.address).wrapping_add(facts.start as usize);
+    let range = start..start.wrapping_add((facts.end - facts.start) as usize);
+    Ok(Build {
+        path,
+        facts,
+        text: offer.build,
+        language: offer.language,
+        range,
+        mode: image.mode,
+        table,
+        options,
+        uses: AtomicUsize::new(0),
+        _image: image,
+    })
+}
+
+/// The table of the wanted kind, or else that of the other kind: the caller tells the two apart in words.
+fn fetch_table(kind: Kind, offer: &Offer) -> Result<Table, Refusal> {
+    let (driver, protocol) = ((offer.get_table)(KIND_DRIVER), (offer.get_table)(KIND_PROTOCOL));
+    if driver.is_null() && protocol.is_null() {
+        return Err(Refusal::handshake("a driver table or a protocol table", "neither"));
+    }
+    if protocol.is_null() || (kind == Kind::Driver && !driver.is_null()) {
+        // SAFETY: what `get_table` returned for this kind.
+        return Ok(Table::Driver(unsafe { tables::driver(driver) }?));
+    }
+    // SAFETY: what `get_table` returned for this kind.
+    let table = unsafe { tables::protocol(protocol) }?;
+    // SAFETY: a static text of the module.
+    let prefix = unsafe { handshake::text(table.prefix) }?;
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if prefix.is_empty() || prefix.len() > 16 || !prefix.bytes().all(word) {
+        return Err(Refusal::handshake("a name prefix of 1 to 16 lower-case letters", format!("{prefix:?}")));
+    }
+    Ok(Table::Protocol(table, prefix))
+}
+
+fn read(mut file: File, path: &Path) -> Result<Contents, LoadError> {
+    let fail = |refusal: Refusal| LoadError::new(path, refusal);
+    let metadata = file.metadata().map_err(|reason| LoadError::new(path, reason))?;
+    let kind = metadata.file_type();
+    if !kind.is_file() {
+        let found = match () {
+            () if kind.is_dir() => "a directory",
+            () if kind.is_fifo() => "a FIFO",
+            () if kind.is_socket() => "a socket",
+            () => "a device",
+        };
+        return Err(fail(Refusal::NotAFile(found)));
+    }
+    if metadata.size() > MAX_FILE {
+        return Err(fail(Refusal::TooLarge { limit: MAX_FILE, found: metadata.size() }));
+    }
+    let mut bytes = Vec::with_capacity(metadata.size() as usize);
+    // The descriptor may have been read by whoever handed it over.
+    let read = std::io::Seek::rewind(&mut file).and_then(|()| file.take(MAX_FILE).read_to_end(&mut bytes));
+    read.map_err(|reason| LoadError::new(path, reason))?;
+    Ok(Contents { path: path.to_owned(), bytes })
+}
+
+/// Tells contents apart. Not meant against forgery: whoever chooses modules runs code here anyway.
+fn identity(bytes: &[u8]) -> [u64; 3] {
+    let hash = |seed: u64| {
+        let mut hasher = DefaultHasher::new();
+        seed.hash(&mut hasher);
+        hasher.write(bytes);
+        hasher.finish()
+    };
+    [hash(1), hash(2), bytes.len() as u64]
+}
+
+/// Where the file that holds `address` begins in memory.
+fn base_of(address: *const c_void) -> usize {
+    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: `info` is valid for writing; the function looks the address up and touches nothing else.
+    let found = unsafe { libc::dladdr(address, info.as_mut_ptr()) };
+    // SAFETY: zeroed above, filled in on success; any bytes are valid for it.
+    let info = unsafe { info.assume_init() };
+    if found == 0 { address as usize } else { info.dli_fbase as usize }
+}
