@@ -1,3 +1,141 @@
-//! Serves /net: file system requests become Qnet messages
+//! `qnet-netfs`: serves the network directory, one process for one mount point.
+//!
+//! Started by `lsm-qnet` and by hand. Exit status: 0 when it was asked to end, when the directory was unmounted, or when
+//! a living `qnet-netfs` serves it already (then standard output says `served by pid N`); 1 when it cannot serve; 2 for
+//! wrong arguments.
 
-fn main() {}
+use std::{
+    io::{self, IsTerminal, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, Result};
+use clap::{ArgAction, Parser, ValueEnum};
+use nix::unistd::{getegid, geteuid, getpid};
+use qnet_ipc::Root;
+use qnet_netfs::{
+    caller::groups_of,
+    claim::{Claim, Claimed},
+    engine::{Config, Engine, Symlinks},
+    link::Link,
+    mount::{self, Mount, MountPoint},
+    serve::{self, Ended},
+};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+/// Serve the files of other Qnet nodes under a network directory
+///
+/// The directory is made if it is missing. It stays mounted while Qnet is restarted; meanwhile it is empty and its files
+/// answer "no route to host".
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  \
+    qnet-netfs --mount /net\n  \
+    qnet-netfs --root /tmp/node1 --mount /tmp/node1/net --symlinks verbatim -v"
+)]
+struct Arguments {
+    /// Root directory of the node [default: where its io-pkt runs]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Network directory [default: /net for /run/io-pkt, else ROOT/net]
+    #[arg(long, value_name = "DIR")]
+    mount: Option<PathBuf>,
+
+    /// How symbolic links with absolute targets read
+    #[arg(long, value_enum, default_value_t = Links::Node)]
+    symlinks: Links,
+
+    /// Time after which a request that nobody answers ends with an error
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+
+    /// Stay in the foreground, which it always does; for symmetry with io-pkt
+    #[arg(long)]
+    foreground: bool,
+
+    /// Say more; twice for every request. RUST_LOG has precedence
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Links {
+    /// /etc/x of node joseph reads as /net/joseph/etc/x
+    Node,
+    /// As the node says
+    Verbatim,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(arguments.verbose);
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let signals = serve::ending_signals().context("signals")?;
+    let root = Root::locate(arguments.root.as_deref())?;
+    let path = match &arguments.mount {
+        Some(path) => mount::absolute(path)?,
+        None => mount::absolute(&default_mount(&root))?,
+    };
+    let mut claim = match Claim::take(root.path(), &path)? {
+        Claimed::Ours(claim) => claim,
+        Claimed::Served { pid } => return report_served(&path, pid),
+    };
+    let point = MountPoint::prepare(&path, claim.created_before())?;
+    claim.note(point.is_created()).context("the lock file of the mount point")?;
+    let mount = Mount::new(point)?;
+
+    let config = Config {
+        mount: path.as_os_str().as_bytes().to_vec(),
+        symlinks: match arguments.symlinks {
+            Links::Node => Symlinks::Node,
+            Links::Verbatim => Symlinks::Verbatim,
+        },
+        deadline: Duration::from_secs(arguments.timeout),
+        owner: (geteuid().as_raw(), getegid().as_raw()),
+        since: SystemTime::now(),
+        groups_of,
+    };
+    let mut engine = Engine::new(config, Link::new(root.qnet_socket(), getpid().as_raw()));
+    let ended = serve::serve(&mut engine, &mount, &signals).with_context(|| path.display().to_string())?;
+    match ended {
+        Ended::Asked => info!("{}: unmounting", path.display()),
+        Ended::Unmounted => info!("{}: was unmounted", path.display()),
+    }
+    Ok(())
+}
+
+fn default_mount(root: &Root) -> PathBuf {
+    if root.path() == Path::new("/run/io-pkt") { "/net".into() } else { root.path().join("net") }
+}
+
+/// Another one does the work.
+fn report_served(path: &Path, pid: Option<i32>) -> Result<()> {
+    let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+    info!("{}: is served by pid {pid}, nothing to do", path.display());
+    writeln!(io::stdout(), "served by pid {pid}").context("standard output")
+}
+
+/// Without times under a service manager, which adds its own.
+fn start_log(verbose: u8) {
+    let level = ["info", "debug", "trace"][usize::from(verbose.min(2))];
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let terminal = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
+    let log = log.with_target(false);
+    if terminal { log.init() } else { log.without_time().init() }
+}

@@ -26,6 +26,9 @@ pub const FUSE_MAX_PAGES: u32 = 1 << 22;
 
 pub const FUSE_GETATTR_FH: u32 = 1 << 0;
 
+/// In place of an errno in a message whose `unique` is 0.
+pub const FUSE_NOTIFY_INVAL_INODE: i32 = 2;
+
 macro_rules! kernel_structs {
     ($($(#[$doc:meta])* $name:ident = $size:literal { $($field:ident : $ty:ty),* $(,)? })*) => {$(
         $(#[$doc])*
@@ -69,6 +72,8 @@ kernel_structs! {
     }
     /// Followed by the name and zeros up to the next multiple of 8.
     Dirent = 24 { ino: u64, off: u64, namelen: u32, kind: u32 }
+
+    NotifyInvalInode = 24 { nodeid: u64, offset: i64, len: i64 }
 
     ForgetIn = 8 { nlookup: u64 }
     BatchForgetIn = 8 { count: u32, dummy: u32 }

@@ -5,13 +5,19 @@
 
 use zerocopy::IntoBytes;
 
-use super::abi::{Dirent, OutHeader};
+use super::abi::{Dirent, FUSE_NOTIFY_INVAL_INODE, NotifyInvalInode, OutHeader};
 
 /// Bytes of a reply's header.
 pub const HEADER: usize = size_of::<OutHeader>();
+/// Largest errno the kernel takes in a reply.
+const MAX_ERRNO: i32 = 511;
 
 /// A reply that only says how the request ended. `errno` is positive, 0 for success.
+///
+/// The kernel leaves a request waiting for ever when the answer's errno is out of its range, so a number that came from
+/// elsewhere and is none becomes EIO.
 pub fn status(unique: u64, errno: i32) -> Vec<u8> {
+    let errno = if (0..=MAX_ERRNO).contains(&errno) { errno } else { libc::EIO };
     finish(unique, errno, vec![0; HEADER])
 }
 
@@ -26,6 +32,14 @@ pub fn bytes(unique: u64, data: &[u8]) -> Vec<u8> {
     reply.resize(HEADER, 0);
     reply.extend_from_slice(data);
     finish(unique, 0, reply)
+}
+
+/// Not an answer but a word to the kernel: the attributes it remembers of `nodeid` are old. Cached data is not touched.
+pub fn forget_attributes(nodeid: u64) -> Vec<u8> {
+    let notice = NotifyInvalInode { nodeid, offset: -1, len: 0 };
+    let len = (HEADER + size_of_val(&notice)) as u32;
+    let header = OutHeader { len, error: FUSE_NOTIFY_INVAL_INODE, unique: 0 };
+    [header.as_bytes(), notice.as_bytes()].concat()
 }
 
 /// Writes the header into the first bytes of a reply.
@@ -65,6 +79,11 @@ impl Buffer {
             self.bytes.resize(start + data.len(), 0);
         }
         self.bytes[start..start + data.len()].copy_from_slice(data);
+    }
+
+    /// Most bytes of data it takes.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// The data so far.

@@ -178,6 +178,13 @@ fn status_replies_negate_the_errno() {
 }
 
 #[test]
+fn an_errno_that_the_kernel_would_not_take_becomes_eio() {
+    for errno in [-5, 512, i32::MAX, i32::MIN] {
+        assert_eq!(header_of(&reply::status(UNIQUE, errno)).error, -libc::EIO);
+    }
+}
+
+#[test]
 fn buffer_keeps_pieces_in_place_and_in_bounds() {
     let mut buffer = reply::Buffer::new(8);
     buffer.place(0, b"ab");

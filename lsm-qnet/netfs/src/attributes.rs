@@ -1,0 +1,214 @@
+//! A node's attributes as the kernel gets them.
+//!
+//! - Special files become regular ones: a device or FIFO inode of FUSE would open the *local* device or a local pipe.
+//!   They are read with direct I/O and have size 0.
+//! - Inode numbers: one mount shows many file systems of many nodes, each counting from 1. Programs take equal
+//!   `(st_dev, st_ino)` for the same file (`cp` refuses, `tar` makes hard links), so node, device and inode number are
+//!   mixed into one. The upper half of the number space is for these; nodes are `NODE_INO + nd`, the root is 1.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use qnet_iomsg::stat::{FLAG_STREAM, Stat};
+
+use crate::fuse::abi::Attr;
+
+/// Inode number of the node with nd 0; the low 16 bits of a node's inode number are its nd.
+pub const NODE_INO: u64 = 1 << 16;
+
+/// Permission bits of the directories that exist here only.
+const OWN_DIRECTORY: u32 = libc::S_IFDIR | 0o555;
+/// All execute bits: search permission for everybody.
+const SEARCH: u32 = 0o111;
+
+/// What makes a file the same file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Device on the node, major and minor.
+    pub device: (u32, u32),
+    /// Inode number on that device.
+    pub ino: u64,
+    /// `S_IFMT` bits of its mode there.
+    pub file_type: u32,
+}
+
+impl FileId {
+    /// The identity of the file with these attributes.
+    pub fn of(stat: &Stat) -> Self {
+        Self { device: stat.dev, ino: stat.ino, file_type: stat.mode & libc::S_IFMT }
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.file_type == libc::S_IFDIR
+    }
+}
+
+/// Whether a file is read without the page cache: its size does not tell how much there is to read, or reading it has
+/// side effects.
+pub fn is_direct(stat: &Stat) -> bool {
+    stat.mode & libc::S_IFMT != libc::S_IFREG || stat.size == 0 || stat.flags & FLAG_STREAM != 0
+}
+
+/// Whether everybody may search the directory with these attributes.
+pub fn everybody_searches(stat: &Stat) -> bool {
+    stat.mode & SEARCH == SEARCH
+}
+
+/// Size and time of change, which tell whether cached data is still the file's.
+pub fn version(stat: &Stat) -> (u64, i64, u32) {
+    (stat.size, stat.mtime.seconds, stat.mtime.nanoseconds)
+}
+
+/// The attributes of a node's file. `node` is the nodeid of the node's directory.
+pub fn of_file(node: u64, stat: &Stat) -> Attr {
+    let kind = stat.mode & libc::S_IFMT;
+    let shown = shown_type(kind);
+    Attr {
+        ino: mixed_ino(node, stat.dev, stat.ino),
+        size: if shown == kind { stat.size } else { 0 },
+        blocks: stat.blocks,
+        atime: stat.atime.seconds.cast_unsigned(),
+        mtime: stat.mtime.seconds.cast_unsigned(),
+        ctime: stat.ctime.seconds.cast_unsigned(),
+        atimensec: stat.atime.nanoseconds,
+        mtimensec: stat.mtime.nanoseconds,
+        ctimensec: stat.ctime.nanoseconds,
+        mode: shown | stat.mode & 0o7777,
+        nlink: stat.nlink,
+        uid: stat.uid,
+        gid: stat.gid,
+        rdev: 0,
+        blksize: if stat.blksize.is_power_of_two() { stat.blksize } else { 4096 },
+        flags: 0,
+    }
+}
+
+/// The attributes of a directory that exists here only: `/net`, and a node's entry in it.
+///
+/// DEVIATION: on QNX the attributes of `/net/NODE` are those of that node's root directory, so that listing `/net`
+/// contacts every node and waits for dead ones. Here listing costs nothing; entering the directory asks the node.
+pub fn of_own_directory(ino: u64, owner: (u32, u32), since: SystemTime) -> Attr {
+    let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (seconds, nanoseconds) = (since.as_secs(), since.subsec_nanos());
+    Attr {
+        ino,
+        atime: seconds,
+        mtime: seconds,
+        ctime: seconds,
+        atimensec: nanoseconds,
+        mtimensec: nanoseconds,
+        ctimensec: nanoseconds,
+        mode: OWN_DIRECTORY,
+        nlink: 2,
+        uid: owner.0,
+        gid: owner.1,
+        blksize: 4096,
+        ..Attr::default()
+    }
+}
+
+/// The inode number of a node's directory in `/net`.
+pub fn node_ino(nd: u32) -> u64 {
+    NODE_INO + u64::from(nd & 0xffff)
+}
+
+/// The inode number shown for inode `ino` on `device` of a node.
+pub fn mixed_ino(node: u64, device: (u32, u32), ino: u64) -> u64 {
+    let device = u64::from(device.0) << 32 | u64::from(device.1);
+    let mixed = scramble(scramble(scramble(node) ^ device) ^ ino);
+    mixed | 1 << 63
+}
+
+/// `DT_*` of a directory entry whose server said `file_type` (`S_IFMT` bits), 0 when it said nothing.
+pub fn entry_type(file_type: Option<u32>) -> u8 {
+    // DT_* values are the type bits of a mode, shifted down.
+    file_type.map_or(0, |kind| (shown_type(kind & libc::S_IFMT) >> 12) as u8)
+}
+
+/// Directories, regular files and symbolic links are what they are; everything else is shown as a regular file.
+fn shown_type(kind: u32) -> u32 {
+    match kind {
+        libc::S_IFDIR | libc::S_IFLNK => kind,
+        _ => libc::S_IFREG,
+    }
+}
+
+/// A bijection of 64-bit numbers that spreads neighbours over the whole range.
+fn scramble(mut x: u64) -> u64 {
+    x = (x ^ x >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    x = (x ^ x >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    x ^ x >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn stat(mode: u32, size: u64) -> Stat {
+        Stat { ino: 5, dev: (8, 1), mode, size, nlink: 1, ..Stat::default() }
+    }
+
+    #[test]
+    fn special_files_are_shown_as_regular_ones_and_read_directly() {
+        for kind in [libc::S_IFIFO, libc::S_IFCHR, libc::S_IFBLK, libc::S_IFSOCK] {
+            let special = stat(kind | 0o640, 77);
+            let attr = of_file(2, &special);
+            assert_eq!((attr.mode, attr.size, attr.rdev), (libc::S_IFREG | 0o640, 0, 0));
+            assert!(is_direct(&special));
+            assert_eq!(entry_type(Some(kind)), libc::DT_REG);
+        }
+    }
+
+    #[test]
+    fn files_keep_type_permissions_and_size() {
+        for (kind, entry) in
+            [(libc::S_IFREG, libc::DT_REG), (libc::S_IFDIR, libc::DT_DIR), (libc::S_IFLNK, libc::DT_LNK)]
+        {
+            let attr = of_file(2, &stat(kind | 0o4751, 77));
+            assert_eq!((attr.mode, attr.size), (kind | 0o4751, 77));
+            assert_eq!(entry_type(Some(kind)), entry);
+        }
+        assert_eq!(entry_type(None), libc::DT_UNKNOWN);
+    }
+
+    #[test]
+    fn files_without_a_meaningful_size_are_read_directly() {
+        assert!(is_direct(&stat(libc::S_IFREG, 0)));
+        assert!(is_direct(&Stat { flags: FLAG_STREAM, ..stat(libc::S_IFREG, 4096) }));
+        assert!(!is_direct(&stat(libc::S_IFREG, 1)));
+    }
+
+    #[test]
+    fn only_a_directory_open_to_all_three_is_searched_by_everybody() {
+        for (mode, expected) in [(0o755, true), (0o711, true), (0o705, false), (0o700, false), (0o770, false)]
+        {
+            assert_eq!(everybody_searches(&stat(libc::S_IFDIR | mode, 0)), expected, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn equal_inode_numbers_of_different_nodes_and_devices_are_told_apart() {
+        let mut seen = HashSet::new();
+        for node in 2..10 {
+            for minor in 0..10 {
+                for ino in 0..100 {
+                    let mixed = mixed_ino(node, (8, minor), ino);
+                    assert!(mixed > NODE_INO + 0xffff);
+                    assert!(seen.insert(mixed));
+                }
+            }
+        }
+        assert_eq!(mixed_ino(2, (8, 1), 5), mixed_ino(2, (8, 1), 5));
+    }
+
+    #[test]
+    fn times_before_1970_and_after_2038_survive() {
+        let mut old = stat(libc::S_IFREG, 1);
+        old.mtime.seconds = -1;
+        old.atime.seconds = 1 << 40;
+        let attr = of_file(2, &old);
+        assert_eq!((attr.mtime.cast_signed(), attr.atime), (-1, 1 << 40));
+    }
+}

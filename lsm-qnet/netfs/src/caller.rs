@@ -1,0 +1,76 @@
+//! Who is behind a file request, as far as the other node needs to know.
+//!
+//! The kernel puts the file-system uid and gid into each request. Supplementary groups are not there; they are read from
+//! `/proc/PID/status` of the asking process. QNX's `_client_info` has room for eight, so no more are passed on.
+
+use std::{fs, path::PathBuf};
+
+use qnet_ipc::Claim;
+
+/// Most supplementary groups that a node is told, QNX's `NGROUPS_MAX`.
+pub const MAX_GROUPS: usize = 8;
+
+/// The identity under which a node decides what may be done. Equal callers share one connection to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Supplementary groups, at most [`MAX_GROUPS`].
+    pub groups: Vec<u32>,
+}
+
+impl Caller {
+    /// The claim to make about this caller; `pid` is the process that makes it.
+    pub fn claim(&self, pid: i32) -> Claim {
+        Claim { pid, ..Claim::user(self.uid, self.gid, self.groups.clone()) }
+    }
+}
+
+/// Supplementary groups of a process of this PID namespace. Empty when it is gone or not visible (pid 0): fewer groups
+/// never give more rights.
+pub fn groups_of(pid: u32) -> Vec<u32> {
+    if pid == 0 {
+        return Vec::new();
+    }
+    let path: PathBuf = ["/proc", &pid.to_string(), "status"].iter().collect();
+    fs::read_to_string(path).map(|status| parse_groups(&status)).unwrap_or_default()
+}
+
+/// The `Groups:` line of a status file.
+fn parse_groups(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    line.split_ascii_whitespace().filter_map(|group| group.parse().ok()).take(MAX_GROUPS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_read_from_the_status_file() {
+        let status = "Name:\tcat\nUid:\t1\t1\t1\t1\nGroups:\t4 24 27 \nNStgid:\t9\n";
+        assert_eq!(parse_groups(status), [4, 24, 27]);
+        assert_eq!(parse_groups("Name:\tcat\nGroups:\t\n"), [0_u32; 0]);
+        assert_eq!(parse_groups(""), [0_u32; 0]);
+    }
+
+    #[test]
+    fn no_more_groups_than_qnx_knows_are_passed_on() {
+        assert_eq!(parse_groups("Groups:\t1 2 3 4 5 6 7 8 9 10\n"), [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_has_no_groups() {
+        assert!(groups_of(0).is_empty());
+        assert!(groups_of(u32::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_claim_names_the_caller_and_the_process_that_speaks_for_it() {
+        let claim = Caller { uid: 5, gid: 6, groups: vec![7] }.claim(99);
+        assert_eq!((claim.ruid, claim.euid, claim.egid, claim.pid), (5, 5, 6, 99));
+        assert_eq!(claim.groups, [7]);
+    }
+}

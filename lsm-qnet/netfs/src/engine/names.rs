@@ -1,0 +1,199 @@
+//! Names and attributes: look-ups, `stat`, symbolic links, and how long the kernel may remember them.
+//!
+//! The kernel's cache knows no users: what one user looked up it shows to all. Below a directory that not everybody may
+//! search this would let one user's look-up serve another, so there nothing is remembered (timeouts of 0). Elsewhere it is
+//! remembered for [`LIFETIME`]. Whether everybody may search is asked of the node again when the answer is older than
+//! [`SEARCH_LIFETIME`]; until it comes, nothing is remembered.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use qnet_iomsg::{Connect, Io, Stat, StatReply, stat};
+
+use super::{Engine, Owner, Symlinks, job::Job};
+use crate::{
+    attributes::{self, FileId},
+    caller::Caller,
+    fuse::{
+        ROOT_ID,
+        abi::{Attr, AttrOut, EntryOut},
+        reply,
+    },
+    inodes::{Kind, Location, Search},
+    link::{Failure, Reply, Request, Target},
+};
+
+/// How long the kernel may remember a name or attributes: short, because nobody tells us when they change.
+pub(super) const LIFETIME: Duration = Duration::from_secs(1);
+/// How long a directory's search permission is believed.
+const SEARCH_LIFETIME: Duration = Duration::from_secs(10);
+
+impl Engine {
+    pub(super) fn on_lookup(
+        &mut self,
+        now: Instant,
+        unique: u64,
+        job: &Job,
+        parent: u64,
+        name: &[u8],
+        data: &[u8],
+    ) -> Result<Vec<u8>, i32> {
+        let stat = parse(data)?;
+        let lifetime = self.lifetime_below(now, parent, &job.caller);
+        let nodeid = self.inodes.intern(parent, name, Kind::File(FileId::of(&stat))).ok_or(libc::ESTALE)?;
+        let attr = self.learn(now, nodeid, &stat).ok_or(libc::ESTALE)?;
+        Ok(reply::body(unique, &entry(nodeid, lifetime, attr)))
+    }
+
+    /// Attributes have come; `by_path` when the path, not an open file, was asked for them.
+    pub(super) fn on_attributes(
+        &mut self,
+        now: Instant,
+        unique: u64,
+        caller: &Rc<Caller>,
+        nodeid: u64,
+        data: &[u8],
+        by_path: bool,
+    ) -> Result<Vec<u8>, i32> {
+        let stat = parse(data)?;
+        let inode = self.inodes.get(nodeid).ok_or(libc::ESTALE)?;
+        let parent = inode.parent();
+        match inode.kind() {
+            Kind::Node => {
+                self.note_search(now, nodeid, &stat);
+                return Ok(self.node_attributes(unique, nodeid));
+            }
+            Kind::File(id) if by_path && !is_same(id, &stat) => return Err(libc::ESTALE),
+            _ => {}
+        }
+        let lifetime = self.lifetime_below(now, parent, caller);
+        let attr = self.learn(now, nodeid, &stat).ok_or(libc::ESTALE)?;
+        Ok(reply::body(unique, &attributes_for(lifetime, attr)))
+    }
+
+    pub(super) fn on_link(&mut self, unique: u64, nodeid: u64, data: &[u8]) -> Result<Vec<u8>, i32> {
+        let target = data.split(|byte| *byte == 0).next().unwrap_or_default();
+        if target.is_empty() {
+            return Err(libc::EIO);
+        }
+        if self.config.symlinks == Symlinks::Verbatim || !target.starts_with(b"/") {
+            return Ok(reply::bytes(unique, target));
+        }
+        let Location { node, .. } = self.inodes.location(nodeid).ok_or(libc::ESTALE)?;
+        let name = self.inodes.get(node).ok_or(libc::ESTALE)?.name();
+        let target = [&self.config.mount[..], b"/", name, target].concat();
+        if target.len() > super::job::LINK_MAX {
+            return Err(libc::ENAMETOOLONG);
+        }
+        Ok(reply::bytes(unique, &target))
+    }
+
+    /// The answer "no such name", valid for `lifetime`.
+    pub(super) fn absent(&self, unique: u64, lifetime: Duration) -> Vec<u8> {
+        if lifetime.is_zero() {
+            return reply::status(unique, libc::ENOENT);
+        }
+        reply::body(unique, &entry(0, lifetime, Attr::default()))
+    }
+
+    /// How long the kernel may remember what lies in `directory`.
+    pub(super) fn lifetime_below(&mut self, now: Instant, directory: u64, caller: &Rc<Caller>) -> Duration {
+        let mut unknown = Vec::new();
+        let mut at = directory;
+        while at != ROOT_ID {
+            let Some(inode) = self.inodes.get(at) else { return Duration::ZERO };
+            match inode.search {
+                Some(Search { everybody: false, seen }) if now < seen + SEARCH_LIFETIME => {
+                    return Duration::ZERO;
+                }
+                Some(Search { everybody: true, seen }) if now < seen + SEARCH_LIFETIME => {}
+                _ => unknown.push(at),
+            }
+            at = inode.parent();
+        }
+        for nodeid in &unknown {
+            self.ask_search(now, *nodeid, caller);
+        }
+        if unknown.is_empty() { LIFETIME } else { Duration::ZERO }
+    }
+
+    /// Asks the node, in the background, who may search a directory.
+    fn ask_search(&mut self, now: Instant, nodeid: u64, caller: &Rc<Caller>) {
+        if self.inodes.get(nodeid).is_none_or(|inode| inode.asking) {
+            return;
+        }
+        let Some(Location { node, path }) = self.inodes.location(nodeid) else { return };
+        let Some(nd) = self.inodes.nd(node, self.link.generation()) else { return };
+        let Ok(message) = Connect::combine_close(&path, false, &Io::Stat.to_bytes()).emit() else { return };
+        let target = Target::Node { nd, caller: Rc::clone(caller) };
+        let coid = self.next_coid();
+        // No answer means that nothing is cached, which is safe.
+        let Ok(session) = self.link.session(now, &target) else { return };
+        let Ok(txn) = self.link.request(session, Request::new(coid, message, stat::REPLY_LEN)) else {
+            return;
+        };
+        self.owners.insert(txn, Owner::Search(nodeid));
+        if let Some(inode) = self.inodes.get_mut(nodeid) {
+            inode.asking = true;
+        }
+    }
+
+    pub(super) fn on_search(&mut self, now: Instant, nodeid: u64, result: Result<Reply, Failure>) {
+        let stat = result.ok().and_then(|reply| parse(reply.buffer.data()).ok());
+        let Some(inode) = self.inodes.get_mut(nodeid) else { return };
+        inode.asking = false;
+        inode.search = None;
+        let same = |stat: &Stat| match inode.kind() {
+            Kind::File(id) => is_same(id, stat),
+            _ => true,
+        };
+        if let Some(stat) = stat.filter(same) {
+            self.note_search(now, nodeid, &stat);
+        }
+    }
+
+    /// Notes what attributes say about an inode, and gives the kernel's form of them.
+    fn learn(&mut self, now: Instant, nodeid: u64, stat: &Stat) -> Option<Attr> {
+        let Location { node, .. } = self.inodes.location(nodeid)?;
+        self.note_search(now, nodeid, stat);
+        self.inodes.get_mut(nodeid)?.told = Some(attributes::version(stat));
+        Some(attributes::of_file(node, stat))
+    }
+
+    fn note_search(&mut self, now: Instant, nodeid: u64, stat: &Stat) {
+        if let Some(inode) = self.inodes.get_mut(nodeid)
+            && stat.mode & libc::S_IFMT == libc::S_IFDIR
+        {
+            inode.search = Some(Search { everybody: attributes::everybody_searches(stat), seen: now });
+        }
+    }
+}
+
+/// Whether attributes are those of the file with this identity. Files of `/proc` and `/sys` get new inode numbers as the
+/// kernel over there pleases; their type has to do.
+pub(super) fn is_same(id: FileId, stat: &Stat) -> bool {
+    let found = FileId::of(stat);
+    found == id || stat.flags & stat::FLAG_STREAM != 0 && found.file_type == id.file_type
+}
+
+pub(super) fn parse(data: &[u8]) -> Result<Stat, i32> {
+    StatReply::parse(data).map(|reply| reply.stat).map_err(|_| libc::EIO)
+}
+
+pub(super) fn entry(nodeid: u64, lifetime: Duration, attr: Attr) -> EntryOut {
+    EntryOut {
+        nodeid,
+        generation: 0,
+        entry_valid: lifetime.as_secs(),
+        attr_valid: lifetime.as_secs(),
+        entry_valid_nsec: lifetime.subsec_nanos(),
+        attr_valid_nsec: lifetime.subsec_nanos(),
+        attr,
+    }
+}
+
+pub(super) fn attributes_for(lifetime: Duration, attr: Attr) -> AttrOut {
+    AttrOut { attr_valid: lifetime.as_secs(), attr_valid_nsec: lifetime.subsec_nanos(), dummy: 0, attr }
+}

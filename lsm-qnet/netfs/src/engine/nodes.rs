@@ -1,0 +1,107 @@
+//! `/net` itself: the nodes, as the network manager knows them.
+//!
+//! Listing shows what is known now, the own node first. A name that is not known is resolved when it is first used, so
+//! that any node can be entered at once. Without Qnet the directory is empty.
+
+use qnet_iomsg::netmgr;
+
+use super::{
+    Engine,
+    files::Handle,
+    job::Task,
+    names::{LIFETIME, attributes_for, entry},
+};
+use crate::{
+    attributes,
+    fuse::{ROOT_ID, abi::OpenOut, reply},
+    inodes::Kind,
+};
+
+/// A line of the listing.
+#[derive(Debug)]
+pub(super) struct Listed {
+    ino: u64,
+    name: Vec<u8>,
+}
+
+/// The task for a name in `/net`. What cannot be a node's name is answered without asking the network: hidden names
+/// (desktops look for many) and those that no host can have.
+pub(super) fn lookup_task(name: &[u8]) -> Result<Task, i32> {
+    if name.len() > 255 {
+        return Err(libc::ENAMETOOLONG);
+    }
+    if name.starts_with(b".") || !name.iter().all(u8::is_ascii_graphic) {
+        return Err(libc::ENOENT);
+    }
+    Ok(Task::LookupNode { name: name.into() })
+}
+
+impl Engine {
+    pub(super) fn root_attributes(&self, unique: u64) -> Vec<u8> {
+        let attr = attributes::of_own_directory(ROOT_ID, self.config.owner, self.config.since);
+        reply::body(unique, &attributes_for(LIFETIME, attr))
+    }
+
+    /// Attributes of a node's directory.
+    pub(super) fn node_attributes(&self, unique: u64, nodeid: u64) -> Vec<u8> {
+        let nd = self.inodes.nd(nodeid, self.link.generation()).unwrap_or_default();
+        let attr =
+            attributes::of_own_directory(attributes::node_ino(nd), self.config.owner, self.config.since);
+        reply::body(unique, &attributes_for(LIFETIME, attr))
+    }
+
+    /// The network manager has found a node.
+    pub(super) fn on_node(&mut self, unique: u64, name: &[u8], status: i64) -> Result<Vec<u8>, i32> {
+        let nd = u32::try_from(status).map_err(|_| libc::EIO)?;
+        let nodeid = self.inodes.intern(ROOT_ID, name, Kind::Node).ok_or(libc::ESTALE)?;
+        self.inodes.set_nd(nodeid, Some((self.link.generation(), nd)));
+        let attr =
+            attributes::of_own_directory(attributes::node_ino(nd), self.config.owner, self.config.since);
+        Ok(reply::body(unique, &entry(nodeid, LIFETIME, attr)))
+    }
+
+    pub(super) fn open_nodes(&mut self, unique: u64) -> Vec<u8> {
+        let fh = self.insert_handle(Handle::Nodes(Vec::new()));
+        reply::body(unique, &OpenOut { fh, ..OpenOut::default() })
+    }
+
+    /// The list of nodes has come: keep it for the rest of this pass over the directory.
+    pub(super) fn on_nodes(&mut self, unique: u64, fh: u64, size: u32, data: &[u8]) -> Result<Vec<u8>, i32> {
+        let listed = list(data)?;
+        let answer = entries(unique, &listed, 0, size);
+        *self.handles.get_mut(&fh).ok_or(libc::EBADF)? = Handle::Nodes(listed);
+        Ok(answer)
+    }
+}
+
+/// The listing for a NODES reply. Nodes of our own domain are listed without it.
+fn list(data: &[u8]) -> Result<Vec<Listed>, i32> {
+    let nodes = netmgr::nodes(data).map_err(|_| libc::EIO)?;
+    let own_domain = nodes.iter().find(|node| node.nd == 0).map(|node| node.domain).unwrap_or_default();
+    let mut listed: Vec<_> =
+        [&b"."[..], b".."].into_iter().map(|name| Listed { ino: ROOT_ID, name: name.to_vec() }).collect();
+    for node in &nodes {
+        let mut name = node.name.to_vec();
+        if !node.domain.is_empty() && node.domain != own_domain {
+            name.push(b'.');
+            name.extend_from_slice(node.domain);
+        }
+        // What the kernel would take for a broken directory is left out.
+        if !name.is_empty() && name.len() <= 255 && !name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+            listed.push(Listed { ino: attributes::node_ino(node.nd), name });
+        }
+    }
+    Ok(listed)
+}
+
+/// The READDIR reply from entry number `from` on.
+pub(super) fn entries(unique: u64, listed: &[Listed], from: u64, size: u32) -> Vec<u8> {
+    let mut directory = reply::Directory::new(size as usize);
+    let from = usize::try_from(from).unwrap_or(usize::MAX);
+    for (number, entry) in listed.iter().enumerate().skip(from) {
+        if !directory.push(entry.ino, number as u64 + 1, libc::DT_DIR, &entry.name) {
+            break;
+        }
+    }
+    directory.into_reply(unique)
+}

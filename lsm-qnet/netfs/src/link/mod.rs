@@ -1,0 +1,545 @@
+//! The way to other nodes: sessions and transactions over `ROOT/qnet.sock`.
+//!
+//! A *session* is one connection to a node's server under one caller's identity, or to the network manager; it is made
+//! on first use and shared by everything that caller does there. A *transaction* is one message and its reply.
+//!
+//! ```text
+//!            session()        request()                  poll_completion()
+//!  engine ───────────▶ Link ───────────▶ qnet.sock … ──────────────────▶ engine
+//!   Opening ── ConnectOk ──▶ Open ── Death, ConnectFail, lost socket ──▶ gone, its transactions fail as lost
+//! ```
+//!
+//! Nothing blocks. Requests made while a session opens wait for it. When `lsm-qnet` goes away every transaction ends,
+//! and the socket is tried again: at once when somebody asks, and every [`RETRY`] otherwise.
+//!
+//! Bounds: [`MAX_SESSIONS`]; [`MAX_UNREAD`] bytes that `lsm-qnet` has not taken, after which it counts as gone;
+//! [`MAX_ABANDONED`] transactions of a session that nobody waits for any more, after which the session is closed.
+
+mod session;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    os::fd::{AsRawFd, RawFd},
+    path::PathBuf,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use qnet_ipc::{
+    ClientPeer, MAX_DATA, PeerError, ReceiveBuffer, ToClient, ToServer, connect_path,
+    packet::{Connect, Send},
+};
+use tracing::{debug, info, warn};
+
+use self::session::{Session, State};
+use crate::{caller::Caller, fuse::reply::Buffer};
+
+/// Pause between attempts to reach a socket that is not there.
+pub const RETRY: Duration = Duration::from_millis(500);
+/// A session that nobody has used for so long is closed.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// Most sessions; the longest unused one makes room.
+pub const MAX_SESSIONS: usize = 1024;
+/// Bytes that may wait for `lsm-qnet` to read them.
+pub const MAX_UNREAD: usize = 8 << 20;
+/// Transactions of one session that were given up and whose end has not been heard of.
+pub const MAX_ABANDONED: usize = 1024;
+
+/// Shortest pause between attempts when requests ask for the link.
+const EAGER_RETRY: Duration = Duration::from_millis(50);
+/// QNX's default priority of a process.
+const PRIORITY: i32 = 10;
+/// Process and channel of a node's server.
+const SERVER: (i32, i32) = (1, 1);
+
+/// Number of a session; never used twice in the life of a [`Link`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(u32);
+
+/// Number of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TxnId(u32);
+
+/// What a session is connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// This node's network manager: names and numbers of nodes.
+    Netmgr,
+    /// A node's server, on behalf of a caller.
+    Node {
+        /// The node, as `lsm-qnet` numbers it in this connection's life.
+        nd: u32,
+        /// Whose rights count there.
+        caller: Rc<Caller>,
+    },
+}
+
+/// A message to send.
+#[derive(Debug)]
+pub struct Request {
+    /// The open file it is about, see `Send::coid`.
+    pub coid: i32,
+    /// The whole message.
+    pub message: Vec<u8>,
+    /// Where the reply goes; its limit is the room the other side is told.
+    pub reply: Buffer,
+    /// Bytes of the buffer that are filled already; the reply is placed behind them.
+    pub filled: usize,
+}
+
+impl Request {
+    /// A message whose reply has room for `room` bytes.
+    pub fn new(coid: i32, message: Vec<u8>, room: usize) -> Self {
+        Self { coid, message, reply: Buffer::new(room), filled: 0 }
+    }
+}
+
+/// How a transaction ended well.
+#[derive(Debug)]
+pub struct Reply {
+    /// What `MsgSend` returns.
+    pub status: i64,
+    /// Its data.
+    pub buffer: Buffer,
+}
+
+/// How a transaction ended badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Linux errno.
+    pub errno: i32,
+    /// The connection failed, not the operation: it may succeed on a new session.
+    pub lost: bool,
+}
+
+impl Failure {
+    /// No Qnet runs on this node.
+    pub const NO_LINK: Self = Self { errno: libc::EHOSTUNREACH, lost: true };
+    /// The connection has ended.
+    pub const GONE: Self = Self { errno: libc::EHOSTDOWN, lost: true };
+
+    /// An errno that a server or `lsm-qnet` sent. QNX says EBADF and ESRCH for a connection or server that is gone.
+    fn from_errno(errno: i32) -> Self {
+        let lost = matches!(
+            errno,
+            libc::EHOSTDOWN | libc::EBADF | libc::ESRCH | libc::ENOTCONN | libc::ECONNRESET | libc::EPIPE
+        );
+        Self { errno, lost }
+    }
+}
+
+/// A finished transaction.
+#[derive(Debug)]
+pub struct Completion {
+    /// Which one.
+    pub txn: TxnId,
+    /// Its end.
+    pub result: Result<Reply, Failure>,
+}
+
+/// What becomes of the result of a transaction that nobody waits for.
+#[derive(Debug)]
+enum Purpose {
+    /// It is reported.
+    Awaited,
+    /// It is dropped; if it was a success this message is sent on the same file: an open must not leak.
+    Abandoned { undo: Option<Vec<u8>> },
+}
+
+#[derive(Debug)]
+struct Txn {
+    session: SessionId,
+    request: Request,
+    purpose: Purpose,
+}
+
+/// The link to `lsm-qnet`.
+#[derive(Debug)]
+pub struct Link {
+    path: PathBuf,
+    pid: i32,
+    peer: Option<ClientPeer>,
+    buffer: ReceiveBuffer,
+    generation: u32,
+    last_attempt: Option<Instant>,
+    next_number: u32,
+    sessions: HashMap<SessionId, Session>,
+    targets: HashMap<Target, SessionId>,
+    txns: HashMap<TxnId, Txn>,
+    completions: VecDeque<Completion>,
+}
+
+impl Link {
+    /// A link over the socket at `path`, not yet connected; `pid` is this process.
+    pub fn new(path: PathBuf, pid: i32) -> Self {
+        Self {
+            path,
+            pid,
+            peer: None,
+            buffer: ReceiveBuffer::new(),
+            generation: 0,
+            last_attempt: None,
+            next_number: 0,
+            sessions: HashMap::new(),
+            targets: HashMap::new(),
+            txns: HashMap::new(),
+            completions: VecDeque::new(),
+        }
+    }
+
+    /// Counts the connections made so far. Node numbers are valid within one of them.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Descriptor to watch for both directions, while connected.
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.peer.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// The session for `target`, opened now if there is none.
+    ///
+    /// # Errors
+    /// No Qnet runs, or there are too many sessions and all are in use.
+    pub fn session(&mut self, now: Instant, target: &Target) -> Result<SessionId, Failure> {
+        self.connect(now, EAGER_RETRY);
+        if let Some(id) = self.targets.get(target) {
+            let id = *id;
+            self.session_mut(id)?.touch(now);
+            return Ok(id);
+        }
+        if self.peer.is_none() {
+            return Err(Failure::NO_LINK);
+        }
+        if self.sessions.len() >= MAX_SESSIONS {
+            self.evict()?;
+        }
+        let id = SessionId(self.number());
+        let (nd, (pid, chid), claim) = match target {
+            Target::Netmgr => (0, (0, 0), None),
+            Target::Node { nd, caller } => (*nd, SERVER, Some(caller.claim(self.pid))),
+        };
+        self.transmit(&ToServer::Connect(Connect { conn: id.0, nd, pid, chid, flags: 0, claim }))?;
+        self.sessions.insert(id, Session::new(target.clone(), now));
+        self.targets.insert(target.clone(), id);
+        Ok(id)
+    }
+
+    /// Sends a message on a session, or queues it while the session opens. Its end comes with
+    /// [`Self::poll_completion`].
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn request(&mut self, id: SessionId, request: Request) -> Result<TxnId, Failure> {
+        self.begin(id, request, Purpose::Awaited)
+    }
+
+    /// Sends a message whose result nobody needs. A session that has ended swallows it.
+    pub fn tell(&mut self, id: SessionId, coid: i32, message: Vec<u8>) {
+        let request = Request::new(coid, message, 0);
+        // The other side forgets everything about a session that ended: nothing is left to tell it.
+        let _ = self.begin(id, request, Purpose::Abandoned { undo: None });
+    }
+
+    /// Gives a transaction up: the server is asked to let go, and its answer, should it come, is dropped. `undo` is sent
+    /// on the same file if the operation turns out to have succeeded.
+    pub fn abandon(&mut self, txn: TxnId, undo: Option<Vec<u8>>) {
+        let Some(entry) = self.txns.get_mut(&txn) else { return };
+        entry.purpose = Purpose::Abandoned { undo };
+        entry.request.reply = Buffer::new(0);
+        let id = entry.session;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.withdraw(txn) {
+            self.txns.remove(&txn);
+            return;
+        }
+        session.abandoned += 1;
+        if session.abandoned > MAX_ABANDONED {
+            warn!(session = id.0, "{MAX_ABANDONED} requests unanswered, closing the connection");
+            self.close(id);
+            return;
+        }
+        // A link that fails here has told its transactions so.
+        let _ = self.transmit(&ToServer::Unblock { txn: txn.0, tid: 1 });
+    }
+
+    /// Counts an open file on the session, which keeps it from being closed as idle.
+    pub fn hold(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.files += 1;
+        }
+    }
+
+    /// Takes back one [`Self::hold`].
+    pub fn release(&mut self, now: Instant, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.files = session.files.saturating_sub(1);
+            session.touch(now);
+        }
+    }
+
+    /// Lets no new request for the session's target use it; those under way go on.
+    pub fn retire(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get(&id)
+            && self.targets.get(&session.target) == Some(&id)
+        {
+            self.targets.remove(&session.target);
+        }
+    }
+
+    /// Takes in at most `budget` packets; `true` when more may wait. Call when the descriptor is ready, and again while
+    /// it says so.
+    pub fn receive(&mut self, budget: usize) -> bool {
+        self.flush();
+        for _ in 0..budget {
+            match self.receive_one() {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(error) => {
+                    self.lose(&error);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// The next finished transaction. Call until `None` after every other call that takes `&mut self`.
+    #[must_use]
+    pub fn poll_completion(&mut self) -> Option<Completion> {
+        self.completions.pop_front()
+    }
+
+    /// Reconnects and closes idle sessions, as far as it is time to.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.connect(now, RETRY);
+        let expired = |session: &Session| session.is_idle() && session.expiry().is_some_and(|at| at <= now);
+        let idle: Vec<_> =
+            self.sessions.iter().filter(|(_, session)| expired(session)).map(|(id, _)| *id).collect();
+        idle.into_iter().for_each(|id| self.close(id));
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.peer.is_none() {
+            return self.last_attempt.map(|last| last + RETRY);
+        }
+        self.sessions.values().filter(|session| session.is_idle()).filter_map(Session::expiry).min()
+    }
+
+    /// Connects if that was not tried for `pause`.
+    fn connect(&mut self, now: Instant, pause: Duration) {
+        if self.peer.is_some() || self.last_attempt.is_some_and(|last| now < last + pause) {
+            return;
+        }
+        self.last_attempt = Some(now);
+        match connect_path(&self.path) {
+            Ok((mut peer, _)) => {
+                peer.set_queue_limit(MAX_UNREAD);
+                self.peer = Some(peer);
+                self.generation += 1;
+                info!(socket = %self.path.display(), "connected to Qnet");
+            }
+            Err(error) => debug!("{error}"),
+        }
+    }
+
+    fn begin(&mut self, id: SessionId, request: Request, purpose: Purpose) -> Result<TxnId, Failure> {
+        let txn = TxnId(self.number());
+        let abandoned = matches!(purpose, Purpose::Abandoned { .. });
+        let session = self.session_mut(id)?;
+        session.in_flight += 1;
+        session.abandoned += usize::from(abandoned);
+        let limit = match &mut session.state {
+            State::Opening { queued } => {
+                queued.push(txn);
+                None
+            }
+            State::Open { limit } => Some(*limit),
+        };
+        self.txns.insert(txn, Txn { session: id, request, purpose });
+        match limit {
+            Some(limit) => self.send(txn, limit),
+            None => Ok(()),
+        }
+        .map(|()| txn)
+        .inspect_err(|_| self.completions.retain(|done| done.txn != txn))
+    }
+
+    /// Sends the head of a transaction's message.
+    fn send(&mut self, txn: TxnId, limit: usize) -> Result<(), Failure> {
+        let Some(entry) = self.txns.get(&txn) else { return Ok(()) };
+        let Request { coid, message, reply, filled } = &entry.request;
+        let head = Send {
+            txn: txn.0,
+            conn: entry.session.0,
+            tid: 1,
+            coid: *coid,
+            priority: PRIORITY,
+            srcmsglen: u32::try_from(message.len()).unwrap_or(u32::MAX),
+            dstmsglen: u32::try_from(reply.limit().saturating_sub(*filled)).unwrap_or(u32::MAX),
+            keydata: 0,
+        };
+        let first = &message[..message.len().min(limit).min(MAX_DATA)];
+        let peer = self.peer.as_mut().ok_or(Failure::GONE)?;
+        let sent = peer.send(&ToServer::Send(head, first));
+        self.check(sent)
+    }
+
+    fn transmit(&mut self, packet: &ToServer<'_>) -> Result<(), Failure> {
+        let peer = self.peer.as_mut().ok_or(Failure::GONE)?;
+        let sent = peer.send(packet);
+        self.check(sent)
+    }
+
+    /// A send that failed ends the connection: also when the queue is full, because a daemon that leaves
+    /// [`MAX_UNREAD`] bytes unread does not work any more.
+    fn check(&mut self, sent: Result<(), PeerError>) -> Result<(), Failure> {
+        sent.map_err(|error| {
+            self.lose(&error);
+            Failure::GONE
+        })
+    }
+
+    fn flush(&mut self) {
+        if let Some(peer) = &mut self.peer
+            && peer.wants_write()
+            && let Err(error) = peer.flush()
+        {
+            self.lose(&error);
+        }
+    }
+
+    /// Takes one packet in; `false` when none waits.
+    fn receive_one(&mut self) -> Result<bool, PeerError> {
+        let Some(peer) = &mut self.peer else { return Ok(false) };
+        let Some(packet) = peer.recv(&mut self.buffer)? else { return Ok(false) };
+        match packet {
+            ToClient::Write { txn, offset, data } => {
+                if let Some(entry) = self.txns.get_mut(&TxnId(txn)) {
+                    entry.request.reply.place(entry.request.filled + offset as usize, data);
+                }
+            }
+            ToClient::Reply { txn, status, offset, data } => {
+                if let Some(mut entry) = self.txns.remove(&TxnId(txn)) {
+                    entry.request.reply.place(entry.request.filled + offset as usize, data);
+                    self.finish(TxnId(txn), entry, Ok(status));
+                }
+            }
+            ToClient::Error { txn, errno } => {
+                if let Some(entry) = self.txns.remove(&TxnId(txn)) {
+                    self.finish(TxnId(txn), entry, Err(Failure::from_errno(errno)));
+                }
+            }
+            ToClient::Read { txn, offset, nbytes } => {
+                let entry = self.txns.get(&TxnId(txn));
+                let message = entry.map(|entry| &entry.request.message[..]).unwrap_or_default();
+                let rest = message.get(offset as usize..).unwrap_or_default();
+                let data = &rest[..rest.len().min(nbytes as usize).min(MAX_DATA)];
+                peer.send(&ToServer::ReadData { txn, offset, data })?;
+            }
+            ToClient::ConnectOk { conn, limit, .. } => self.opened(SessionId(conn), limit),
+            ToClient::ConnectFail { conn, errno } => {
+                self.ended(SessionId(conn), Failure { lost: true, errno });
+            }
+            ToClient::Death { conn } => self.ended(SessionId(conn), Failure::GONE),
+        }
+        Ok(true)
+    }
+
+    /// A session is open: what has waited for it goes out.
+    fn opened(&mut self, id: SessionId, limit: u32) {
+        let limit = limit as usize;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let State::Opening { queued } = std::mem::replace(&mut session.state, State::Open { limit }) {
+            for txn in queued {
+                // A failure has ended every transaction, this one included.
+                let _ = self.send(txn, limit);
+            }
+        }
+    }
+
+    /// A session is no more; its transactions fail.
+    fn ended(&mut self, id: SessionId, failure: Failure) {
+        self.retire(id);
+        if self.sessions.remove(&id).is_none() {
+            return;
+        }
+        let (mut gone, kept): (Vec<_>, _) = self.txns.drain().partition(|(_, txn)| txn.session == id);
+        self.txns = kept.into_iter().collect();
+        gone.sort_unstable_by_key(|(txn, _)| *txn);
+        for (txn, entry) in gone {
+            self.finish(txn, entry, Err(failure));
+        }
+    }
+
+    /// Closes a session from this side.
+    fn close(&mut self, id: SessionId) {
+        if self.sessions.contains_key(&id) {
+            // A link that fails here has ended all sessions, which is what is wanted.
+            let _ = self.transmit(&ToServer::Disconnect { conn: id.0 });
+        }
+        self.ended(id, Failure::GONE);
+    }
+
+    fn finish(&mut self, txn: TxnId, entry: Txn, result: Result<i64, Failure>) {
+        let abandoned = matches!(entry.purpose, Purpose::Abandoned { .. });
+        if let Some(session) = self.sessions.get_mut(&entry.session) {
+            session.in_flight = session.in_flight.saturating_sub(1);
+            session.abandoned = session.abandoned.saturating_sub(usize::from(abandoned));
+        }
+        match entry.purpose {
+            Purpose::Awaited => {
+                let result = result.map(|status| Reply { status, buffer: entry.request.reply });
+                self.completions.push_back(Completion { txn, result });
+            }
+            Purpose::Abandoned { undo: Some(message) } if result.is_ok() => {
+                self.tell(entry.session, entry.request.coid, message);
+            }
+            Purpose::Abandoned { .. } => {}
+        }
+    }
+
+    /// The socket is gone: everything on it ends.
+    fn lose(&mut self, error: &PeerError) {
+        if self.peer.take().is_none() {
+            return;
+        }
+        info!(socket = %self.path.display(), "lost Qnet: {error}");
+        self.sessions.clear();
+        self.targets.clear();
+        let mut txns: Vec<_> = self.txns.drain().collect();
+        txns.sort_unstable_by_key(|(txn, _)| *txn);
+        for (txn, entry) in txns {
+            self.finish(txn, entry, Err(Failure::GONE));
+        }
+    }
+
+    /// Makes room for a session by closing the one that was not used for the longest time.
+    fn evict(&mut self) -> Result<(), Failure> {
+        let idle = self.sessions.iter().filter(|(_, session)| session.is_idle());
+        let oldest = idle.filter_map(|(id, session)| Some((session.expiry()?, *id))).min();
+        let (_, id) = oldest.ok_or(Failure { errno: libc::ENFILE, lost: false })?;
+        self.close(id);
+        Ok(())
+    }
+
+    fn session_mut(&mut self, id: SessionId) -> Result<&mut Session, Failure> {
+        self.sessions.get_mut(&id).ok_or(Failure::GONE)
+    }
+
+    /// Numbers for sessions and transactions. They come round after 2^32; one that is still in use is skipped.
+    fn number(&mut self) -> u32 {
+        loop {
+            self.next_number = self.next_number.wrapping_add(1);
+            let number = self.next_number;
+            if number != 0
+                && !self.txns.contains_key(&TxnId(number))
+                && !self.sessions.contains_key(&SessionId(number))
+            {
+                return number;
+            }
+        }
+    }
+}
