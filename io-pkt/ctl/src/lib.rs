@@ -18,6 +18,7 @@
 
 pub mod client;
 pub mod codec;
+pub mod handover;
 pub mod message;
 pub mod names;
 pub mod report;

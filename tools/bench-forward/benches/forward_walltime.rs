@@ -1,0 +1,97 @@
+//! `cargo xtask bench forward`: frames a second through io-pkt's bridge, a minimal forwarder and the kernel's bridge.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use bench_forward::{
+    measure::{Forwarder, Spans, measure},
+    report::{self, Series},
+    role::{self, Role},
+};
+use clap::Parser;
+
+/// Forwarding of small and large frames between two veth pairs, side by side in one run
+#[derive(Parser)]
+struct Cli {
+    /// Rounds; in each, every forwarder has its turn with every size
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Frame sizes in bytes, without the checksum
+    #[arg(long, value_delimiter = ',', default_values_t = [64, 1514])]
+    sizes: Vec<usize>,
+    /// Milliseconds of overload
+    #[arg(long, default_value_t = 1500)]
+    overload: u64,
+    /// Where the JSON goes
+    #[arg(long, default_value = "target/bench/forward.json")]
+    json: PathBuf,
+    /// Only forwarders whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+    /// The io-pkt to measure
+    #[arg(long, default_value = "target/release/io-pkt")]
+    program: PathBuf,
+    /// Ignored; cargo adds it
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Namespace of a part
+    #[arg(long, hide = true)]
+    namespace: Option<PathBuf>,
+    /// CPU of a part
+    #[arg(long, hide = true)]
+    cpu: Option<usize>,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    if let (Some(namespace), Some(role)) = (&cli.namespace, cli.role.clone()) {
+        return role::play(namespace, cli.cpu, role);
+    }
+    // cargo runs a bench in its package's folder.
+    let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let program = top.join(&cli.program);
+    ensure!(
+        program.exists(),
+        "{} is missing; build with cargo build --release --workspace",
+        program.display()
+    );
+    let forwarders = [
+        Forwarder::IoPkt { program },
+        Forwarder::MinimalRing,
+        Forwarder::MinimalMmsg,
+        Forwarder::KernelBridge,
+    ];
+    let spans =
+        Spans { overload: Duration::from_millis(cli.overload), step: Duration::from_millis(400), steps: 7 };
+    let mut all: Vec<Series> = cli
+        .sizes
+        .iter()
+        .flat_map(|&size| forwarders.iter().map(move |f| Series { name: f.name(), size, rounds: Vec::new() }))
+        .collect();
+    for round in 1..=cli.rounds {
+        for (series, forwarder) in all.iter_mut().zip(forwarders.iter().cycle()) {
+            let rates = measure(forwarder, series.size, spans)
+                .with_context(|| format!("{} with {} bytes", series.name, series.size))?;
+            eprintln!(
+                "round {round}: {}, {} bytes: {:.0} of {:.0} k/s, loss-free {:.0} k/s",
+                series.name,
+                series.size,
+                rates.overload / 1e3,
+                rates.offered / 1e3,
+                rates.loss_free / 1e3
+            );
+            series.rounds.push(rates);
+        }
+    }
+    report::print(&all);
+    let path = top.join(&cli.json);
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    std::fs::write(&path, serde_json::to_string_pretty(&report::json(&all))?)
+        .with_context(|| format!("{}", path.display()))?;
+    println!("\nwritten to {}", path.display());
+    Ok(())
+}

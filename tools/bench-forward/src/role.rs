@@ -1,0 +1,146 @@
+//! The benchmark's program plays every part itself: it starts again in a namespace with the part's name.
+//!
+//! A part joins its namespace and pins itself before it does anything else, while it has one thread.
+
+use std::{
+    fs::File,
+    io::{self, BufRead},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use nix::sched::{CloneFlags, setns};
+
+use crate::{generate, minimal};
+
+/// A part to play in a namespace.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Role {
+    /// Forward between two interfaces with TPACKET_V2 rings
+    Ring {
+        /// One interface
+        a: String,
+        /// The other
+        b: String,
+    },
+    /// Forward between two interfaces with recvmmsg and sendmmsg
+    Mmsg {
+        /// One interface
+        a: String,
+        /// The other
+        b: String,
+    },
+    /// Overload: print how many frames were offered
+    Flood {
+        /// Interface to send from
+        interface: String,
+        /// Destination address
+        destination: String,
+        /// Frame size without checksum, bytes
+        size: usize,
+        /// Milliseconds
+        span: u64,
+    },
+    /// Keep a pace: print how many frames were sent
+    Paced {
+        /// Interface to send from
+        interface: String,
+        /// Destination address
+        destination: String,
+        /// Frame size without checksum, bytes
+        size: usize,
+        /// Milliseconds
+        span: u64,
+        /// Frames a second
+        rate: f64,
+    },
+    /// Let an interface take live frames until standard input ends
+    Hold {
+        /// Interface
+        interface: String,
+    },
+    /// Answer each line `count` with the receive counter, each line `teach` by sending one frame
+    Sink {
+        /// Interface
+        interface: String,
+    },
+    /// Replace this process by a program
+    Exec {
+        /// Program and arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+/// Source address of the generator's frames.
+pub const GENERATOR: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0a];
+/// Address that the sink teaches.
+pub const SINK: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0b];
+
+/// Plays a part in the namespace at `namespace`, on that CPU when one is given.
+///
+/// # Errors
+/// When the namespace cannot be joined or the part fails.
+pub fn play(namespace: &Path, cpu: Option<usize>, role: Role) -> Result<()> {
+    let file = File::open(namespace).with_context(|| format!("{}", namespace.display()))?;
+    setns(file, CloneFlags::CLONE_NEWNET).context("cannot join the namespace")?;
+    if let Some(cpu) = cpu {
+        generate::pin(cpu).with_context(|| format!("CPU {cpu}"))?;
+    }
+    match role {
+        Role::Ring { a, b } => minimal::ring(&a, &b)?,
+        Role::Mmsg { a, b } => minimal::mmsg(&a, &b)?,
+        Role::Flood { interface, destination, size, span } => {
+            let frame = generate::frame(parse_mac(&destination)?, GENERATOR, size);
+            println!("{}", generate::flood(&interface, &frame, Duration::from_millis(span))?);
+        }
+        Role::Paced { interface, destination, size, span, rate } => {
+            let frame = generate::frame(parse_mac(&destination)?, GENERATOR, size);
+            println!("{}", generate::paced(&interface, &frame, Duration::from_millis(span), rate)?);
+        }
+        Role::Hold { interface } => generate::hold_pass(&interface)?,
+        Role::Sink { interface } => sink(&interface)?,
+        Role::Exec { command } => {
+            let Some((program, arguments)) = command.split_first() else { bail!("no program to run") };
+            return Err(Command::new(program).args(arguments).exec()).with_context(|| program.clone());
+        }
+    }
+    Ok(())
+}
+
+fn sink(interface: &str) -> Result<()> {
+    let teach = generate::frame([0xff; 6], SINK, 60);
+    println!("ready");
+    for line in io::stdin().lock().lines() {
+        if line? == "teach" {
+            generate::once(interface, &teach)?;
+        }
+        println!("{}", received(interface)?);
+    }
+    Ok(())
+}
+
+/// Frames that the interface received, from the current namespace's table.
+fn received(interface: &str) -> Result<u64> {
+    let table = std::fs::read_to_string("/proc/self/net/dev")?;
+    table
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'))
+        .and_then(|numbers| numbers.split_whitespace().nth(1))
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("no receive counter of {interface}"))
+}
+
+fn parse_mac(text: &str) -> Result<[u8; 6]> {
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for octet in &mut mac {
+        let part = parts.next().with_context(|| format!("`{text}` is no Ethernet address"))?;
+        *octet = u8::from_str_radix(part, 16).with_context(|| format!("`{text}` is no Ethernet address"))?;
+    }
+    Ok(mac)
+}

@@ -1,0 +1,113 @@
+//! Which use of which io-pkt a path stands for.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use ctl::{Client, DeviceFile, Root, Target};
+
+/// For a question that a healthy daemon answers at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Something of io-pkt's.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ours {
+    /// The io-pkt that has it.
+    pub(crate) instance: u32,
+    /// Its name there.
+    pub(crate) name: String,
+}
+
+impl Ours {
+    /// What `text` stands for, when that is io-pkt's.
+    pub(crate) fn find(text: &str, root: &Root) -> Option<Self> {
+        let devices = root.devices();
+        let target = Target::parse(text, &devices);
+        let file = fs::read_to_string(devices.join(target.name)).ok();
+        let instance = file.and_then(|file| file.parse::<DeviceFile>().ok()).map(|file| file.instance);
+        match instance {
+            Some(instance) => Some(Self { instance, name: target.name.to_owned() }),
+            // A path in our directory that does not exist is still ours to complain about.
+            None if target.is_path => {
+                Some(Self { instance: first_instance(root), name: target.name.to_owned() })
+            }
+            None if is_network_directory(text, root) => network(root),
+            None => None,
+        }
+    }
+}
+
+fn first_instance(root: &Root) -> u32 {
+    root.instances().first().map_or(0, |instance| instance.number)
+}
+
+fn is_network_directory(text: &str, root: &Root) -> bool {
+    let path = Path::new(text);
+    path == root.net() || is_qnet_mount(path, &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+/// Is `path` where a file system of type `fuse.qnet` is mounted?
+fn is_qnet_mount(path: &Path, mounts: &str) -> bool {
+    mounts.lines().any(|line| {
+        let Some((place, kind)) = line.split_once(" - ") else { return false };
+        let at = place.split(' ').nth(4).unwrap_or_default();
+        kind.starts_with("fuse.qnet ") && Path::new(at) == path
+    })
+}
+
+/// The instance that carries Qnet. When none does, the mount is a leftover and the system's umount removes it.
+fn network(root: &Root) -> Option<Ours> {
+    root.instances().iter().find_map(|instance| {
+        let modules = Client::connect(&instance.socket, PATIENCE).ok()?.modules().ok()?;
+        let mut uses = modules.builds.iter().flat_map(|build| &build.uses);
+        let qnet = uses.find(|one| one.module == "lsm-qnet")?;
+        Some(Ours { instance: instance.number, name: qnet.name.clone() })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root_with(name: &str, line: &str) -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let root = Root::at(dir.path());
+        fs::create_dir_all(root.devices()).expect("dev/io-net");
+        fs::write(root.devices().join(name), line).expect("a device file");
+        (dir, root)
+    }
+
+    #[test]
+    fn the_device_file_tells_the_instance() {
+        let (_dir, root) =
+            root_with("en1", "instance=1 pid=7 driver=devn-tap mac=02:00:00:00:00:01 device=tap0\n");
+        let expected = Some(Ours { instance: 1, name: "en1".to_owned() });
+        assert_eq!(Ours::find("en1", &root), expected);
+        assert_eq!(Ours::find("/dev/io-net/en1", &root), expected);
+        assert_eq!(Ours::find(&root.devices().join("en1").to_string_lossy(), &root), expected);
+    }
+
+    #[test]
+    fn other_paths_are_not_ours() {
+        let (_dir, root) =
+            root_with("en0", "instance=0 pid=7 driver=devn-tap mac=02:00:00:00:00:01 device=tap0\n");
+        for path in ["/mnt", "en7", "/dev/sda1", "."] {
+            assert_eq!(Ours::find(path, &root), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_still_ours_to_complain_about() {
+        let (_dir, root) =
+            root_with("en0", "instance=0 pid=7 driver=devn-tap mac=02:00:00:00:00:01 device=tap0\n");
+        assert_eq!(Ours::find("/dev/io-net/en9", &root), Some(Ours { instance: 0, name: "en9".to_owned() }));
+    }
+
+    #[test]
+    fn a_network_directory_is_known_by_its_type() {
+        let mounts =
+            "36 35 0:31 / /qnet rw,nosuid,nodev - fuse.qnet qnet rw\n37 35 0:5 / /dev rw - tmpfs tmpfs rw\n";
+        assert!(is_qnet_mount(Path::new("/qnet"), mounts));
+        assert!(!is_qnet_mount(Path::new("/dev"), mounts));
+    }
+}
