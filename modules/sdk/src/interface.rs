@@ -89,7 +89,7 @@ impl Interface {
 
     /// # Safety
     /// The texts of `info` are valid during the call.
-    unsafe fn from_info(info: &InterfaceInfo) -> Self {
+    pub(crate) unsafe fn from_info(info: &InterfaceInfo) -> Self {
         let owned = |bytes| {
             // SAFETY: valid by the caller's promise; copied at once.
             unsafe { raw::text(bytes) }.to_owned()

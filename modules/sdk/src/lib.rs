@@ -32,6 +32,8 @@ mod options;
 mod protocol;
 mod raw;
 mod stock;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod tx;
 mod work;
 

@@ -270,7 +270,10 @@ mod tests {
         body.extend(attribute(IFLA_IFNAME, b"eth1\0"));
         body.extend(attribute(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 9]));
         body.extend(attribute(IFLA_MTU, &1500_u32.to_ne_bytes()));
-        body.extend(attribute(IFLA_PROP_LIST | 0x8000, &attribute(IFLA_ALT_IFNAME, b"lan-behind-the-house\0")));
+        body.extend(attribute(
+            IFLA_PROP_LIST | 0x8000,
+            &attribute(IFLA_ALT_IFNAME, b"lan-behind-the-house\0"),
+        ));
         body.extend(attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"veth\0")));
         let stats: Vec<u8> = (0..24_u64).flat_map(u64::to_ne_bytes).collect();
         body.extend(attribute(IFLA_STATS64, &stats));
@@ -317,7 +320,9 @@ mod tests {
 
     #[test]
     fn a_request_states_its_own_length() {
-        for which in [Which::All, Which::Index(3), Which::Name("eth1"), Which::Name("a-name-longer-than-fifteen")] {
+        for which in
+            [Which::All, Which::Index(3), Which::Name("eth1"), Which::Name("a-name-longer-than-fifteen")]
+        {
             let bytes = request(which, 9);
             assert_eq!(u32_at(&bytes, 0), Some(bytes.len() as u32));
             assert_eq!(bytes.len() % 4, 0);
