@@ -57,12 +57,14 @@ fn main() -> Result<()> {
         "{} is missing; build with cargo build --release --workspace",
         program.display()
     );
-    let forwarders = [
+    let mut forwarders = vec![
         Forwarder::IoPkt { program },
         Forwarder::MinimalRing,
         Forwarder::MinimalMmsg,
         Forwarder::KernelBridge,
     ];
+    forwarders.retain(|forwarder| forwarder.name().contains(&cli.only));
+    ensure!(!forwarders.is_empty(), "no forwarder's name contains `{}`", cli.only);
     let spans =
         Spans { overload: Duration::from_millis(cli.overload), step: Duration::from_millis(400), steps: 7 };
     let mut all: Vec<Series> = cli
