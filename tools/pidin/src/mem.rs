@@ -1,9 +1,9 @@
 //! `pidin mem`: one line per thread, then one line per module build.
 //!
 //! ```text
-//!      pid tid name               prio STATE            code  data        stack
-//!     4242   1 sbin/io-pkt-v4-hc   20o SLEEPING        1820K  672K  8192(132K)
-//!             devn-packet.so     @7f21c3a00000         128K  4096 /opt/lib/io-pkt/devn-packet.so en0
+//!      pid tid name               prio STATE             code   data        stack
+//!     4242   1 sbin/io-pkt-v4-hc   20o SLEEPING         1820K   672K   8192(132K)
+//!             devn-packet.so     @7f21c3a00000           128K   4096 /opt/lib/io-pkt/devn-packet.so en0
 //! ```
 //!
 //! DEVIATION: module lines also name the file and the uses; states are Linux's, a thread is never RECEIVE-blocked.
@@ -24,8 +24,8 @@ pub(crate) fn table(processes: &[Modules]) -> String {
     let mut text = HEADING.to_owned();
     for process in processes {
         let program = right_end(&process.program, NAME);
-        for thread in &process.threads {
-            text.push_str(&thread_line(process, &program, thread));
+        for (index, thread) in process.threads.iter().enumerate() {
+            text.push_str(&thread_line(process, &program, index + 1, thread));
         }
         for build in &process.builds {
             text.push_str(&build_line(build));
@@ -39,11 +39,12 @@ pub(crate) fn table(processes: &[Modules]) -> String {
     text
 }
 
-fn thread_line(process: &Modules, program: &str, thread: &Thread) -> String {
+/// Threads are counted from 1, as in QNX; Linux's own numbers are longer than the column.
+fn thread_line(process: &Modules, program: &str, number: usize, thread: &Thread) -> String {
     format!(
         "{:>8} {:>3} {program:<NAME$} {:>4} {:<15} {:>6} {:>6} {:>12}\n",
         process.version.pid,
-        thread.tid,
+        number,
         priority(thread.priority),
         state(thread.state),
         size(process.code),
@@ -55,7 +56,7 @@ fn thread_line(process: &Modules, program: &str, thread: &Thread) -> String {
 fn build_line(build: &Build) -> String {
     let name = format!("{}.so", build.name);
     let mut line = format!(
-        "{:12}{name:<NAME$} {:<16}{:>7} {:>6} {}",
+        "{:12}{name:<NAME$} {:<21}{:>7} {:>6} {}",
         "",
         format!("@{:x}", build.address),
         size(build.code),
