@@ -42,6 +42,24 @@ impl Node {
         crate::net::address(self.number)
     }
 
+    /// Its network directory, as its programs see it.
+    #[must_use]
+    pub fn net(&self) -> String {
+        if self.has_own_files() { "/net".to_owned() } else { self.own_folder("net") }
+    }
+
+    /// Its directory of interfaces, as its programs see it.
+    #[must_use]
+    pub fn devices(&self) -> String {
+        if self.has_own_files() { "/dev/io-net".to_owned() } else { self.own_folder("dev/io-net") }
+    }
+
+    /// A folder for short-lived files of its own, as its programs see it.
+    #[must_use]
+    pub fn scratch(&self) -> String {
+        if self.has_own_files() { "/tmp".to_owned() } else { self.own_folder("..") }
+    }
+
     /// What its io-pkt says, as long as the lab started it.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
@@ -123,7 +141,7 @@ impl Node {
             inner.trim().parse().map_err(|_| LabError::Failed { what: what.clone(), text: inner })?;
         let said = || format!(":\n{}", self.log().get(before..).unwrap_or_default().trim_end());
         let answer = until(&what, PATIENCE, || {
-            if !self.outside(&format!("proc/{inner}")).exists() && self.has_own_processes() {
+            if !self.outside(&format!("proc/{inner}")).exists() && self.has_own_files() {
                 return Some(false);
             }
             self.answers().then_some(true)
@@ -171,13 +189,18 @@ impl Node {
         self.state.node(&self.name).ok().flatten()
     }
 
-    fn has_own_processes(&self) -> bool {
+    fn has_own_files(&self) -> bool {
         self.lab.isolation != Isolation::Roots
+    }
+
+    /// Without namespaces: a place in the folder that holds the node's names.
+    fn own_folder(&self, name: &str) -> String {
+        self.state.node_dir(&self.name).join("root").join(name).display().to_string()
     }
 
     /// Notes which process of the machine the node's process `inner` is.
     fn remember(&self, inner: i32, what: String) -> Result<Process, LabError> {
-        let outer = if self.has_own_processes() { self.outer_pid(inner) } else { Some(inner) };
+        let outer = if self.has_own_files() { self.outer_pid(inner) } else { Some(inner) };
         let process = outer.and_then(|pid| Process::of(pid).ok());
         let process = process.ok_or(LabError::Failed { what, text: "it ended at once".to_owned() })?;
         if let Some(mut record) = self.record() {

@@ -17,8 +17,9 @@ mod sources;
 mod workspace;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::ci::Step;
@@ -67,6 +68,12 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         prefix: PathBuf,
     },
+    /// Build, then show two nodes and what they can do (qnet-lab tour)
+    Tour {
+        /// Arguments for qnet-lab tour, such as --wire segment
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run a benchmark, such as forward or abi; without a name, list them
     Bench {
         /// The benchmark's short name
@@ -90,6 +97,7 @@ fn main() -> ExitCode {
         Task::Docs => ci::one(Step::Docs),
         Task::Soak { args } => ci::soak(&args),
         Task::Install { prefix } => install::install(&prefix),
+        Task::Tour { args } => tour(&args),
         Task::Bench { name, args } => bench::bench(name.as_deref(), &args),
     };
     match result {
@@ -99,4 +107,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Builds what the tour needs; it finds the rest beside `qnet-lab`.
+fn tour(args: &[String]) -> Result<()> {
+    run::run(run::cargo().args(["build", "--workspace"]))?;
+    let lab = workspace::Workspace::load()?.target_directory.join("debug/qnet-lab");
+    run::run(Command::new(lab).arg("tour").args(args))
 }
