@@ -41,9 +41,15 @@ impl Batch {
         Self { host, len: 0, descs: [MaybeUninit::uninit(); BATCH] }
     }
 
-    /// Takes over what the host hands in; `descs` has at most [`BATCH`] elements.
+    /// Takes over what the host hands in; `descs` has at most [`BATCH`] elements. Public for code that stands in for the
+    /// border, such as a benchmark that calls a module without one.
+    ///
+    /// # Safety
+    /// The use owns a reference to the chunk of each descriptor and gives it to this batch alone; a descriptor without
+    /// `FLAG_SHARED` is the only one of its chunk. Otherwise two batches could write to the same bytes.
     #[inline]
-    pub(crate) fn adopt(host: Host, descs: &[FrameDesc]) -> Self {
+    #[must_use]
+    pub unsafe fn adopt(host: Host, descs: &[FrameDesc]) -> Self {
         let mut batch = Self::new(host);
         batch.append_raw(descs);
         batch
@@ -216,7 +222,8 @@ impl Batch {
             desc.flags |= FLAG_SHARED;
         }
         self.host.retain_raw(self.descs());
-        Self::adopt(self.host.clone(), self.descs())
+        // SAFETY: the references were taken just now, and all descriptors say that they are shared.
+        unsafe { Self::adopt(self.host.clone(), self.descs()) }
     }
 
     /// Moves whole frames from the front of `from` to the end of this batch, as many as fit. Returns how many.

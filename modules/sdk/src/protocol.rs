@@ -137,7 +137,8 @@ unsafe extern "C" fn receive<P: Protocol>(
             this.host.free_raw(now);
             continue;
         }
-        let mut batch = Batch::adopt(this.host.clone(), now);
+        // SAFETY: the host hands the references over with this call, and marks chunks that others hold as shared.
+        let mut batch = unsafe { Batch::adopt(this.host.clone(), now) };
         let code = fence::run_hot(&this.host, || this.module.receive(InterfaceId(interface), &mut batch));
         if code != 0 {
             // The frames are this use's own, and nobody looks at them any more.

@@ -1,11 +1,18 @@
-//! The host's side of a [`super::Bench`]: pool, descriptors, deadlines, and the table of functions.
+//! The host's table over plain book-keeping: who owns which chunk, what was delivered, sent, logged, claimed.
 //!
-//! One thread only. The functions of the table get the [`State`] as their first argument and borrow it for the length
-//! of the call; modules never call the host from inside the host, so no two borrows meet.
+//! A broken rule is noted, not panicked about: a panic could not cross the module that called. Only `log`, `log_level`,
+//! `now` and `wake` may be called from other threads, and only they touch what other threads may see.
 
 use std::{
+    cell::{Ref, RefCell, RefMut},
+    collections::VecDeque,
     ffi::c_void,
-    os::fd::BorrowedFd,
+    fs::File,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,363 +21,705 @@ use io_pkt_abi::{
     frame::{FLAG_CONTINUES, FLAG_SHARED},
     info::{INTEREST_READ, INTEREST_WRITE, READY_DEADLINE, READY_ERROR, READY_READ, READY_WAKE, READY_WRITE},
 };
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::{Descs, Events};
-use crate::{Interface, InterfaceId, raw};
+use crate::{Interface, raw};
 
-const CHUNKS: usize = 512;
-const CHUNK: usize = 2048;
-const HEADROOM: usize = 128;
-
-/// A chunk, aligned as the daemon's are.
-#[repr(C, align(2048))]
-#[derive(Clone, Copy)]
-struct Chunk([u8; CHUNK]);
-
-/// Everything that the host knows.
-pub(super) struct State {
-    chunks: Box<[Chunk]>,
-    pool: PoolInfo,
-    references: Vec<u32>,
-    free: Vec<u32>,
-    set_aside: Vec<u32>,
-    delivered: Vec<Vec<u8>>,
-    sent: Vec<(InterfaceId, Vec<u8>)>,
-    interface: Option<Interface>,
-    epoll: Epoll,
-    watched: Vec<Option<(i32, u64)>>,
-    deadline: Option<u64>,
-    woken: bool,
-    more: bool,
-    failure: Option<String>,
-    start: Instant,
+/// A line that the module logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// 1 error … 5 trace.
+    pub level: u32,
+    /// Module path.
+    pub target: String,
+    /// Message and fields.
+    pub text: String,
 }
 
-impl State {
-    pub(super) fn new() -> Self {
-        let mut chunks = vec![Chunk([0; CHUNK]); CHUNKS].into_boxed_slice();
-        let pool = PoolInfo {
-            size: size_of::<PoolInfo>() as u32,
-            chunk_size: CHUNK as u32,
-            base: chunks.as_mut_ptr().cast(),
-            len: (CHUNKS * CHUNK) as u64,
-            headroom: HEADROOM as u32,
-            fd: -1,
+/// A helper that the module asked for. No process is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spawned {
+    /// Program name.
+    pub program: String,
+    /// Arguments after it.
+    pub args: Vec<String>,
+    /// Token for the exit event.
+    pub token: u64,
+    /// Number of descriptors handed over.
+    pub fds: usize,
+    /// Signals that the module sent.
+    pub signals: Vec<i32>,
+}
+
+/// Book-keeping of the loop thread.
+#[derive(Debug)]
+struct Books {
+    memory: *mut u8,
+    chunk_size: usize,
+    headroom: usize,
+    /// References that the use holds, by chunk.
+    held: Vec<u32>,
+    free: Vec<usize>,
+    /// Free chunks that the use cannot get.
+    set_aside: Vec<usize>,
+    delivered: Vec<Vec<u8>>,
+    sent: Vec<(u32, Vec<u8>)>,
+    claims: Vec<u32>,
+    interface: Option<Interface>,
+    deadline: u64,
+    violations: Vec<String>,
+    helpers: Vec<Spawned>,
+    failure: Option<String>,
+    watched: Vec<Option<(i32, u64)>>,
+    queued: VecDeque<PollEvent>,
+}
+
+/// What any thread may touch.
+#[derive(Debug, Default)]
+struct Remote {
+    now: AtomicU64,
+    /// Set when real time passes too.
+    start: Option<Instant>,
+    wake: AtomicBool,
+    level: AtomicU32,
+    log: Mutex<Vec<LogLine>>,
+}
+
+struct State {
+    pool: PoolInfo,
+    _memfd: File,
+    epoll: OwnedFd,
+    remote: Remote,
+    books: RefCell<Books>,
+}
+
+/// A host for one use. See [`crate::testing`].
+pub struct TestHost {
+    // A raw pointer, because modules hold copies of it.
+    state: *mut State,
+    table: Box<HostTable>,
+}
+
+impl std::fmt::Debug for TestHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.books().fmt(f)
+    }
+}
+
+impl Default for TestHost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        // SAFETY: made by `Box::into_raw` in `with_pool`; the use is gone by the contract of `ctx`.
+        let state = unsafe { Box::from_raw(self.state) };
+        // SAFETY: mapped in `with_pool` with this length.
+        unsafe { libc::munmap(state.pool.base.cast(), state.pool.len as usize) };
+    }
+}
+
+impl TestHost {
+    /// A host with 256 chunks of 2048 bytes and a clock that stands still.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_pool(256, 2048)
+    }
+
+    /// Lets real time pass on the clock from now on.
+    #[must_use]
+    pub fn with_real_clock(self) -> Self {
+        // SAFETY: no use has got the state yet, and `self` is not borrowed.
+        unsafe { &mut *self.state }.remote.start = Some(Instant::now());
+        self
+    }
+
+    /// A host with another pool; the headroom is 128 bytes.
+    ///
+    /// # Panics
+    /// When the system has no memory.
+    #[must_use]
+    pub fn with_pool(chunks: usize, chunk_size: usize) -> Self {
+        let len = chunks * chunk_size;
+        // SAFETY: a name with its NUL; the result is checked.
+        let fd = unsafe { libc::memfd_create(c"io-pkt-test-pool".as_ptr(), libc::MFD_CLOEXEC) };
+        assert!(fd >= 0, "no memfd for the pool");
+        // SAFETY: just made, owned by nobody else.
+        let memfd = unsafe { File::from_raw_fd(fd) };
+        memfd.set_len(len as u64).expect("room for the pool");
+        // SAFETY: a fresh shared mapping of a file of that length.
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
         };
-        Self {
-            chunks,
-            pool,
-            references: vec![0; CHUNKS],
-            free: (0..CHUNKS as u32).rev().collect(),
-            set_aside: Vec::new(),
-            delivered: Vec::new(),
-            sent: Vec::new(),
-            interface: None,
-            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("an epoll descriptor"),
-            watched: Vec::new(),
-            deadline: None,
-            woken: false,
-            more: false,
-            failure: None,
-            start: Instant::now(),
-        }
+        assert_ne!(base, libc::MAP_FAILED, "no memory for the pool");
+        // SAFETY: no argument but a flag; the result is checked.
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        assert!(epoll >= 0, "no epoll");
+        let state = State {
+            pool: PoolInfo {
+                size: size_of::<PoolInfo>() as u32,
+                chunk_size: chunk_size as u32,
+                base: base.cast(),
+                len: len as u64,
+                headroom: 128,
+                fd,
+            },
+            _memfd: memfd,
+            // SAFETY: just made, owned by nobody else.
+            epoll: unsafe { OwnedFd::from_raw_fd(epoll) },
+            remote: Remote { level: AtomicU32::new(5), now: AtomicU64::new(1), ..Remote::default() },
+            books: RefCell::new(Books {
+                memory: base.cast(),
+                chunk_size,
+                headroom: 128,
+                held: vec![0; chunks],
+                free: (0..chunks).rev().collect(),
+                set_aside: Vec::new(),
+                delivered: Vec::new(),
+                sent: Vec::new(),
+                claims: Vec::new(),
+                interface: None,
+                deadline: 0,
+                violations: Vec::new(),
+                helpers: Vec::new(),
+                failure: None,
+                watched: Vec::new(),
+                queued: VecDeque::new(),
+            }),
+        };
+        Self { state: Box::into_raw(Box::new(state)), table: Box::new(TABLE) }
     }
 
-    pub(super) fn now(&self) -> u64 {
-        self.start.elapsed().as_nanos() as u64 + 1
+    /// The host's functions, for `CreateArgs`.
+    #[must_use]
+    pub fn table(&self) -> *const HostTable {
+        &raw const *self.table
     }
 
-    /// What is ready now.
-    pub(super) fn ready(&mut self) -> Events {
-        let mut found = [EpollEvent::empty(); 32];
-        let count = self.epoll.wait(&mut found, EpollTimeout::ZERO).unwrap_or(0);
-        let mut events: Events = found[..count].iter().filter_map(|event| self.event(event)).collect();
-        if std::mem::take(&mut self.woken) {
-            events.push(PollEvent { token: 0, ready: READY_WAKE, value: 0 });
-        }
-        if self.deadline.is_some_and(|at| at <= self.now()) {
-            self.deadline = None;
-            events.push(PollEvent { token: 0, ready: READY_DEADLINE, value: 0 });
-        }
-        events
+    /// Their first argument. Uses that got it must be destroyed before this host is dropped.
+    #[must_use]
+    pub fn ctx(&self) -> *mut c_void {
+        self.state.cast()
     }
 
-    /// Waits until something may be ready.
-    pub(super) fn wait(&self, longest: Duration) {
-        let fd = &self.epoll.0;
-        let mut poll = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(fd), nix::poll::PollFlags::POLLIN)];
-        let timeout =
-            nix::poll::PollTimeout::try_from(longest.as_millis()).unwrap_or(nix::poll::PollTimeout::ZERO);
-        let _ = nix::poll::poll(&mut poll, timeout);
+    /// The clock in nanoseconds. It stands still until [`TestHost::advance`], unless it is a real one.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.state().remote.now()
     }
 
-    pub(super) fn take_more(&mut self) -> bool {
-        std::mem::take(&mut self.more)
+    /// Moves the clock.
+    pub fn advance(&self, nanoseconds: u64) {
+        self.state().remote.now.fetch_add(nanoseconds, Ordering::SeqCst);
     }
 
-    pub(super) fn set_more(&mut self, more: bool) {
-        self.more = more;
+    /// Sets the most detailed log level that is kept (1 error … 5 trace).
+    pub fn keep_log_level(&self, level: u32) {
+        self.state().remote.level.store(level, Ordering::SeqCst);
     }
 
-    pub(super) fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
+    /// Takes the frames that a driver delivered.
+    #[must_use]
+    pub fn delivered(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.books_mut().delivered)
     }
 
-    pub(super) fn interface(&self) -> Option<Interface> {
-        self.interface.clone()
+    /// Takes the frames that a protocol sent, each with its interface.
+    #[must_use]
+    pub fn sent(&self) -> Vec<(u32, Vec<u8>)> {
+        std::mem::take(&mut self.books_mut().sent)
     }
 
-    pub(super) fn take_delivered(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.delivered)
+    /// Takes the lines that were logged.
+    #[must_use]
+    pub fn log_lines(&self) -> Vec<LogLine> {
+        std::mem::take(&mut *self.state().remote.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn take_sent(&mut self) -> Vec<(InterfaceId, Vec<u8>)> {
-        std::mem::take(&mut self.sent)
+    /// Ethertypes that a protocol claimed; 0 stands for all frames.
+    #[must_use]
+    pub fn claims(&self) -> Vec<u32> {
+        self.books().claims.clone()
     }
 
-    pub(super) fn free_chunks(&self) -> usize {
-        self.free.len()
+    /// What a driver told of its interface.
+    #[must_use]
+    pub fn interface(&self) -> Option<Interface> {
+        self.books().interface.clone()
     }
 
-    pub(super) fn missing_chunks(&self) -> usize {
-        CHUNKS - self.free.len() - self.set_aside.len()
+    /// The deadline that the use asked for.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        Some(self.books().deadline).filter(|at| *at != 0)
     }
 
-    pub(super) fn leave_chunks(&mut self, n: usize) {
-        self.free.append(&mut self.set_aside);
-        if n < self.free.len() {
-            self.set_aside = self.free.split_off(n);
-        }
+    /// Helpers that the use asked for.
+    #[must_use]
+    pub fn helpers(&self) -> Vec<Spawned> {
+        self.books().helpers.clone()
     }
 
-    /// Frames in fresh chunks, as many as fit one batch.
-    pub(super) fn compose(&mut self, frames: &[&[u8]]) -> Descs {
-        let room = CHUNK - HEADROOM;
-        let mut descs = Descs::new();
+    /// Why the use is failed, when it is.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.books().failure.clone()
+    }
+
+    /// Rules of the border that the use broke.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.books().violations.clone()
+    }
+
+    /// References to chunks in the use's hands.
+    #[must_use]
+    pub fn held_by_use(&self) -> usize {
+        self.books().held.iter().map(|count| *count as usize).sum()
+    }
+
+    /// Sets free chunks aside so that the use can get `n` at most; `usize::MAX` gives all back.
+    pub fn leave_chunks(&self, n: usize) {
+        let mut books = self.books_mut();
+        let mut aside = std::mem::take(&mut books.set_aside);
+        books.free.append(&mut aside);
+        let keep = n.min(books.free.len());
+        books.set_aside = books.free.split_off(keep);
+    }
+
+    /// Chunks that the use can get.
+    #[must_use]
+    pub fn free_chunks(&self) -> usize {
+        self.books().free.len()
+    }
+
+    /// Descriptors that the use still has registered for watching.
+    #[must_use]
+    pub fn watched(&self) -> usize {
+        self.books().watched.iter().flatten().count()
+    }
+
+    /// Adds an event to the next turn (a helper's end, say).
+    pub fn queue_event(&self, event: PollEvent) {
+        self.books_mut().queued.push_back(event);
+    }
+
+    /// Writes frames into fresh chunks that the use then owns, as `receive` and `transmit` hand them over.
+    ///
+    /// # Panics
+    /// When the pool has too few free chunks.
+    #[must_use]
+    pub fn give(&self, frames: &[&[u8]]) -> Vec<FrameDesc> {
+        let mut books = self.books_mut();
+        let room = books.chunk_size - books.headroom;
+        let mut descs = Vec::new();
         for frame in frames {
             let pieces = frame.len().div_ceil(room).max(1);
-            if descs.len() + pieces > crate::BATCH {
-                break;
-            }
-            for (index, piece) in frame.chunks(room).enumerate() {
-                let mut desc = self.take_chunk().expect("a free chunk");
-                let at = desc.offset as usize % CHUNK;
-                self.chunks[desc.offset as usize / CHUNK].0[at..at + piece.len()].copy_from_slice(piece);
-                desc.len = piece.len() as u32;
-                desc.flags = if index + 1 < pieces { FLAG_CONTINUES } else { 0 };
-                descs.push(desc);
+            for index in 0..pieces {
+                let chunk = books.free.pop().expect("a free chunk in the test pool");
+                books.held[chunk] = 1;
+                let piece = &frame[index * room..frame.len().min((index + 1) * room)];
+                let offset = (chunk * books.chunk_size + books.headroom) as u64;
+                // SAFETY: inside the mapping, and nobody else owns the chunk.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(
+                        piece.as_ptr(),
+                        books.memory.add(offset as usize),
+                        piece.len(),
+                    );
+                };
+                let flags = if index + 1 < pieces { FLAG_CONTINUES } else { 0 };
+                descs.push(FrameDesc { offset, len: piece.len() as u32, flags, region: 0 });
             }
         }
         descs
     }
 
-    pub(super) fn free(&mut self, descs: &[FrameDesc]) {
+    /// How many of the frames fit into `limit` descriptors, at least one.
+    #[must_use]
+    pub fn fitting(&self, frames: &[&[u8]], limit: usize) -> usize {
+        let books = self.books();
+        let room = books.chunk_size - books.headroom;
+        let mut left = limit;
+        let fit = frames.iter().take_while(|frame| {
+            let pieces = frame.len().div_ceil(room).max(1);
+            let fits = pieces <= left;
+            left = left.saturating_sub(pieces);
+            fits
+        });
+        fit.count().max(1)
+    }
+
+    /// Takes back descriptors that the use did not take.
+    pub fn take_back(&self, descs: &[FrameDesc]) {
+        let mut books = self.books_mut();
         for desc in descs {
-            let chunk = desc.offset as usize / CHUNK;
-            assert!(self.references[chunk] > 0, "chunk {chunk} was freed twice");
-            self.references[chunk] -= 1;
-            if self.references[chunk] == 0 {
-                self.free.push(chunk as u32);
+            books.give_up("transmit", desc);
+        }
+    }
+
+    /// Waits until a descriptor may be ready, for `longest` at most.
+    pub fn wait(&self, longest: Duration) {
+        let mut poll = libc::pollfd { fd: self.state().epoll.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid element.
+        unsafe { libc::poll(&raw mut poll, 1, longest.as_millis() as i32) };
+    }
+
+    /// The events of one turn: descriptors that are ready, a deadline that has passed, a wake-up. Waits at most
+    /// `timeout_ms` for a descriptor when there is nothing else.
+    #[must_use]
+    pub fn turn(&self, timeout_ms: i32) -> Vec<PollEvent> {
+        let mut events: Vec<PollEvent> = self.books_mut().queued.drain(..).collect();
+        if self.state().remote.wake.swap(false, Ordering::SeqCst) {
+            events.push(PollEvent { token: 0, ready: READY_WAKE, value: 0 });
+        }
+        let now = self.now();
+        let mut books = self.books_mut();
+        if books.deadline != 0 && books.deadline <= now {
+            books.deadline = 0;
+            events.push(PollEvent { token: 0, ready: READY_DEADLINE, value: 0 });
+        }
+        let wait = if events.is_empty() { timeout_ms } else { 0 };
+        let mut ready = [libc::epoll_event { events: 0, u64: 0 }; 32];
+        // SAFETY: a valid epoll descriptor and room for 32 events.
+        let count = unsafe {
+            libc::epoll_wait(self.state().epoll.as_raw_fd(), ready.as_mut_ptr(), ready.len() as i32, wait)
+        };
+        for event in &ready[..count.max(0) as usize] {
+            let (index, bits) = (event.u64 as usize, event.events);
+            let Some(Some((_, token))) = books.watched.get(index) else { continue };
+            let flag = |mask: i32, ready: u32| if bits & mask as u32 != 0 { ready } else { 0 };
+            let ready = flag(libc::EPOLLIN | libc::EPOLLRDHUP, READY_READ)
+                | flag(libc::EPOLLOUT, READY_WRITE)
+                | flag(libc::EPOLLERR | libc::EPOLLHUP, READY_ERROR);
+            events.push(PollEvent { token: *token, ready, value: 0 });
+        }
+        events
+    }
+
+    fn state(&self) -> &State {
+        // SAFETY: lives as long as `self`; only shared references to it are ever made.
+        unsafe { &*self.state }
+    }
+
+    fn books(&self) -> Ref<'_, Books> {
+        self.state().books.borrow()
+    }
+
+    fn books_mut(&self) -> RefMut<'_, Books> {
+        self.state().books.borrow_mut()
+    }
+}
+
+impl Remote {
+    fn now(&self) -> u64 {
+        let real = self.start.map_or(0, |start| start.elapsed().as_nanos() as u64);
+        self.now.load(Ordering::SeqCst) + real
+    }
+}
+
+impl Books {
+    fn broke(&mut self, rule: String) {
+        // A module that breaks a rule per frame must not eat the memory of the test.
+        if self.violations.len() < 100 {
+            self.violations.push(rule);
+        }
+    }
+
+    /// The chunk of a descriptor that the use holds.
+    fn chunk_held(&mut self, call: &str, desc: &FrameDesc) -> Option<usize> {
+        let chunk = desc.offset as usize / self.chunk_size;
+        let end = desc.offset as usize + desc.len as usize;
+        if desc.region != 0 || chunk >= self.held.len() || end > (chunk + 1) * self.chunk_size {
+            self.broke(format!("{call}: {desc:?} does not lie in one chunk"));
+            return None;
+        }
+        if self.held[chunk] == 0 {
+            self.broke(format!("{call}: the use does not own chunk {chunk}"));
+            return None;
+        }
+        Some(chunk)
+    }
+
+    fn give_up(&mut self, call: &str, desc: &FrameDesc) {
+        if let Some(chunk) = self.chunk_held(call, desc) {
+            self.held[chunk] -= 1;
+            if self.held[chunk] == 0 {
+                self.free.push(chunk);
             }
         }
     }
 
-    fn take_chunk(&mut self) -> Option<FrameDesc> {
-        let chunk = self.free.pop()?;
-        self.references[chunk as usize] = 1;
-        let offset = u64::from(chunk) * CHUNK as u64 + HEADROOM as u64;
-        Some(FrameDesc { offset, len: (CHUNK - HEADROOM) as u32, ..FrameDesc::default() })
-    }
-
-    /// The bytes of whole frames; their chunks are freed.
-    fn collect(&mut self, descs: &[FrameDesc]) -> Vec<Vec<u8>> {
-        let mut frames = Vec::new();
-        let mut frame = Vec::new();
+    /// Copies whole frames out and gives their chunks up.
+    fn take_frames(&mut self, call: &str, descs: &[FrameDesc]) -> Vec<Vec<u8>> {
+        let (mut frames, mut frame, mut open) = (Vec::new(), Vec::new(), false);
         for desc in descs {
-            let (chunk, at) = (desc.offset as usize / CHUNK, desc.offset as usize % CHUNK);
-            assert!(self.references[chunk] > 0, "chunk {chunk} was handed over without being owned");
-            frame.extend_from_slice(&self.chunks[chunk].0[at..at + desc.len as usize]);
-            if desc.flags & FLAG_CONTINUES == 0 {
+            if self.chunk_held(call, desc).is_some() {
+                // SAFETY: inside the mapping, as just checked; the use gives it up with this call.
+                frame.extend_from_slice(unsafe {
+                    std::slice::from_raw_parts(self.memory.add(desc.offset as usize), desc.len as usize)
+                });
+                self.give_up(call, desc);
+            }
+            open = desc.flags & FLAG_CONTINUES != 0;
+            if !open {
                 frames.push(std::mem::take(&mut frame));
             }
         }
-        assert!(frame.is_empty(), "the last frame of a batch has no end");
-        self.free(descs);
+        if open {
+            self.broke(format!("{call}: the last frame has no end"));
+        }
         frames
     }
+}
 
-    fn event(&self, event: &EpollEvent) -> Option<PollEvent> {
-        let (_, token) = (*self.watched.get(event.data() as usize)?)?;
-        let bit = |flag, bit| if event.events().intersects(flag) { bit } else { 0 };
-        let ready = bit(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, READY_READ)
-            | bit(EpollFlags::EPOLLOUT, READY_WRITE)
-            | bit(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP, READY_ERROR);
-        Some(PollEvent { token, ready, value: 0 })
+/// # Safety
+/// `ctx` is what [`TestHost::ctx`] returned, of a living host.
+unsafe fn state<'a>(ctx: *mut c_void) -> &'a State {
+    // SAFETY: by the caller's promise.
+    unsafe { &*ctx.cast::<State>() }
+}
+
+/// # Safety
+/// As [`state`], on the use's thread.
+unsafe fn books<'a>(ctx: *mut c_void) -> RefMut<'a, Books> {
+    // SAFETY: by the caller's promise.
+    unsafe { state(ctx) }.books.borrow_mut()
+}
+
+/// The functions. The safety of all: the module passes the `ctx` it was given, and pointers as the ABI says.
+static TABLE: HostTable = HostTable {
+    header: Header { size: size_of::<HostTable>() as u32, major: ABI_MAJOR, minor: ABI_MINOR },
+    log,
+    now,
+    pool,
+    alloc,
+    free,
+    retain,
+    deliver,
+    send,
+    claim,
+    interface,
+    poll_add,
+    poll_modify,
+    poll_remove,
+    set_deadline,
+    wake,
+    spawn,
+    kill,
+    fail,
+    log_level,
+};
+
+extern "C" fn log(ctx: *mut c_void, level: u32, target: Bytes, text: Bytes) {
+    // SAFETY: see `TABLE`.
+    let (state, target, text) = unsafe { (state(ctx), raw::text(target), raw::text(text)) };
+    let line = LogLine { level, target: target.to_owned(), text: text.to_owned() };
+    if level <= state.remote.level.load(Ordering::SeqCst) {
+        // The test harness shows it when the test fails.
+        println!("{level} {}: {}", line.target, line.text);
+        state.remote.log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 }
 
-/// The functions that a module calls.
-pub(super) fn table() -> HostTable {
-    HostTable {
-        header: Header { size: size_of::<HostTable>() as u32, major: ABI_MAJOR, minor: ABI_MINOR },
-        log,
-        now,
-        pool,
-        alloc,
-        free,
-        retain,
-        deliver,
-        send,
-        claim,
-        interface,
-        poll_add,
-        poll_modify,
-        poll_remove,
-        set_deadline,
-        wake,
-        spawn,
-        kill,
-        fail,
-        log_level,
-    }
-}
-
-/// The state behind a module's context.
-fn state<'a>(ctx: *mut c_void) -> &'a mut State {
-    // SAFETY: the context that `Bench` passed to `create`: its boxed state, which outlives the use. Modules under test
-    // call from the test's thread only, and no host function calls another one.
-    unsafe { &mut *ctx.cast::<State>() }
-}
-
-fn descs<'a>(frames: *const FrameDesc, n: u32) -> &'a [FrameDesc] {
-    // SAFETY: valid for `n` descriptors during the call by the ABI.
-    unsafe { raw::elements(frames, n as usize) }
-}
-
-fn text(bytes: Bytes) -> String {
-    // SAFETY: valid during the call by the ABI.
-    unsafe { raw::text(bytes) }.to_owned()
-}
-
-extern "C" fn log(_: *mut c_void, level: u32, target: Bytes, line: Bytes) {
-    // Shown by the test harness when the test fails. Any thread may come here, so the state is not touched.
-    println!("{level} {}: {}", text(target), text(line));
-}
-
-extern "C" fn log_level(_: *mut c_void) -> u32 {
-    4
+extern "C" fn log_level(ctx: *mut c_void) -> u32 {
+    // SAFETY: see `TABLE`.
+    unsafe { state(ctx) }.remote.level.load(Ordering::SeqCst)
 }
 
 extern "C" fn now(ctx: *mut c_void) -> u64 {
-    state(ctx).now()
+    // SAFETY: see `TABLE`.
+    unsafe { state(ctx) }.remote.now()
+}
+
+extern "C" fn wake(ctx: *mut c_void) {
+    // SAFETY: see `TABLE`.
+    unsafe { state(ctx) }.remote.wake.store(true, Ordering::SeqCst);
 }
 
 extern "C" fn pool(ctx: *mut c_void) -> *const PoolInfo {
-    &raw const state(ctx).pool
+    // SAFETY: see `TABLE`.
+    &raw const unsafe { state(ctx) }.pool
 }
 
 extern "C" fn alloc(ctx: *mut c_void, frames: *mut FrameDesc, n: u32) -> u32 {
-    let state = state(ctx);
-    for at in 0..n {
-        let Some(desc) = state.take_chunk() else { return at };
-        // SAFETY: valid for writing `n` descriptors by the ABI.
-        unsafe { frames.add(at as usize).write(desc) };
+    // SAFETY: see `TABLE`.
+    let mut books = unsafe { books(ctx) };
+    let count = (n as usize).min(books.free.len());
+    for index in 0..count {
+        let Some(chunk) = books.free.pop() else { break };
+        books.held[chunk] = 1;
+        let desc = FrameDesc {
+            offset: (chunk * books.chunk_size + books.headroom) as u64,
+            len: (books.chunk_size - books.headroom) as u32,
+            flags: 0,
+            region: 0,
+        };
+        // SAFETY: `index < n`; see `TABLE`.
+        unsafe { frames.add(index).write(desc) };
     }
-    n
+    count as u32
 }
 
 extern "C" fn free(ctx: *mut c_void, frames: *const FrameDesc, n: u32) {
-    state(ctx).free(descs(frames, n));
+    // SAFETY: see `TABLE`.
+    let (mut books, frames) = unsafe { (books(ctx), raw::elements(frames, n as usize)) };
+    for desc in frames {
+        books.give_up("free", desc);
+    }
 }
 
 extern "C" fn retain(ctx: *mut c_void, frames: *const FrameDesc, n: u32) {
-    for desc in descs(frames, n) {
-        assert_ne!(desc.flags & FLAG_SHARED, 0, "a shared chunk must say so");
-        state(ctx).references[desc.offset as usize / CHUNK] += 1;
+    // SAFETY: see `TABLE`.
+    let (mut books, frames) = unsafe { (books(ctx), raw::elements(frames, n as usize)) };
+    for desc in frames {
+        if let Some(chunk) = books.chunk_held("retain", desc) {
+            books.held[chunk] += 1;
+            if desc.flags & FLAG_SHARED == 0 {
+                books.broke(format!("retain: chunk {chunk} is not marked as shared"));
+            }
+        }
     }
 }
 
 extern "C" fn deliver(ctx: *mut c_void, frames: *const FrameDesc, n: u32) {
-    let frames = state(ctx).collect(descs(frames, n));
-    state(ctx).delivered.extend(frames);
+    // SAFETY: see `TABLE`.
+    let (mut books, frames) = unsafe { (books(ctx), raw::elements(frames, n as usize)) };
+    let mut taken = books.take_frames("deliver", frames);
+    books.delivered.append(&mut taken);
 }
 
 extern "C" fn send(ctx: *mut c_void, interface: u32, frames: *const FrameDesc, n: u32) -> u32 {
-    let frames = state(ctx).collect(descs(frames, n));
-    state(ctx).sent.extend(frames.into_iter().map(|frame| (InterfaceId(interface), frame)));
+    // SAFETY: see `TABLE`.
+    let (mut books, frames) = unsafe { (books(ctx), raw::elements(frames, n as usize)) };
+    let taken = books.take_frames("send", frames);
+    books.sent.extend(taken.into_iter().map(|frame| (interface, frame)));
     n
 }
 
-extern "C" fn claim(_: *mut c_void, _: u32) -> i32 {
+extern "C" fn claim(ctx: *mut c_void, ethertype: u32) -> i32 {
+    // SAFETY: see `TABLE`.
+    let mut books = unsafe { books(ctx) };
+    if ethertype != 0 && !(0x0600..=0xffff).contains(&ethertype) {
+        return -libc::EINVAL;
+    }
+    if books.claims.contains(&ethertype) {
+        return -libc::EBUSY;
+    }
+    books.claims.push(ethertype);
     0
 }
 
 extern "C" fn interface(ctx: *mut c_void, info: *const InterfaceInfo) -> i32 {
-    // SAFETY: valid during the call by the ABI.
+    // SAFETY: see `TABLE`.
+    let mut books = unsafe { books(ctx) };
+    // SAFETY: see `TABLE`.
     let Some(info) = (unsafe { info.as_ref() }) else { return -libc::EINVAL };
-    // SAFETY: as above, with its texts.
-    state(ctx).interface = Some(unsafe { Interface::from_info(info) });
+    if (info.size as usize) < size_of::<InterfaceInfo>() {
+        return -libc::EINVAL;
+    }
+    // SAFETY: the texts are valid during the call.
+    books.interface = Some(unsafe { Interface::from_info(info) });
     0
 }
 
+fn watch(ctx: *mut c_void, operation: i32, fd: i32, interest: u32, index: usize) -> i32 {
+    let flag = |bit: u32, mask: i32| if interest & bit != 0 { mask as u32 } else { 0 };
+    let events = flag(INTEREST_READ, libc::EPOLLIN | libc::EPOLLRDHUP)
+        | flag(INTEREST_WRITE, libc::EPOLLOUT)
+        | libc::EPOLLET as u32;
+    let mut event = libc::epoll_event { events, u64: index as u64 };
+    // SAFETY: a valid epoll descriptor and event; see `TABLE`.
+    let code = unsafe { libc::epoll_ctl(state(ctx).epoll.as_raw_fd(), operation, fd, &raw mut event) };
+    if code == 0 { 0 } else { -std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) }
+}
+
 extern "C" fn poll_add(ctx: *mut c_void, fd: i32, interest: u32, token: u64) -> i64 {
-    let state = state(ctx);
-    let handle = state.watched.len();
-    // SAFETY: the module keeps the descriptor open at least until it removes the handle.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    match state.epoll.add(borrowed, EpollEvent::new(flags(interest), handle as u64)) {
-        Ok(()) => {
-            state.watched.push(Some((fd, token)));
-            handle as i64 + 1
-        }
-        Err(errno) => -i64::from(errno as i32),
+    // SAFETY: see `TABLE`.
+    let index = unsafe { books(ctx) }.watched.len();
+    let code = watch(ctx, libc::EPOLL_CTL_ADD, fd, interest, index);
+    if code < 0 {
+        return code.into();
     }
+    // SAFETY: see `TABLE`.
+    unsafe { books(ctx) }.watched.push(Some((fd, token)));
+    index as i64 + 1
+}
+
+fn watched(ctx: *mut c_void, call: &str, handle: i64) -> Option<(usize, i32)> {
+    // SAFETY: see `TABLE`.
+    let mut books = unsafe { books(ctx) };
+    let index = usize::try_from(handle - 1).ok()?;
+    if let Some(Some((fd, _))) = books.watched.get(index) {
+        return Some((index, *fd));
+    }
+    books.broke(format!("{call}: no handle {handle}"));
+    None
 }
 
 extern "C" fn poll_modify(ctx: *mut c_void, handle: i64, interest: u32) -> i32 {
-    let state = state(ctx);
-    let index = (handle - 1) as usize;
-    let Some(Some((fd, _))) = state.watched.get(index) else { return -libc::ENOENT };
-    // SAFETY: as in `poll_add`.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(*fd) };
-    let mut event = EpollEvent::new(flags(interest), index as u64);
-    state.epoll.modify(borrowed, &mut event).map_or_else(|errno| -(errno as i32), |()| 0)
+    match watched(ctx, "poll_modify", handle) {
+        Some((index, fd)) => watch(ctx, libc::EPOLL_CTL_MOD, fd, interest, index),
+        None => -libc::ENOENT,
+    }
 }
 
 extern "C" fn poll_remove(ctx: *mut c_void, handle: i64) -> i32 {
-    let state = state(ctx);
-    let Some((fd, _)) = state.watched.get_mut((handle - 1) as usize).and_then(Option::take) else {
-        return -libc::ENOENT;
-    };
-    // SAFETY: as in `poll_add`.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    state.epoll.delete(borrowed).map_or_else(|errno| -(errno as i32), |()| 0)
+    let Some((index, fd)) = watched(ctx, "poll_remove", handle) else { return -libc::ENOENT };
+    let code = watch(ctx, libc::EPOLL_CTL_DEL, fd, 0, index);
+    // SAFETY: see `TABLE`.
+    let mut books = unsafe { books(ctx) };
+    books.watched[index] = None;
+    if code < 0 {
+        books.broke(format!("poll_remove: descriptor {fd} was closed before its handle"));
+    }
+    code
 }
 
 extern "C" fn set_deadline(ctx: *mut c_void, at: u64) {
-    state(ctx).deadline = (at != 0).then_some(at);
+    // SAFETY: see `TABLE`.
+    unsafe { books(ctx) }.deadline = at;
 }
 
-extern "C" fn wake(ctx: *mut c_void) {
-    state(ctx).woken = true;
+extern "C" fn spawn(ctx: *mut c_void, spec: *const SpawnSpec) -> i64 {
+    // SAFETY: see `TABLE`.
+    let mut books = unsafe { books(ctx) };
+    // SAFETY: see `TABLE`.
+    let Some(spec) = (unsafe { spec.as_ref() }) else { return -i64::from(libc::EINVAL) };
+    // SAFETY: see `TABLE`.
+    let (program, args) =
+        unsafe { (raw::text(spec.program), raw::elements(spec.args, spec.n_args as usize)) };
+    books.helpers.push(Spawned {
+        program: program.to_owned(),
+        args: args
+            .iter()
+            .map(|arg| {
+                // SAFETY: see `TABLE`.
+                unsafe { raw::text(*arg) }.to_owned()
+            })
+            .collect(),
+        token: spec.token,
+        fds: spec.n_fds as usize,
+        signals: Vec::new(),
+    });
+    books.helpers.len() as i64
 }
 
-extern "C" fn spawn(_: *mut c_void, _: *const SpawnSpec) -> i64 {
-    -i64::from(libc::ENOSYS)
-}
-
-extern "C" fn kill(_: *mut c_void, _: i64, _: i32) -> i32 {
-    -libc::ESRCH
+extern "C" fn kill(ctx: *mut c_void, helper: i64, signal: i32) -> i32 {
+    // SAFETY: see `TABLE`.
+    let mut books = unsafe { books(ctx) };
+    match usize::try_from(helper - 1).ok().and_then(|index| books.helpers.get_mut(index)) {
+        Some(helper) => {
+            helper.signals.push(signal);
+            0
+        }
+        None => -libc::ESRCH,
+    }
 }
 
 extern "C" fn fail(ctx: *mut c_void, reason: Bytes) {
-    state(ctx).failure = Some(text(reason));
-}
-
-fn flags(interest: u32) -> EpollFlags {
-    let bit = |set: u32, flag| if interest & set != 0 { flag } else { EpollFlags::empty() };
-    EpollFlags::EPOLLET
-        | bit(INTEREST_READ, EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP)
-        | bit(INTEREST_WRITE, EpollFlags::EPOLLOUT)
+    // SAFETY: see `TABLE`.
+    let (mut books, reason) = unsafe { (books(ctx), raw::text(reason)) };
+    books.failure.get_or_insert_with(|| reason.to_owned());
 }

@@ -1,7 +1,7 @@
 //! A host for tests: everything that `io-pkt` does for one use, in the test's own thread.
 //!
-//! It drives a [`Driver`] or a [`Protocol`] through the real tables, with a real pool and edge-triggered descriptors, and
-//! keeps what the module hands over so that the test can look at it. When the bench is dropped, the use is stopped and
+//! [`Bench`] drives a [`Driver`] or a [`Protocol`] through the real tables, with a real pool and edge-triggered descriptors;
+//! [`TestHost`] below it keeps what the module hands over so that the test can look at it. When the bench is dropped, the use is stopped and
 //! destroyed, and every chunk must be back: a leak fails the test.
 //!
 //! ```no_run
@@ -18,6 +18,9 @@
 //! ```
 
 mod host;
+pub mod netns;
+#[cfg(test)]
+mod tests;
 
 use std::{
     ffi::c_void,
@@ -28,12 +31,13 @@ use std::{
 use io_pkt_abi::{
     Bytes, CreateArgs, DriverTable, FrameDesc, InterfaceEvent, OptionValue, PollEvent, PollWork,
     ProtocolTable, TextBuf,
+    frame::FLAG_CONTINUES,
     info::{EVENT_ARRIVED, EVENT_CHANGED, EVENT_GONE},
 };
 
-use self::host::State;
+pub use self::host::{LogLine, Spawned, TestHost};
 use crate::{
-    Driver, DriverStats, Error, Interface, InterfaceId, Protocol, driver_table, interface::EventKind,
+    BATCH, Driver, DriverStats, Error, Interface, InterfaceId, Protocol, driver_table, interface::EventKind,
     protocol_table,
 };
 
@@ -41,16 +45,19 @@ use crate::{
 const BUDGET: (u32, u32) = (64, 256 * 1024);
 /// How long [`Bench::poll_until`] goes on before the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Chunks in the pool.
+const CHUNKS: usize = 512;
 /// Room for texts that a module writes.
 const TEXT: usize = 64 * 1024;
 
 /// One use under test, with its host.
 pub struct Bench {
-    // Boxed: the use holds a pointer to it.
-    state: Box<State>,
+    host: TestHost,
     table: Table,
     use_: *mut c_void,
     started: bool,
+    /// The last `poll` asked to be called again.
+    more: bool,
 }
 
 enum Table {
@@ -102,16 +109,26 @@ impl Bench {
     /// # Panics
     /// When the use says that it is beyond repair.
     pub fn poll(&mut self) -> bool {
-        let events = self.state.ready();
-        let again = self.state.take_more();
-        if events.is_empty() && !again {
+        let events = self.host.turn(0);
+        if events.is_empty() && !self.more {
             return false;
         }
+        if let Err(error) = self.poll_with(&events) {
+            panic!("poll failed: {error}");
+        }
+        true
+    }
+
+    /// Calls `poll` with these events.
+    ///
+    /// # Errors
+    /// Why the use is beyond repair.
+    pub fn poll_with(&mut self, events: &[PollEvent]) -> Result<(), Error> {
         let mut work = PollWork {
             size: size_of::<PollWork>() as u32,
             n_events: events.len() as u32,
             events: events.as_ptr(),
-            now: self.state.now(),
+            now: self.host.now(),
             budget_frames: BUDGET.0,
             budget_bytes: BUDGET.1,
             more: 0,
@@ -123,9 +140,11 @@ impl Bench {
         };
         // SAFETY: the use is alive; the work and its events are valid during the call.
         let code = unsafe { poll(self.use_, &mut work) };
-        assert_eq!(code, 0, "poll failed: {:?}", self.state.failure());
-        self.state.set_more(work.more != 0);
-        true
+        self.more = work.more != 0;
+        match code {
+            0 => Ok(()),
+            code => Err(Error::new(-code, self.host.failure().unwrap_or_default())),
+        }
     }
 
     /// Calls `poll` whenever something is ready until `done` says so.
@@ -137,7 +156,7 @@ impl Bench {
         while !done(self) {
             assert!(Instant::now() < end, "it did not happen within {PATIENCE:?}");
             if !self.poll() {
-                self.state.wait(Duration::from_millis(5));
+                self.host.wait(Duration::from_millis(5));
             }
         }
     }
@@ -149,12 +168,12 @@ impl Bench {
 
     /// Frames that the driver delivered since the last call.
     pub fn received(&mut self) -> Vec<Vec<u8>> {
-        self.state.take_delivered()
+        self.host.delivered()
     }
 
     /// Frames that the protocol sent since the last call, with their interface.
     pub fn sent(&mut self) -> Vec<(InterfaceId, Vec<u8>)> {
-        self.state.take_sent()
+        self.host.sent().into_iter().map(|(to, frame)| (InterfaceId(to), frame)).collect()
     }
 
     /// Asks the driver to send frames; returns how many it took. Those it left are freed, as after an umount.
@@ -166,16 +185,17 @@ impl Bench {
         let transmit = table.transmit;
         let (mut done, mut at) = (0, 0);
         while at < frames.len() {
-            let descs = self.state.compose(&frames[at..]);
-            let count =
-                descs.iter().filter(|desc| desc.flags & io_pkt_abi::frame::FLAG_CONTINUES == 0).count();
+            let count = self.host.fitting(&frames[at..], BATCH);
+            let descs = self.host.give(&frames[at..at + count]);
             let mut taken = 0;
             // SAFETY: the use is alive; the descriptors are valid during the call.
             let code = unsafe { transmit(self.use_, descs.as_ptr(), descs.len() as u32, &mut taken) };
-            assert_eq!(code, 0, "transmit failed: {:?}", self.state.failure());
             let (took, left) = descs.split_at(taken as usize);
-            done += took.iter().filter(|desc| desc.flags & io_pkt_abi::frame::FLAG_CONTINUES == 0).count();
-            self.state.free(left);
+            self.host.take_back(left);
+            assert_eq!(code, 0, "transmit failed: {:?}", self.host.failure());
+            let is_end = |desc: &&FrameDesc| desc.flags & FLAG_CONTINUES == 0;
+            assert!(took.last().is_none_or(|desc| is_end(&desc)), "transmit took a part of a frame");
+            done += took.iter().filter(is_end).count();
             if !left.is_empty() {
                 break;
             }
@@ -191,10 +211,10 @@ impl Bench {
     pub fn receive(&mut self, interface: InterfaceId, frames: &[&[u8]]) {
         let Table::Protocol(table) = &self.table else { panic!("only protocols receive") };
         let receive = table.receive;
-        let descs = self.state.compose(frames);
+        let descs = self.host.give(frames);
         // SAFETY: the use is alive; the descriptors are valid during the call.
         let code = unsafe { receive(self.use_, interface.0, descs.as_ptr(), descs.len() as u32) };
-        assert_eq!(code, 0, "receive failed: {:?}", self.state.failure());
+        assert_eq!(code, 0, "receive failed: {:?}", self.host.failure());
     }
 
     /// Tells the protocol of an interface.
@@ -218,7 +238,7 @@ impl Bench {
         };
         // SAFETY: the use is alive; the event and what it points to are valid during the call.
         let code = unsafe { (table.interface_event)(self.use_, &event) };
-        assert_eq!(code, 0, "interface_event failed: {:?}", self.state.failure());
+        assert_eq!(code, 0, "interface_event failed: {:?}", self.host.failure());
     }
 
     /// The protocol's report.
@@ -253,18 +273,24 @@ impl Bench {
     /// What the driver told last of its interface.
     #[must_use]
     pub fn interface(&self) -> Option<Interface> {
-        self.state.interface()
+        self.host.interface()
+    }
+
+    /// The host: its clock, its log lines, what the use holds.
+    #[must_use]
+    pub fn host(&self) -> &TestHost {
+        &self.host
     }
 
     /// Chunks that are free now.
     #[must_use]
     pub fn free_chunks(&self) -> usize {
-        self.state.free_chunks()
+        self.host.free_chunks()
     }
 
     /// Sets chunks aside so that only `n` are left for the module, or gives them back with `usize::MAX`.
     pub fn leave_chunks(&mut self, n: usize) {
-        self.state.leave_chunks(n);
+        self.host.leave_chunks(n);
     }
 
     /// Ends the use; called by drop too.
@@ -279,7 +305,7 @@ impl Bench {
         if std::mem::take(&mut self.started) {
             // SAFETY: the use is alive.
             let code = unsafe { stop(self.use_) };
-            assert_eq!(code, 0, "stop failed");
+            assert!(code == 0 || std::thread::panicking(), "stop failed: {:?}", self.host.failure());
         }
         let use_ = std::mem::replace(&mut self.use_, std::ptr::null_mut());
         // SAFETY: the use is alive, and nobody calls it afterwards.
@@ -287,7 +313,7 @@ impl Bench {
     }
 
     fn make(table: Table, name: &str, root: &str, options: &[(&str, &str)]) -> Result<Self, Error> {
-        let mut state = Box::new(State::new());
+        let host = TestHost::with_pool(CHUNKS, 2048).with_real_clock();
         let options: Vec<OptionValue> = options
             .iter()
             .map(|(name, value)| OptionValue {
@@ -296,12 +322,11 @@ impl Bench {
             })
             .collect();
         let mut room = Room::new();
-        let host_table = host::table();
         let args = CreateArgs {
             size: size_of::<CreateArgs>() as u32,
             instance: 0,
-            host: &host_table,
-            ctx: (&raw mut *state).cast(),
+            host: host.table(),
+            ctx: host.ctx(),
             name: Bytes::borrow(name.as_bytes()),
             root: Bytes::borrow(root.as_bytes()),
             options: options.as_ptr(),
@@ -316,21 +341,22 @@ impl Bench {
             Table::Driver(table) => table.create,
             Table::Protocol(table) => table.create,
         };
-        // SAFETY: the arguments and all they point to are valid during the call; the state is boxed and outlives the use.
+        // SAFETY: the arguments and all they point to are valid during the call; the host outlives the use.
         let code = unsafe { create(&args, &mut use_) };
         room.outcome(code)?;
-        Ok(Self { state, table, use_, started: false })
+        Ok(Self { host, table, use_, started: false, more: false })
     }
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        self.stop();
         if std::thread::panicking() {
             return;
         }
-        self.stop();
-        self.state.leave_chunks(usize::MAX);
-        assert_eq!(self.state.missing_chunks(), 0, "chunks were not given back");
+        assert_eq!(self.host.violations(), Vec::<String>::new(), "the module broke rules of the border");
+        assert_eq!(self.host.held_by_use(), 0, "chunks were not given back");
+        assert_eq!(self.host.watched(), 0, "descriptors are still watched");
     }
 }
 
@@ -355,8 +381,3 @@ impl Room {
         if code == 0 { Ok(()) } else { Err(Error::new(-code, self.read())) }
     }
 }
-
-/// What a `poll` event of the host looks like.
-type Events = Vec<PollEvent>;
-/// What a frame looks like on its way to a module.
-type Descs = Vec<FrameDesc>;
