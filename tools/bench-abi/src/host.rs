@@ -6,12 +6,14 @@ use std::{
 };
 
 use io_pkt_abi::{
-    ABI_MAJOR, ABI_MINOR, Bytes, FrameDesc, Header, HostTable, InterfaceEvent, InterfaceInfo, PoolInfo, SpawnSpec,
-    info::{EVENT_ARRIVED, IF_LINK_UP},
+    ABI_MAJOR, ABI_MINOR, Bytes, FrameDesc, Header, HostTable, InterfaceEvent, InterfaceInfo, PoolInfo,
+    SpawnSpec,
+    info::{EVENT_ARRIVED, IF_LINK_UP, IF_PROMISCUOUS},
 };
 
 use crate::{FRAMES, FROM, TO};
 
+const LEVEL_ERROR: u32 = 1;
 const CHUNK: usize = 2048;
 const HEADROOM: usize = 128;
 /// One batch in each direction.
@@ -83,7 +85,7 @@ impl Host {
         self.sent.get()
     }
 
-    /// What modules logged, for an error message.
+    /// Errors that modules logged.
     #[must_use]
     pub fn log(&self) -> String {
         self.log.borrow().join("\n")
@@ -94,7 +96,7 @@ impl Host {
         for (id, name) in [(FROM, "en0"), (TO, "en1")] {
             let info = InterfaceInfo {
                 size: size_of::<InterfaceInfo>() as u32,
-                flags: IF_LINK_UP,
+                flags: IF_LINK_UP | IF_PROMISCUOUS,
                 mac: [2, 0, 0, 0, 1, id as u8],
                 permanent_mac: [2, 0, 0, 0, 1, id as u8],
                 mtu: 1500,
@@ -157,7 +159,10 @@ fn table() -> HostTable {
     }
 }
 
-extern "C" fn log(ctx: *mut c_void, _level: u32, _target: Bytes, text: Bytes) {
+extern "C" fn log(ctx: *mut c_void, level: u32, _target: Bytes, text: Bytes) {
+    if level > LEVEL_ERROR {
+        return;
+    }
     // SAFETY: the text is valid during the call by the ABI.
     let text = unsafe { std::slice::from_raw_parts(text.ptr, text.len as usize) };
     host(ctx).log.borrow_mut().push(String::from_utf8_lossy(text).into_owned());
@@ -218,7 +223,7 @@ extern "C" fn kill(_: *mut c_void, _: i64, _: i32) -> i32 {
 }
 
 extern "C" fn fail(ctx: *mut c_void, reason: Bytes) {
-    log(ctx, 1, Bytes::EMPTY, reason);
+    log(ctx, LEVEL_ERROR, Bytes::EMPTY, reason);
 }
 
 extern "C" fn log_level(_: *mut c_void) -> u32 {
