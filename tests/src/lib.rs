@@ -1,1 +1,10 @@
-//! Helpers of the system tests.
+//! Helpers of the system tests: which tests can run here, nodes to run them on, waiting.
+//!
+//! A test names what it needs. Where that is missing it is reported as ignored, with the reason on
+//! standard error; with `CI=true` it fails instead, so that a green run has run everything.
+
+mod harness;
+mod pair;
+
+pub use harness::{Case, Need, main};
+pub use pair::{PATIENCE, Pair, eventually, refused, shell_as};

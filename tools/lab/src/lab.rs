@@ -87,10 +87,12 @@ impl Lab {
     /// # Errors
     /// See [`Lab::up_named`].
     pub fn up(&self, count: usize, options: &Options) -> Result<Vec<Node>, LabError> {
+        let _lock = self.state.lock()?;
+        self.bury()?;
         let present = self.state.nodes()?;
         let free = (1..).map(names::name_of).filter(|name| present.iter().all(|node| node.name != *name));
         let fresh: Vec<String> = free.take(count.saturating_sub(present.len())).collect();
-        self.up_named(&fresh, options)?;
+        self.add(&fresh, options)?;
         self.nodes()
     }
 
@@ -101,6 +103,12 @@ impl Lab {
     /// does not start; then the nodes made before it stay up, the broken one does not.
     pub fn up_named(&self, names: &[String], options: &Options) -> Result<Vec<Node>, LabError> {
         let _lock = self.state.lock()?;
+        self.bury()?;
+        self.add(names, options)
+    }
+
+    /// As [`Lab::up_named`], with the lock held and the dead buried.
+    fn add(&self, names: &[String], options: &Options) -> Result<Vec<Node>, LabError> {
         let lab = self.ensure_switch(options)?;
         let mut nodes = Vec::new();
         for name in names {
@@ -180,14 +188,24 @@ impl Lab {
         Ok(())
     }
 
-    /// The lab's record, and its switch if it needs one. What a dead lab left is removed first.
+    /// Removes what killed nodes left, and everything when the switch was killed.
+    fn bury(&self) -> Result<(), LabError> {
+        let switch = self.state.lab()?.and_then(|lab| lab.switch);
+        if switch.is_some_and(|switch| !switch.is_alive()) {
+            return self.end_all();
+        }
+        for node in self.state.nodes()? {
+            if node.holder.is_some_and(|holder| !holder.is_alive()) {
+                self.end_node(&node.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The lab's record, and its switch if it needs one.
     fn ensure_switch(&self, options: &Options) -> Result<LabRecord, LabError> {
         if let Some(lab) = self.state.lab()? {
-            let is_dead = lab.switch.is_some_and(|switch| !switch.is_alive());
-            if !is_dead {
-                return check_same(lab, options);
-            }
-            self.end_all()?;
+            return check_same(lab, options);
         }
         let isolation = self.choose(options)?;
         let switch = match isolation {

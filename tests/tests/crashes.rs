@@ -1,0 +1,2 @@
+//! Placeholder.
+system_tests::cases! {}

@@ -1,0 +1,146 @@
+//! The lab itself: nodes are apart from each other and from the machine, and leave nothing behind.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use qnet_lab::{Isolation, Lab, Options, Wire};
+use system_tests::{Need, Pair, cases, eventually};
+
+const NOBODY: u32 = 65534;
+
+fn nodes_have_their_own_names_and_files() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::bare()?;
+    ensure!(alonzo.shell("hostname; cat /etc/hostname")? == "alonzo\nalonzo\n");
+    ensure!(joseph.shell("hostname; cat /etc/hostname")? == "joseph\njoseph\n");
+    alonzo.shell("touch /tmp/here /run/here /root/here; mkdir /dev/io-net /net")?;
+    let left = joseph.shell("ls -d /tmp/here /run/here /root/here /dev/io-net /net 2>/dev/null | wc -l")?;
+    ensure!(left.trim() == "0", "{left}");
+    ensure!(alonzo.shell("touch /usr/here 2>/dev/null || echo refused")? == "refused\n");
+    Ok(())
+}
+
+fn nodes_see_only_their_own_processes() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::bare()?;
+    let mut sleeper = alonzo.command("sleep").arg("1000").spawn()?;
+    eventually("the sleeper", || alonzo.shell("pgrep -x sleep").is_ok())?;
+    ensure!(joseph.shell("pgrep -x sleep").is_err(), "joseph sees alonzo's process");
+    sleeper.kill()?;
+    sleeper.wait()?;
+    eventually("the end of the sleeper", || alonzo.shell("pgrep -x sleep").is_err())
+}
+
+fn nodes_reach_each_other_over_the_switch() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::bare()?;
+    alonzo.shell(&format!("ping -c 1 -w 20 {}", joseph.address()))?;
+    let interfaces = alonzo.shell("ls /sys/class/net")?;
+    ensure!(interfaces == "eth0\nlo\n", "{interfaces}");
+    Ok(())
+}
+
+fn a_tap_device_hangs_on_the_same_switch() -> Result<()> {
+    let options = Options { start: false, wire: Wire::Tap, ..Options::default() };
+    let Pair { alonzo, joseph, .. } = &Pair::start(&options)?;
+    ensure!(alonzo.shell("ls /sys/class/net/cable0/brif")? == "eth0\ntap0\n");
+    alonzo.shell(&format!("ping -c 1 -w 20 {}", joseph.address()))?;
+    Ok(())
+}
+
+fn the_status_of_a_program_is_handed_on() -> Result<()> {
+    let Pair { alonzo, .. } = &Pair::bare()?;
+    let status =
+        |line: &str| -> Result<Option<i32>> { Ok(alonzo.command("sh").args(["-c", line]).status()?.code()) };
+    ensure!(status("exit 7")? == Some(7));
+    ensure!(status("kill -9 $$")? == Some(128 + 9));
+    let missing = alonzo.command("no-such-program").stderr(Stdio::null()).status()?.code();
+    ensure!(missing == Some(127), "{missing:?}");
+    Ok(())
+}
+
+fn everything_is_gone_after_down() -> Result<()> {
+    let lab = Lab::temporary()?;
+    lab.up(2, &Options { start: false, ..Options::default() })?;
+    let dir = lab.state().dir().to_owned();
+    let mut processes: Vec<_> = lab.state().nodes()?.iter().filter_map(|node| node.holder).collect();
+    processes.extend(lab.state().lab()?.and_then(|lab| lab.switch));
+    ensure!(processes.len() == 3 && processes.iter().all(qnet_lab::Process::is_alive));
+    lab.down()?;
+    ensure!(!dir.exists() && !processes.iter().any(qnet_lab::Process::is_alive));
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    ensure!(!mounts.contains(&*dir.to_string_lossy()), "a mount is left");
+    lab.down().context("a second down does nothing")
+}
+
+fn a_node_can_go_and_another_come() -> Result<()> {
+    let lab = Lab::temporary()?;
+    let options = Options { start: false, ..Options::default() };
+    lab.up(2, &options)?;
+    lab.down_node("alonzo")?;
+    ensure!(
+        lab.node("alonzo").is_err_and(|error| error.to_string() == "alonzo: no such node; there are: joseph")
+    );
+    lab.up_named(&["ruth".to_owned()], &options)?;
+    let (joseph, ruth) = (lab.node("joseph")?, lab.node("ruth")?);
+    ruth.shell(&format!("ping -c 1 -w 20 {}", joseph.address()))?;
+    Ok(())
+}
+
+fn what_a_killed_lab_left_is_cleaned_by_the_next() -> Result<()> {
+    let lab = Lab::temporary()?;
+    let options = Options { start: false, ..Options::default() };
+    lab.up(1, &options)?;
+    let record = lab.state().lab()?.context("a record")?;
+    let mut processes: Vec<_> = lab.state().nodes()?.iter().filter_map(|node| node.holder).collect();
+    processes.extend(record.switch);
+    for process in processes {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(process.pid), nix::sys::signal::Signal::SIGKILL)?;
+        eventually("the end of a holder", || !process.is_alive())?;
+    }
+    let nodes = lab.up(1, &options)?;
+    ensure!(nodes.len() == 1 && nodes[0].shell("hostname")? == "alonzo\n");
+    Ok(())
+}
+
+/// Runs the program `qnet-lab` as a user without any privilege.
+fn as_nobody(state: &Path, args: &[&str]) -> Result<String> {
+    let program = fs::canonicalize(std::env::current_exe()?)?;
+    let program = program.ancestors().nth(2).context("target/debug")?.join("qnet-lab");
+    let mut command = Command::new(program);
+    command.arg("--state").arg(state).args(args).current_dir("/").env_remove("XDG_RUNTIME_DIR");
+    let output = command.uid(NOBODY).gid(NOBODY).output()?;
+    if !output.status.success() {
+        bail!("qnet-lab {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn without_root_nodes_live_in_user_namespaces() -> Result<()> {
+    let state = PathBuf::from(format!("/tmp/qnet-lab-nobody-{}", std::process::id()));
+    let result = (|| {
+        as_nobody(&state, &["up", "2", "--bare"])?;
+        let status = as_nobody(&state, &["status"])?;
+        ensure!(status.contains(&format!("{:?}", Isolation::UserNamespaces)), "{status}");
+        let who =
+            as_nobody(&state, &["exec", "joseph", "--", "sh", "-c", "id -u; hostname; cat /etc/hostname"])?;
+        ensure!(who == "0\njoseph\njoseph\n", "{who}");
+        as_nobody(&state, &["exec", "joseph", "--", "ping", "-c", "1", "-w", "20", "10.137.0.2"])?;
+        Ok(())
+    })();
+    as_nobody(&state, &["down"])?;
+    ensure!(!state.exists());
+    result
+}
+
+cases! {
+    nodes_have_their_own_names_and_files: [Need::Nodes],
+    nodes_see_only_their_own_processes: [Need::Nodes],
+    nodes_reach_each_other_over_the_switch: [Need::Nodes],
+    a_tap_device_hangs_on_the_same_switch: [Need::Nodes, Need::Tap],
+    the_status_of_a_program_is_handed_on: [Need::Nodes],
+    everything_is_gone_after_down: [Need::Nodes],
+    a_node_can_go_and_another_come: [Need::Nodes],
+    what_a_killed_lab_left_is_cleaned_by_the_next: [Need::Nodes],
+    without_root_nodes_live_in_user_namespaces: [Need::RootNodes],
+}
