@@ -24,6 +24,8 @@ mod files;
 mod job;
 mod names;
 mod nodes;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},

@@ -25,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::unistd::geteuid;
 use qnet_ipc::{
     ClientPeer, MAX_DATA, PeerError, ReceiveBuffer, ToClient, ToServer, connect_path,
     packet::{Connect, Send},
@@ -160,6 +161,9 @@ pub struct Link {
     pid: i32,
     peer: Option<ClientPeer>,
     buffer: ReceiveBuffer,
+    /// Whether `lsm-qnet` believes what we say of our callers, which it does when both run as the same user. Otherwise
+    /// the mount is a private one, and the only caller is the user who runs us.
+    claims: bool,
     generation: u32,
     last_attempt: Option<Instant>,
     next_number: u32,
@@ -177,6 +181,7 @@ impl Link {
             pid,
             peer: None,
             buffer: ReceiveBuffer::new(),
+            claims: false,
             generation: 0,
             last_attempt: None,
             next_number: 0,
@@ -217,7 +222,7 @@ impl Link {
         let id = SessionId(self.number());
         let (nd, (pid, chid), claim) = match target {
             Target::Netmgr => (0, (0, 0), None),
-            Target::Node { nd, caller } => (*nd, SERVER, Some(caller.claim(self.pid))),
+            Target::Node { nd, caller } => (*nd, SERVER, self.claims.then(|| caller.claim(self.pid))),
         };
         self.transmit(&ToServer::Connect(Connect { conn: id.0, nd, pid, chid, flags: 0, claim }))?;
         self.sessions.insert(id, Session::new(target.clone(), now));
@@ -335,7 +340,8 @@ impl Link {
         }
         self.last_attempt = Some(now);
         match connect_path(&self.path) {
-            Ok((mut peer, _)) => {
+            Ok((mut peer, identity)) => {
+                self.claims = identity.uid == geteuid().as_raw();
                 peer.set_queue_limit(MAX_UNREAD);
                 self.peer = Some(peer);
                 self.generation += 1;

@@ -1,0 +1,5 @@
+//! The engine between a scripted kernel and a scripted `lsm-qnet`. Time is an argument; nothing waits.
+
+mod behaviour;
+mod bench;
+mod hostile;
