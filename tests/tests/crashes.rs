@@ -1,2 +1,106 @@
-//! Placeholder.
-system_tests::cases! {}
+//! What is killed comes back, what ends cleans up, and nobody waits for ever.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use qnet_lab::{Node, Options, Process};
+use system_tests::{Need, Pair, cases, eventually};
+
+fn up() -> Result<Pair> {
+    Pair::up(&Options::default())
+}
+
+/// Ends the node's io-pkt with `signal` and waits for its end.
+fn end(node: &Node, signal: Signal) -> Result<Process> {
+    let daemon = node.daemon().context("io-pkt runs")?;
+    kill(Pid::from_raw(daemon.pid), signal)?;
+    eventually("the end of io-pkt", || !daemon.is_alive())?;
+    Ok(daemon)
+}
+
+/// The number of a program inside of the node, when exactly one runs.
+fn one(node: &Node, program: &str) -> Result<String> {
+    let pids = node.shell(&format!("pgrep -x {program}"))?;
+    ensure!(pids.lines().count() == 1, "{program}: {pids}");
+    Ok(pids.trim().to_owned())
+}
+
+fn reads(node: &Node, other: &str) -> bool {
+    node.shell(&format!("cat /net/{other}/etc/hostname")).is_ok_and(|name| name == format!("{other}\n"))
+}
+
+fn a_crash_of_io_pkt_leaves_net_mounted() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    let netfs = one(alonzo, "qnet-netfs")?;
+    end(alonzo, Signal::SIGKILL)?;
+    let mount = alonzo.shell("grep -c ' /net .* - fuse.qnet ' /proc/self/mountinfo")?;
+    ensure!(mount == "1\n" && one(alonzo, "qnet-netfs")? == netfs, "/net outlives the crash");
+    alonzo.start(&alonzo.usual_start(&[])).context("a start after a crash")?;
+    eventually("joseph after the restart", || reads(alonzo, "joseph"))?;
+    ensure!(one(alonzo, "qnet-netfs")? == netfs, "the living file system is taken over");
+    ensure!(alonzo.shell("ls /dev/io-net")? == "en0\n", "names of the dead one are gone");
+    Ok(())
+}
+
+fn the_other_node_survives_a_crash_here() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    ensure!(reads(joseph, "alonzo"));
+    end(alonzo, Signal::SIGKILL)?;
+    alonzo.start(&alonzo.usual_start(&[]))?;
+    eventually("alonzo seen from joseph", || reads(joseph, "alonzo"))
+}
+
+fn helpers_that_die_are_started_again() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    for (node, program) in [(joseph, "qnet-server"), (alonzo, "qnet-netfs")] {
+        let old = one(node, program)?;
+        node.shell(&format!("kill -9 {old}"))?;
+        eventually(&format!("another {program}"), || one(node, program).is_ok_and(|new| new != old))?;
+        eventually(&format!("files after the death of {program}"), || reads(alonzo, "joseph"))?;
+    }
+    Ok(())
+}
+
+fn a_clean_end_leaves_nothing() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    end(alonzo, Signal::SIGTERM)?;
+    let left = alonzo
+        .shell("pgrep -l 'io-pkt|qnet' | grep -v qnet-lab; ls -d /dev/io-net; ls -A /run/io-pkt; true")?;
+    ensure!(left.is_empty(), "{left}");
+    let mounts = alonzo.shell("grep -c fuse.qnet /proc/self/mountinfo; true")?;
+    ensure!(mounts == "0\n", "{mounts}");
+    alonzo.start(&alonzo.usual_start(&[])).context("a start after a clean end")?;
+    eventually("joseph after the restart", || reads(alonzo, "joseph"))
+}
+
+fn readers_of_a_node_that_dies_get_an_error() -> Result<()> {
+    let Pair { alonzo, lab, joseph } = &up()?;
+    joseph.shell("head -c 1000000 /dev/zero >/tmp/file")?;
+    let mut reader = alonzo.command("sh");
+    reader.args(["-c", "while cat /net/joseph/tmp/file >/dev/null; do echo; done"]);
+    let mut reader = reader.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    lab.down_node("joseph")?;
+    eventually("the reader's error", || reader.try_wait().is_ok_and(|status| status.is_some()))?;
+    Ok(())
+}
+
+fn a_node_that_starts_anew_is_found_again() -> Result<()> {
+    let Pair { alonzo, lab, .. } = &up()?;
+    lab.down_node("joseph")?;
+    let joseph = lab.up_named(&["joseph".to_owned()], &Options::default())?;
+    joseph[0].shell("echo fresh >/tmp/mark")?;
+    eventually("the new joseph", || {
+        alonzo.shell("cat /net/joseph/tmp/mark").is_ok_and(|mark| mark == "fresh\n")
+    })
+}
+
+cases! {
+    a_crash_of_io_pkt_leaves_net_mounted: [Need::RootNodes, Need::Fuse],
+    the_other_node_survives_a_crash_here: [Need::RootNodes, Need::Fuse],
+    helpers_that_die_are_started_again: [Need::RootNodes, Need::Fuse],
+    a_clean_end_leaves_nothing: [Need::RootNodes, Need::Fuse],
+    readers_of_a_node_that_dies_get_an_error: [Need::RootNodes, Need::Fuse],
+    a_node_that_starts_anew_is_found_again: [Need::RootNodes, Need::Fuse],
+}

@@ -1,2 +1,163 @@
-//! Placeholder.
-system_tests::cases! {}
+//! Modules come and go at run time, in one io-pkt or two, while frames flow.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use qnet_lab::{Node, Options};
+use system_tests::{Need, Pair, cases, eventually, refused};
+
+/// Rounds of mounting under traffic; the large count is for `cargo xtask soak`.
+fn rounds() -> usize {
+    if std::env::var_os("IO_PKT_SOAK").is_some() { 1000 } else { 20 }
+}
+
+fn up() -> Result<Pair> {
+    Pair::up(&Options::default())
+}
+
+/// Starts io-pkt in `node` under one of QNX's names, which returns when it is ready.
+fn in_background(node: &Node, line: &str) -> Result<()> {
+    let output = node.command("sh").args(["-c", line]).stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn drivers_come_and_go_under_traffic() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    let there = joseph.shell("head -c 5000000 /dev/urandom >/tmp/big && sha256sum </tmp/big")?;
+    let mut reader = alonzo.command("sh");
+    reader
+        .args(["-c", "while sha256sum </net/joseph/tmp/big; do [ ! -e /tmp/stop ] || exit 0; done; exit 1"]);
+    let reader = reader.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    for _ in 0..rounds() {
+        alonzo.shell("mount -T io-pkt -o path=/tmp/segment devn-segment.so")?;
+        ensure!(alonzo.shell("ls /dev/io-net")? == "en0\nen1\n", "the lowest free number is taken");
+        alonzo.shell("umount /dev/io-net/en1")?;
+        ensure!(alonzo.shell("ls /dev/io-net")? == "en0\n");
+    }
+    alonzo.shell("touch /tmp/stop")?;
+    let output = reader.wait_with_output()?;
+    ensure!(output.status.success(), "the reader met an error");
+    let sums = String::from_utf8(output.stdout)?;
+    ensure!(sums.lines().count() > 0 && sums.lines().all(|line| line == there.trim_end()), "{there} {sums}");
+    Ok(())
+}
+
+fn the_wire_under_qnet_may_go_and_come_back() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    alonzo.shell("umount /dev/io-net/en0")?;
+    let nicinfo = alonzo.shell("nicinfo")?;
+    ensure!(nicinfo.is_empty(), "{nicinfo}");
+    ensure!(alonzo.shell("cat /net/alonzo/etc/hostname")? == "alonzo\n", "the own node needs no wire");
+    alonzo.shell("mount -T io-pkt -o dev=eth0 devn-packet.so && ls /dev/io-net/en0")?;
+    eventually("joseph over the new wire", || {
+        alonzo.shell("cat /net/joseph/etc/hostname").is_ok_and(|name| name == "joseph\n")
+    })
+}
+
+fn qnet_stays_until_io_pkt_ends() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    let error = refused(alonzo, "umount /net")?;
+    ensure!(error.starts_with("umount: /net: ") && error.contains("qnet"), "{error}");
+    ensure!(alonzo.shell("cat /net/joseph/etc/hostname")? == "joseph\n");
+    Ok(())
+}
+
+fn a_second_qnet_on_a_node_is_refused() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    refused(alonzo, "mount -T io-pkt lsm-qnet.so")?;
+    let daemon = alonzo.shell("pgrep -o -x io-pkt")?;
+    let error = refused(alonzo, "io-pkt -i1 -p qnet")?;
+    ensure!(error.contains(daemon.trim()), "the error names the process that has Qnet, {daemon}: {error}");
+    ensure!(alonzo.shell("cat /net/joseph/etc/hostname")? == "joseph\n", "the first one goes on");
+    Ok(())
+}
+
+fn an_instance_runs_once() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    let daemon = alonzo.shell("pgrep -o -x io-pkt")?;
+    let error = refused(alonzo, "io-pkt -d segment path=/tmp/segment")?;
+    ensure!(error.contains(daemon.trim()), "the error names the running process, {daemon}: {error}");
+    Ok(())
+}
+
+fn two_instances_run_side_by_side() -> Result<()> {
+    let Pair { alonzo, .. } = &Pair::bare()?;
+    in_background(alonzo, "io-pkt-v4-hc -dsegment path=/tmp/a")?;
+    in_background(alonzo, "io-pkt-v6-hc -i1 -d segment path=/tmp/b")?;
+    alonzo.shell(
+        "mount -Tio-pkt1 devn-segment.so -o path=/tmp/c && mount -T io-pkt -opath=/tmp/d devn-segment.so",
+    )?;
+    let devices = alonzo.shell("cat /dev/io-net/*")?;
+    let instances: Vec<&str> = devices.lines().filter_map(|line| line.split(' ').next()).collect();
+    ensure!(instances == ["instance=0", "instance=1", "instance=1", "instance=0"], "{devices}");
+    let shown = alonzo.shell("nicinfo | grep '^en'")?;
+    let mut shown: Vec<&str> = shown.lines().map(str::trim_end).collect();
+    shown.sort_unstable();
+    ensure!(shown == ["en0:", "en1:", "en2:", "en3:"], "{shown:?}");
+    alonzo.shell("umount /dev/io-net/en2 en3 && nicinfo en1 && nicinfo /tmp/a")?;
+    ensure!(alonzo.shell("ls /dev/io-net")? == "en0\nen1\n");
+    Ok(())
+}
+
+fn a_broken_module_leaves_nothing_behind() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    alonzo.shell("echo text >/tmp/text.so; : >/tmp/empty.so; head -c 3000 /lab/programs/libdevn_segment.so >/tmp/short.so")?;
+    let before = alonzo.shell("ls /dev/io-net; pidin mem | wc -l")?;
+    for module in
+        ["/tmp/text.so", "/tmp/empty.so", "/tmp/short.so", "/tmp/missing.so", "/tmp", "devn-missing.so"]
+    {
+        let error = refused(alonzo, &format!("mount -T io-pkt {module}"))?;
+        ensure!(
+            error.starts_with("mount: ") && error.contains(module) && error.lines().count() == 1,
+            "{error}"
+        );
+    }
+    let error = refused(alonzo, "mount -T io-pkt -o path=/tmp/s,colour=red devn-segment.so")?;
+    ensure!(error.contains("colour") && error.contains("path"), "the error lists what is known: {error}");
+    let after = alonzo.shell("ls /dev/io-net; pidin mem | grep -v failed | wc -l")?;
+    ensure!(alonzo.shell("ls /dev/io-net")? == "en0\n", "before {before} after {after}");
+    Ok(())
+}
+
+fn a_module_is_mounted_by_a_relative_path() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    alonzo.shell("cp /lab/programs/libdevn_segment.so /tmp/mine.so")?;
+    let said = alonzo.shell("cd /tmp && mount -v -T io-pkt -o path=/tmp/s ./mine.so")?;
+    ensure!(said == "devn-segment: en1 at /dev/io-net/en1\n", "{said}");
+    Ok(())
+}
+
+fn other_calls_of_mount_reach_the_system() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    alonzo.shell("command -v mount | grep -q /lab/bin/mount")?;
+    let mounted =
+        alonzo.shell("mount -t tmpfs -o size=64k none /mnt && mount | grep -c ' on /mnt type tmpfs '")?;
+    ensure!(mounted == "1\n", "{mounted}");
+    alonzo.shell("umount /mnt && ! mount | grep ' on /mnt type tmpfs '").map(|_| ()).context("umount")
+}
+
+fn pidin_shows_the_modules() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    for name in ["io-pkt", "io-pkt-v4-hc", "io-net"] {
+        let text = alonzo.shell(&format!("pidin -P {name} mem"))?;
+        let modules: Vec<&str> =
+            text.lines().filter_map(|line| line.trim_start().split_once(".so ")).map(|m| m.0).collect();
+        ensure!(modules == ["devn-packet", "lsm-qnet"], "{text}");
+        ensure!(text.lines().any(|line| line.contains("@") && line.ends_with(" en0")), "{text}");
+    }
+    Ok(())
+}
+
+cases! {
+    drivers_come_and_go_under_traffic: [Need::RootNodes, Need::Fuse],
+    the_wire_under_qnet_may_go_and_come_back: [Need::RootNodes, Need::Fuse],
+    qnet_stays_until_io_pkt_ends: [Need::RootNodes, Need::Fuse],
+    a_second_qnet_on_a_node_is_refused: [Need::RootNodes, Need::Fuse],
+    an_instance_runs_once: [Need::RootNodes, Need::Fuse],
+    two_instances_run_side_by_side: [Need::Nodes],
+    a_broken_module_leaves_nothing_behind: [Need::RootNodes, Need::Fuse],
+    a_module_is_mounted_by_a_relative_path: [Need::RootNodes, Need::Fuse],
+    other_calls_of_mount_reach_the_system: [Need::RootNodes, Need::Fuse],
+    pidin_shows_the_modules: [Need::RootNodes, Need::Fuse],
+}

@@ -1,2 +1,198 @@
-//! Placeholder.
-system_tests::cases! {}
+//! Two nodes see each other in `/net` and read each other's files, as far as `nobody` may.
+
+use anyhow::{Context, Result, ensure};
+use qnet_lab::{Isolation, Options, Wire};
+use system_tests::{Need, Pair, cases, eventually, refused, shell_as};
+
+fn up() -> Result<Pair> {
+    Pair::up(&Options::default())
+}
+
+fn on(wire: Wire) -> Result<Pair> {
+    Pair::up(&Options { wire, ..Options::default() })
+}
+
+fn each_node_lists_itself_and_the_other() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    for node in [alonzo, joseph] {
+        let names = node.shell("ls /net")?;
+        ensure!(names == "alonzo\njoseph\n", "{}: {names}", node.name());
+    }
+    let kind = alonzo.shell("stat -f -c %T /net; grep ' /net ' /proc/self/mountinfo")?;
+    ensure!(kind.contains(" - fuse.qnet ") && kind.contains("nosuid") && kind.contains("nodev"), "{kind}");
+    Ok(())
+}
+
+fn files_of_the_other_node_are_read() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    ensure!(alonzo.shell("cat /net/joseph/etc/hostname")? == "joseph\n");
+    ensure!(joseph.shell("cat /net/alonzo/etc/hostname")? == "alonzo\n");
+    ensure!(alonzo.shell("cat /net/alonzo/etc/hostname")? == "alonzo\n", "the own node is there as well");
+    Ok(())
+}
+
+fn a_tap_device_carries_qnet() -> Result<()> {
+    ensure!(on(Wire::Tap)?.alonzo.shell("cat /net/joseph/etc/hostname")? == "joseph\n");
+    Ok(())
+}
+
+fn a_segment_carries_qnet() -> Result<()> {
+    ensure!(on(Wire::Segment)?.alonzo.shell("cat /net/joseph/etc/hostname")? == "joseph\n");
+    Ok(())
+}
+
+fn a_large_file_arrives_intact() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    let there = joseph.shell("head -c 50000001 /dev/urandom >/tmp/big && sha256sum </tmp/big")?;
+    let here = alonzo.shell("sha256sum </net/joseph/tmp/big")?;
+    ensure!(there == here, "there {there} here {here}");
+    Ok(())
+}
+
+fn many_readers_share_the_wire() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("for i in 1 2 3 4 5 6 7 8; do head -c ${i}00001 /dev/urandom >/tmp/$i; done")?;
+    let sums = "for i in 1 2 3 4 5 6 7 8; do (cd D; sha256sum $i) & done; wait";
+    let sorted = |text: String| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let there = sorted(joseph.shell(&sums.replace('D', "/tmp"))?);
+    let here = sorted(alonzo.shell(&sums.replace('D', "/net/joseph/tmp"))?);
+    ensure!(there.len() == 8 && there == here, "there {there:?} here {here:?}");
+    Ok(())
+}
+
+fn files_without_a_size_are_read_to_their_end() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    let line =
+        "cat D/proc/filesystems D/proc/sys/kernel/hostname D/proc/1/comm; stat -c %s D/proc/filesystems";
+    let there = joseph.shell(&line.replace('D', ""))?;
+    let here = alonzo.shell(&line.replace('D', "/net/joseph"))?;
+    ensure!(there == here && there.ends_with("\n0\n"), "there {there} here {here}");
+    Ok(())
+}
+
+fn attributes_and_links_are_the_other_nodes() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    let prepare = "cd /tmp && printf 12345 >f && chmod 4751 f && touch -d '2001-02-03 04:05:06.789 UTC' f
+        mkdir d && ln -s f short && ln -s /etc/hostname long && mkfifo pipe && ln f hard";
+    joseph.shell(prepare)?;
+    let stat = "cd D/tmp && stat -c '%n %a %h %s %y %F' f d; stat -c '%n %F' short";
+    let (there, here) =
+        (joseph.shell(&stat.replace('D', ""))?, alonzo.shell(&stat.replace('D', "/net/joseph"))?);
+    ensure!(there == here, "there {there} here {here}");
+    let links = alonzo.shell("cd /net/joseph/tmp && readlink short long && cat long")?;
+    ensure!(links == "f\n/net/joseph/etc/hostname\njoseph\n", "{links}");
+    let pipe = alonzo.shell("stat -c %F /net/joseph/tmp/pipe")?;
+    ensure!(!pipe.contains("fifo"), "a FIFO of another node must not open one of ours: {pipe}");
+    Ok(())
+}
+
+fn a_directory_of_thousands_is_listed_once_each() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph
+        .shell("mkdir /tmp/many && cd /tmp/many && seq -f 'a-name-of-some-length-%05g' 3000 | xargs touch")?;
+    joseph.shell("touch '/tmp/many/zwei Wörter' '/tmp/many/-' ")?;
+    let there = joseph.shell("ls -U /tmp/many | sort | sha256sum; ls /tmp/many | wc -l")?;
+    let here =
+        alonzo.shell("ls -U /net/joseph/tmp/many | sort | sha256sum; ls /net/joseph/tmp/many | wc -l")?;
+    ensure!(there == here && there.ends_with("3002\n"), "there {there} here {here}");
+    Ok(())
+}
+
+fn remote_root_is_nobody_here() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("echo secret >/tmp/private && chmod 600 /tmp/private && mkdir -m 700 /tmp/closed")?;
+    let daemon = joseph.shell("pgrep -o -x io-pkt")?;
+    let daemon = daemon.trim();
+    for path in [
+        "tmp/private".to_owned(),
+        "proc/self/environ".to_owned(),
+        "proc/1/maps".to_owned(),
+        "proc/1/environ".to_owned(),
+        format!("proc/{daemon}/maps"),
+        format!("proc/{daemon}/mem"),
+    ] {
+        refused(alonzo, &format!("cat /net/joseph/{path}"))?;
+    }
+    for path in
+        ["tmp/closed".to_owned(), "proc/self/fd".to_owned(), format!("proc/{daemon}/fd"), "root".to_owned()]
+    {
+        refused(alonzo, &format!("ls /net/joseph/{path}/"))?;
+    }
+    Ok(())
+}
+
+fn nothing_is_written_without_leave() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("echo old >/tmp/open && chmod 666 /tmp/open")?;
+    for line in ["echo new >/net/joseph/tmp/open", "touch /net/joseph/tmp/new", "rm /net/joseph/tmp/open"] {
+        refused(alonzo, line)?;
+    }
+    ensure!(joseph.shell("cat /tmp/open; ls /tmp/new 2>/dev/null || echo none")? == "old\nnone\n");
+    Ok(())
+}
+
+fn other_users_of_a_node_may_look_as_well() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    ensure!(shell_as(alonzo, 1234, "cat /net/joseph/etc/hostname")? == "joseph\n");
+    Ok(())
+}
+
+fn a_node_that_is_not_there_is_not_found() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    let error = refused(alonzo, "ls /net/nosuch/")?;
+    ensure!(error.contains("No such file or directory"), "{error}");
+    Ok(())
+}
+
+fn a_name_is_resolved_on_first_use() -> Result<()> {
+    let options = Options { qnet: vec!["auto_add=0".to_owned()], ..Options::default() };
+    let Pair { alonzo, .. } = &Pair::start(&options)?;
+    eventually("/net of alonzo", || alonzo.shell("ls /net").is_ok_and(|names| names.contains("alonzo")))?;
+    let before = alonzo.shell("ls /net")?;
+    ensure!(before == "alonzo\n", "{before}");
+    eventually("joseph", || {
+        alonzo.shell("cat /net/joseph/etc/hostname").is_ok_and(|name| name == "joseph\n")
+    })?;
+    let after = alonzo.shell("ls /net")?;
+    ensure!(after == "alonzo\njoseph\n", "{after}");
+    Ok(())
+}
+
+fn a_node_without_root_serves_as_its_owner_only_when_told() -> Result<()> {
+    let userland = Options { isolation: Some(Isolation::UserNamespaces), ..Options::default() };
+    let pair = Pair::up(&userland)?;
+    ensure!(pair.alonzo.shell("cat /net/joseph/etc/hostname")? == "joseph\n", "the lab says mapany=0");
+    drop(pair);
+    let Pair { alonzo, joseph, .. } = &Pair::start(&Options { start: false, ..userland })?;
+    for node in [alonzo, joseph] {
+        let mut start = node.usual_start(&[]);
+        let options = start.args.pop().context("options of Qnet")?;
+        ensure!(options == "mapany=0", "{options}");
+        node.start(&start)?;
+    }
+    let seen = || alonzo.shell("ls /net").is_ok_and(|names| names.contains("joseph"));
+    eventually("joseph in /net", seen)?;
+    refused(alonzo, "cat /net/joseph/etc/hostname").map(|_| ())
+}
+
+cases! {
+    each_node_lists_itself_and_the_other: [Need::RootNodes, Need::Fuse],
+    files_of_the_other_node_are_read: [Need::RootNodes, Need::Fuse],
+    a_tap_device_carries_qnet: [Need::RootNodes, Need::Fuse, Need::Tap],
+    a_segment_carries_qnet: [Need::RootNodes, Need::Fuse],
+    a_large_file_arrives_intact: [Need::RootNodes, Need::Fuse],
+    many_readers_share_the_wire: [Need::RootNodes, Need::Fuse],
+    files_without_a_size_are_read_to_their_end: [Need::RootNodes, Need::Fuse],
+    attributes_and_links_are_the_other_nodes: [Need::RootNodes, Need::Fuse],
+    a_directory_of_thousands_is_listed_once_each: [Need::RootNodes, Need::Fuse],
+    remote_root_is_nobody_here: [Need::RootNodes, Need::Fuse],
+    nothing_is_written_without_leave: [Need::RootNodes, Need::Fuse],
+    other_users_of_a_node_may_look_as_well: [Need::RootNodes, Need::Fuse],
+    a_node_that_is_not_there_is_not_found: [Need::RootNodes, Need::Fuse],
+    a_name_is_resolved_on_first_use: [Need::RootNodes, Need::Fuse],
+    a_node_without_root_serves_as_its_owner_only_when_told: [Need::RootNodes, Need::Fuse],
+}
