@@ -43,6 +43,19 @@ impl Claim {
     }
 }
 
+/// What a caller may do beside reading, in [`Connect::flags`] of a connection with a claim. `lsm-qnet` sets them for
+/// callers of this node, and for remote ones as its options say; a server refuses the rest with `EPERM`.
+pub mod right {
+    /// Change files.
+    pub const WRITE: u32 = 1 << 16;
+    /// Start programs.
+    pub const EXEC: u32 = 1 << 17;
+    /// Send signals.
+    pub const SIGNAL: u32 = 1 << 18;
+    /// All of them.
+    pub const ALL: u32 = WRITE | EXEC | SIGNAL;
+}
+
 /// First packet of both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -63,7 +76,7 @@ pub struct Connect {
     pub pid: i32,
     /// Number of the channel in that process.
     pub chid: i32,
-    /// `_NTO_COF_*`.
+    /// `_NTO_COF_*`, and [`right`]s with the claim of `lsm-qnet`.
     pub flags: u32,
     /// Who calls, if not the process at the other end.
     pub claim: Option<Claim>,

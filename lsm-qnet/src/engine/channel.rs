@@ -1,0 +1,225 @@
+//! Back: channels of this node, the node's own server among them.
+//!
+//! `qnet-server` has one socket for all connections; any other channel gets a socket for each connection, so that its
+//! server sees the callers apart. A server is believed only about calls on its own connections.
+
+use std::os::fd::AsFd;
+
+use qnet_ipc::{ClientPeer, MAX_DATA, PeerError, ToClient, ToServer, connect_channel, packet::Send};
+
+use super::{Back, CallId, Caller, ConnId, Engine, Front, MAX_READS, Piece, Token, Watched, flow::Gauge};
+
+/// Bytes that may wait for a server that does not read; beyond, sends end with `EAGAIN`.
+const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
+/// Packets read from one server in one go.
+const PACKETS: usize = 64;
+/// Sockets to channels; beyond, connecting ends with `EAGAIN`.
+const MAX_CHANNELS: usize = 1024;
+
+/// A socket to a server.
+pub(super) struct Channel {
+    // Declared before the socket: watching ends first.
+    watched: Box<dyn Watched>,
+    peer: ClientPeer,
+    writing: bool,
+    pub(super) gauge: Gauge,
+}
+
+impl Engine {
+    /// The node's own server runs and is reached by `peer`.
+    ///
+    /// # Errors
+    /// The socket cannot be watched.
+    pub fn set_server(&mut self, peer: ClientPeer) -> Result<(), io_pkt_sdk::Error> {
+        let token = self.add_channel(peer)?;
+        self.server = Some(token);
+        Ok(())
+    }
+
+    /// The node's own server ended: its callers get `ESRCH`.
+    pub fn server_gone(&mut self) {
+        if let Some(token) = self.server.take() {
+            self.channel_gone(token, libc::ESRCH);
+        }
+    }
+
+    /// Whether the node's own server is connected.
+    #[must_use]
+    pub fn has_server(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Finds or makes the socket to a channel of this node.
+    pub(super) fn open_channel(&mut self, pid: i32, chid: i32) -> Result<Token, i32> {
+        if (pid, chid) == (1, 1) {
+            return self.server.ok_or(libc::ESRCH);
+        }
+        if self.channels.len() >= MAX_CHANNELS {
+            return Err(libc::EAGAIN);
+        }
+        let address = self.root.channel(pid, chid).map_err(|_| libc::ESRCH)?;
+        let (peer, _) = connect_channel(&address).map_err(|error| error.errno())?;
+        self.add_channel(peer).map_err(|error| error.errno())
+    }
+
+    fn add_channel(&mut self, mut peer: ClientPeer) -> Result<Token, io_pkt_sdk::Error> {
+        peer.set_queue_limit(QUEUE_LIMIT);
+        let token = self.fresh_token();
+        let watched = self.watcher.watch(peer.as_fd(), token)?;
+        self.channels.insert(token, Channel { watched, peer, writing: false, gauge: Gauge::default() });
+        // What it said before it was watched.
+        self.again.push(token);
+        Ok(token)
+    }
+
+    /// Reads what a server said, as far as its share goes.
+    pub(super) fn read_channel(&mut self, token: Token) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut left = PACKETS;
+        while let Some(channel) = self.channels.get_mut(&token) {
+            if left == 0 || channel.gauge.is_full() {
+                self.again.push(token);
+                break;
+            }
+            left -= 1;
+            // That nothing can be sent any more shows up below, behind what the server said.
+            let _gone = channel.peer.flush();
+            match channel.peer.recv(&mut buffer) {
+                Ok(Some(packet)) => self.on_channel_packet(token, packet),
+                Ok(None) => {
+                    channel.settle();
+                    break;
+                }
+                Err(error) => {
+                    if !matches!(error, PeerError::Closed) {
+                        tracing::warn!("a server of this node: {error}");
+                    }
+                    self.channel_gone(token, libc::ESRCH);
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Sends a packet to a server that must not miss it. A server that reads nothing is given up.
+    pub(super) fn tell_channel(&mut self, token: Token, packet: &ToServer<'_>) {
+        let Some(channel) = self.channels.get_mut(&token) else { return };
+        if let Err(PeerError::Full { queued }) = channel.peer.send(packet) {
+            if matches!(packet, ToServer::Pulse(_)) {
+                return;
+            }
+            tracing::warn!("a server of this node does not read: {queued} bytes wait; it is given up");
+            self.channel_gone(token, libc::ESRCH);
+            return;
+        }
+        channel.settle();
+    }
+
+    /// Sends a message to a server; its caller gets `EAGAIN` when the server does not keep up.
+    pub(super) fn channel_send(&mut self, token: Token, send: Send, data: &[u8]) {
+        let Some(channel) = self.channels.get_mut(&token) else { return };
+        let data = &data[..data.len().min(MAX_DATA)];
+        match channel.peer.send(&ToServer::Send(send, data)) {
+            Err(PeerError::Full { .. }) => self.reply_error(send.txn, libc::EAGAIN),
+            // Other errors show up when the socket is read, behind what the server said before.
+            Ok(()) | Err(_) => channel.settle(),
+        }
+    }
+
+    fn channel_gone(&mut self, token: Token, errno: i32) {
+        if self.channels.remove(&token).is_none() {
+            return;
+        }
+        if self.server == Some(token) {
+            self.server = None;
+        }
+        let on_it = |back: Back| back == Back::Channel(token);
+        let conns: Vec<ConnId> =
+            self.conns.iter().filter(|(_, conn)| on_it(conn.back)).map(|(id, _)| *id).collect();
+        for conn in conns {
+            self.back_gone(conn, errno);
+        }
+    }
+
+    fn on_channel_packet(&mut self, token: Token, packet: ToClient<'_>) {
+        match packet {
+            ToClient::ConnectOk { conn, scoid, limit } => {
+                let Some(front) = self.opening(token, conn) else { return };
+                if let Some(conn) = self.conns.get_mut(&conn) {
+                    conn.open = true;
+                }
+                self.tell_connected(conn, front, scoid, limit);
+            }
+            ToClient::ConnectFail { conn, errno } => {
+                if self.opening(token, conn).is_some() {
+                    self.back_gone(conn, errno);
+                }
+            }
+            ToClient::Death { conn } => {
+                if self.conns.get(&conn).is_some_and(|conn| conn.back == Back::Channel(token)) {
+                    self.back_gone(conn, libc::ESRCH);
+                }
+            }
+            ToClient::Read { txn, offset, nbytes } if self.serves(token, txn) => {
+                self.channel_read(token, txn, offset, nbytes);
+            }
+            ToClient::Write { txn, offset, data } if self.serves(token, txn) => {
+                self.reply_write(txn, offset, data);
+            }
+            ToClient::Reply { txn, status, offset, data } if self.serves(token, txn) => {
+                self.reply(txn, status, offset, data);
+            }
+            ToClient::Error { txn, errno } if self.serves(token, txn) => self.reply_error(txn, errno),
+            // About a call that is over.
+            ToClient::Read { .. }
+            | ToClient::Write { .. }
+            | ToClient::Reply { .. }
+            | ToClient::Error { .. } => {}
+        }
+    }
+
+    /// A server wants a piece of a message.
+    fn channel_read(&mut self, token: Token, id: CallId, offset: u32, nbytes: u32) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        match call.caller {
+            Caller::Local { client, txn } => {
+                self.tell_client(client, &ToClient::Read { txn, offset, nbytes })
+            }
+            Caller::Remote { rcv } => {
+                let nbytes = nbytes.min(call.srcmsglen.saturating_sub(offset));
+                if call.reads.len() >= MAX_READS {
+                    return self
+                        .tell_channel(token, &ToServer::ReadError { txn: id, offset, errno: libc::EAGAIN });
+                }
+                if nbytes == 0 {
+                    return self.tell_channel(token, &ToServer::ReadData { txn: id, offset, data: &[] });
+                }
+                call.reads.push_back(Piece { offset, nbytes, got: Vec::new() });
+                self.remote_read(id, rcv, offset, nbytes);
+            }
+        }
+    }
+
+    /// The front of a connection that is being opened on that socket.
+    fn opening(&self, token: Token, conn: ConnId) -> Option<Front> {
+        let conn = self.conns.get(&conn)?;
+        (conn.back == Back::Channel(token) && !conn.open).then_some(conn.front)
+    }
+
+    /// Whether that call is one on that socket.
+    fn serves(&self, token: Token, call: CallId) -> bool {
+        let conn = self.calls.get(&call).and_then(|call| self.conns.get(&call.conn));
+        conn.is_some_and(|conn| conn.back == Back::Channel(token))
+    }
+}
+
+impl Channel {
+    /// Watches for writability exactly while something waits to be written.
+    fn settle(&mut self) {
+        if self.writing != self.peer.wants_write() {
+            self.writing = self.peer.wants_write();
+            self.watched.set_writing(self.writing);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Front: programs of this node, connected at `qnet.sock`.
+//!
+//! A client says which channel on which node it wants; it is who the kernel says, unless it runs as the owner of the
+//! node's root (as `qnet-netfs` does) and speaks for somebody else.
+
+use std::{collections::HashMap, os::fd::AsFd};
+
+use qnet_ipc::{
+    Claim, MAX_DATA, PeerError, PeerIdentity, ServerPeer, ToClient, ToServer,
+    packet::{Connect, Pulse, Send, right},
+};
+
+use super::{Back, CallId, Caller, ConnId, Engine, Front, Token, Watched, flow::Gauge};
+
+/// Clients in all; beyond, new ones are turned away. Descriptors are shared with the drivers.
+const MAX_CLIENTS: usize = 512;
+/// Clients of one user other than the node's owner.
+const MAX_CLIENTS_OF_ONE: usize = 64;
+/// Connections of one client; beyond, `EAGAIN`.
+const MAX_CONNS: usize = 65_536;
+/// Calls of one client; beyond, `EAGAIN`.
+const MAX_CALLS: usize = 16_384;
+/// Bytes that may wait for a client that does not read; beyond, it is dropped.
+const QUEUE_LIMIT: usize = 64 * 1024 * 1024;
+/// Packets read from one client in one go.
+const PACKETS: usize = 64;
+
+/// One program.
+pub(super) struct LocalClient {
+    // Declared before the socket: watching ends first.
+    watched: Box<dyn Watched>,
+    peer: ServerPeer,
+    writing: bool,
+    identity: PeerIdentity,
+    pub(super) gauge: Gauge,
+    /// Its connections, by its own numbers.
+    pub(super) conns: HashMap<u32, ConnId>,
+    /// Its calls, by its own numbers.
+    pub(super) txns: HashMap<u32, CallId>,
+}
+
+impl Engine {
+    pub(super) fn accept(&mut self) {
+        loop {
+            let Some((_, listener)) = &self.listener else { return };
+            let (mut peer, identity) = match listener.accept() {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!("cannot accept a program at qnet.sock: {error}");
+                    return;
+                }
+            };
+            let owner = identity.uid == nix::unistd::geteuid().as_raw();
+            let same = self.clients.values().filter(|client| client.identity.uid == identity.uid).count();
+            if self.clients.len() >= MAX_CLIENTS || (!owner && same >= MAX_CLIENTS_OF_ONE) {
+                tracing::debug!(
+                    "process {} of uid {} turned away: too many clients",
+                    identity.pid,
+                    identity.uid
+                );
+                continue;
+            }
+            peer.set_queue_limit(QUEUE_LIMIT);
+            let token = self.fresh_token();
+            let watched = match self.watcher.watch(peer.as_fd(), token) {
+                Ok(watched) => watched,
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    continue;
+                }
+            };
+            let client = LocalClient {
+                watched,
+                peer,
+                writing: false,
+                identity,
+                gauge: Gauge::default(),
+                conns: HashMap::new(),
+                txns: HashMap::new(),
+            };
+            self.clients.insert(token, client);
+            self.read_client(token);
+        }
+    }
+
+    /// Reads what a client said, as far as its share goes.
+    pub(super) fn read_client(&mut self, token: Token) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut left = PACKETS;
+        while let Some(client) = self.clients.get_mut(&token) {
+            if left == 0 || client.gauge.is_full() {
+                self.again.push(token);
+                break;
+            }
+            left -= 1;
+            // That nothing can be sent any more shows up below, behind what the client said.
+            let _gone = client.peer.flush();
+            match client.peer.recv(&mut buffer) {
+                Ok(Some(packet)) => self.on_client_packet(token, packet),
+                Ok(None) => {
+                    client.settle();
+                    break;
+                }
+                Err(error) => {
+                    if !matches!(error, PeerError::Closed) {
+                        self.totals.clients_dropped += 1;
+                        tracing::debug!("process {} at qnet.sock: {error}", client.identity.pid);
+                    }
+                    self.client_gone(token);
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Sends a packet to a client. One that does not read is dropped.
+    pub(super) fn tell_client(&mut self, token: Token, packet: &ToClient<'_>) {
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        if let Err(PeerError::Full { queued }) = client.peer.send(packet) {
+            tracing::warn!(
+                "process {} does not read: {queued} bytes wait; it is dropped",
+                client.identity.pid
+            );
+            self.totals.clients_dropped += 1;
+            self.client_gone(token);
+            return;
+        }
+        client.settle();
+    }
+
+    pub(super) fn is_clogged(&self, token: Token) -> bool {
+        let client = self.clients.get(&token).map(|client| &client.gauge);
+        let channel = self.channels.get(&token).map(|channel| &channel.gauge);
+        client.or(channel).is_some_and(Gauge::is_full)
+    }
+
+    /// Processes of the node's owner that are connected: `qnet-netfs` is one of them, whoever started it.
+    pub fn owners_processes(&self) -> impl Iterator<Item = i32> {
+        let owner = nix::unistd::geteuid().as_raw();
+        self.clients
+            .values()
+            .map(|client| &client.identity)
+            .filter(move |who| who.uid == owner)
+            .map(|who| who.pid)
+    }
+
+    fn client_gone(&mut self, token: Token) {
+        let Some(client) = self.clients.remove(&token) else { return };
+        for conn in client.conns.into_values() {
+            self.front_gone(conn);
+        }
+    }
+
+    fn on_client_packet(&mut self, token: Token, packet: ToServer<'_>) {
+        match packet {
+            ToServer::Connect(connect) => self.client_connect(token, connect),
+            ToServer::Send(send, data) => self.client_send(token, send, data),
+            ToServer::ReadData { txn, offset, data } => self.client_read(token, txn, offset, Ok(data)),
+            ToServer::ReadError { txn, offset, errno } => self.client_read(token, txn, offset, Err(errno)),
+            ToServer::Unblock { txn, tid } => {
+                let Some(id) = self.client_call(token, txn) else { return };
+                match self.back_of(id) {
+                    Some(Back::Channel(channel)) => {
+                        self.tell_channel(channel, &ToServer::Unblock { txn: id, tid });
+                    }
+                    Some(Back::Remote) => self.wire_unblock(id),
+                    // A name that is being looked for.
+                    Some(Back::Netmgr) => self.reply_error(id, libc::EINTR),
+                    None => {}
+                }
+            }
+            ToServer::Pulse(pulse) => self.client_pulse(token, pulse),
+            ToServer::Disconnect { conn } => {
+                let id = self.clients.get(&token).and_then(|client| client.conns.get(&conn)).copied();
+                if let Some(id) = id {
+                    self.front_gone(id);
+                }
+            }
+        }
+    }
+
+    fn client_connect(&mut self, token: Token, connect: Connect) {
+        let Some(client) = self.clients.get(&token) else { return };
+        let conn = connect.conn;
+        let refuse =
+            |engine: &mut Self, errno| engine.tell_client(token, &ToClient::ConnectFail { conn, errno });
+        if client.conns.contains_key(&conn) {
+            return refuse(self, libc::EINVAL);
+        }
+        if client.conns.len() >= MAX_CONNS {
+            return refuse(self, libc::EAGAIN);
+        }
+        let identity = &client.identity;
+        let owner = identity.uid == nix::unistd::geteuid().as_raw();
+        let claim = match connect.claim.clone() {
+            Some(claim) if owner => claim,
+            Some(_) => return refuse(self, libc::EPERM),
+            None => Claim {
+                pid: identity.pid,
+                ..Claim::user(identity.uid, identity.gid, identity.groups.clone())
+            },
+        };
+        self.totals.local_connects += 1;
+        let id = self.fresh_id();
+        let front = Front::Local { client: token, conn };
+        let routed = match (connect.nd, connect.pid, connect.chid) {
+            (0, 0, 0) => Ok(Back::Netmgr),
+            (0, pid, chid) => self.open_channel(pid, chid).map(Back::Channel),
+            (nd, pid, chid) => self.wire_connect(id, nd, pid, chid, &claim).map(|()| Back::Remote),
+        };
+        let back = match routed {
+            Ok(back) => back,
+            Err(errno) => return refuse(self, errno),
+        };
+        let open = back == Back::Netmgr;
+        self.add_conn(id, front, back, open);
+        if let Some(client) = self.clients.get_mut(&token) {
+            client.conns.insert(conn, id);
+        }
+        match back {
+            Back::Netmgr => self.tell_connected(id, front, 1, MAX_DATA as u32),
+            Back::Channel(channel) => {
+                let flags = connect.flags & 0xffff | right::ALL;
+                let connect = Connect { conn: id, flags, claim: Some(claim), ..connect };
+                self.tell_channel(channel, &ToServer::Connect(connect));
+            }
+            Back::Remote => {}
+        }
+    }
+
+    fn client_send(&mut self, token: Token, send: Send, data: &[u8]) {
+        let Some(client) = self.clients.get(&token) else { return };
+        if client.txns.contains_key(&send.txn) {
+            // Two calls of one number cannot be told apart any more.
+            tracing::debug!("process {} uses a number twice", client.identity.pid);
+            self.totals.clients_dropped += 1;
+            return self.client_gone(token);
+        }
+        let conn = client.conns.get(&send.conn).copied();
+        let open = conn.and_then(|id| self.conns.get(&id)).is_some_and(|conn| conn.open);
+        let errno = match (open, client.txns.len() >= MAX_CALLS) {
+            (false, _) => Some(libc::EBADF),
+            (true, true) => Some(libc::EAGAIN),
+            (true, false) => None,
+        };
+        if let Some(errno) = errno {
+            return self.tell_client(token, &ToClient::Error { txn: send.txn, errno });
+        }
+        let Some(conn) = conn else { return };
+        let gauge = client.gauge.clone();
+        let caller = Caller::Local { client: token, txn: send.txn };
+        let id = self.add_call(conn, caller, send.tid, send.srcmsglen);
+        let back = self.conns.get(&conn).map(|conn| conn.back);
+        match back {
+            Some(Back::Channel(channel)) => self.channel_send(channel, Send { txn: id, conn, ..send }, data),
+            Some(Back::Remote) => self.wire_send(id, conn, &send, gauge.body(data)),
+            Some(Back::Netmgr) => self.netmgr(id, &send, data),
+            None => {}
+        }
+    }
+
+    fn client_pulse(&mut self, token: Token, pulse: Pulse) {
+        let id = self.clients.get(&token).and_then(|client| client.conns.get(&pulse.conn)).copied();
+        let Some((id, conn)) = id.and_then(|id| Some((id, self.conns.get(&id)?))) else { return };
+        match (conn.open, conn.back) {
+            (true, Back::Channel(channel)) => {
+                self.tell_channel(channel, &ToServer::Pulse(Pulse { conn: id, ..pulse }));
+            }
+            (true, Back::Remote) => self.wire_pulse(id, &pulse),
+            _ => {}
+        }
+    }
+
+    /// A piece of a message that was asked for.
+    fn client_read(&mut self, token: Token, txn: u32, offset: u32, data: Result<&[u8], i32>) {
+        let Some(id) = self.client_call(token, txn) else { return };
+        match (self.back_of(id), data) {
+            (Some(Back::Channel(channel)), Ok(data)) => {
+                self.tell_channel(channel, &ToServer::ReadData { txn: id, offset, data });
+            }
+            (Some(Back::Channel(channel)), Err(errno)) => {
+                self.tell_channel(channel, &ToServer::ReadError { txn: id, offset, errno });
+            }
+            (Some(Back::Remote), data) => {
+                let Some(gauge) = self.clients.get(&token).map(|client| client.gauge.clone()) else { return };
+                self.wire_read_data(id, offset, data, &gauge);
+            }
+            (Some(Back::Netmgr) | None, _) => {}
+        }
+    }
+
+    fn client_call(&self, token: Token, txn: u32) -> Option<CallId> {
+        self.clients.get(&token)?.txns.get(&txn).copied()
+    }
+
+    fn back_of(&self, call: CallId) -> Option<Back> {
+        let conn = self.calls.get(&call)?.conn;
+        self.conns.get(&conn).map(|conn| conn.back)
+    }
+}
+
+impl LocalClient {
+    /// Watches for writability exactly while something waits to be written.
+    fn settle(&mut self) {
+        if self.writing != self.peer.wants_write() {
+            self.writing = self.peer.wants_write();
+            self.watched.set_writing(self.writing);
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Connections and calls: what goes on between those who call and those who serve.
+//!
+//! A *front* is where a caller is: a local program on `qnet.sock`, or a process of another node. A *back* is where the
+//! server is: a channel of this node (its own server `qnet-server` among them), another node, or the network manager. A
+//! connection joins a front and a back, a call is one message on it that waits for its reply. Both sides speak the same
+//! verbs, so a call is passed on by changing its number.
+//!
+//! ```text
+//!             front                        conns, calls              back
+//!  program ── local.rs  ── ToServer ──►  ┌──────────────┐ ── channel.rs ──► qnet-server, servers
+//!  node ───── remote.rs ── Event    ──►  │ ConnId CallId│ ── wire.rs ─────► node (proto Command)
+//!             reply.rs  ◄── ToClient ──  └──────────────┘ ── netmgr.rs
+//! ```
+//!
+//! Numbers of connections and calls are the engine's own, never the other side's word: each packet is checked to come
+//! from the socket that the number belongs to. Every table and queue has a bound, named where it is enforced. The engine
+//! knows no daemon: it is told what is ready, and asks a [`Watcher`] to watch sockets.
+
+mod channel;
+mod flow;
+mod local;
+mod netmgr;
+mod remote;
+mod reply;
+mod wire;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    os::fd::BorrowedFd,
+    rc::Rc,
+};
+
+use io_pkt_sdk::Error;
+use qnet_ipc::{ListenError, Listener, ReceiveBuffer, Root};
+use qnet_proto::{Config, Instant, Node, Rcv, ServerId};
+
+use crate::Access;
+use channel::Channel;
+use local::LocalClient;
+
+/// Number under which a socket is watched. Those below [`FIRST_TOKEN`] belong to the module.
+pub type Token = u64;
+/// First number that the engine gives to a socket.
+pub const FIRST_TOKEN: Token = 1 << 16;
+
+/// Number of a connection, also on the sockets and in the core.
+type ConnId = u32;
+/// Number of a call, also on the sockets and in the core.
+type CallId = u32;
+
+/// Reads of one call that may be under way; beyond, they end with `EAGAIN`.
+const MAX_READS: usize = 256;
+
+/// Watches descriptors, edge-triggered, and tells the engine by [`Engine::on_ready`].
+pub trait Watcher {
+    /// Begins to watch for readability; dropping what is returned ends it.
+    ///
+    /// # Errors
+    /// The descriptor cannot be watched.
+    fn watch(&self, fd: BorrowedFd<'_>, token: Token) -> Result<Box<dyn Watched>, Error>;
+}
+
+/// A watched descriptor.
+pub trait Watched {
+    /// Watches for writability too, or no longer.
+    fn set_writing(&self, writing: bool);
+}
+
+/// Where a caller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Front {
+    Local { client: Token, conn: u32 },
+    Remote { server: ServerId },
+}
+
+/// Where a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Back {
+    Channel(Token),
+    Remote,
+    Netmgr,
+}
+
+#[derive(Debug)]
+struct Conn {
+    front: Front,
+    back: Back,
+    open: bool,
+    calls: HashSet<CallId>,
+}
+
+/// Where the reply goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    Local { client: Token, txn: u32 },
+    Remote { rcv: Rcv },
+}
+
+#[derive(Debug)]
+struct Call {
+    conn: ConnId,
+    caller: Caller,
+    tid: i32,
+    srcmsglen: u32,
+    /// Pieces of the message that were asked for, in order.
+    reads: VecDeque<Piece>,
+}
+
+/// A piece of a message under way.
+#[derive(Debug)]
+struct Piece {
+    offset: u32,
+    nbytes: u32,
+    got: Vec<u8>,
+}
+
+/// Running totals of the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Connections of programs of this node.
+    pub local_connects: u64,
+    /// Connections of other nodes, let in.
+    pub remote_connects: u64,
+    /// Connections of other nodes, refused.
+    pub remote_refused: u64,
+    /// Messages passed on.
+    pub calls: u64,
+    /// Clients that broke the rules or did not read.
+    pub clients_dropped: u64,
+}
+
+/// See the head of this file.
+pub struct Engine {
+    node: Node,
+    root: Root,
+    access: Access,
+    verbose: bool,
+    watcher: Rc<dyn Watcher>,
+    listener: Option<(Box<dyn Watched>, Listener)>,
+    clients: HashMap<Token, LocalClient>,
+    channels: HashMap<Token, Channel>,
+    /// The node's own server, while it runs.
+    server: Option<Token>,
+    conns: HashMap<ConnId, Conn>,
+    calls: HashMap<CallId, Call>,
+    by_server: HashMap<ServerId, ConnId>,
+    by_rcv: HashMap<Rcv, CallId>,
+    last_token: Token,
+    last_id: u32,
+    buffer: ReceiveBuffer,
+    /// Sockets with more to read: for want of budget, or until what they sent has left.
+    again: Vec<Token>,
+    /// A client waits to be accepted until descriptors are free.
+    accept_again: bool,
+    totals: Totals,
+    /// The sentence about refused connections was said.
+    told_refusal: bool,
+    now: Instant,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("clients", &self.clients.len())
+            .field("conns", &self.conns.len())
+            .field("calls", &self.calls.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// A node with these settings, reached by nobody yet.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        root: Root,
+        access: Access,
+        verbose: bool,
+        watcher: Rc<dyn Watcher>,
+        now: u64,
+    ) -> Self {
+        let now = Instant::from_nanos(now);
+        Self {
+            node: Node::new(config, now),
+            root,
+            access,
+            verbose,
+            watcher,
+            listener: None,
+            clients: HashMap::new(),
+            channels: HashMap::new(),
+            server: None,
+            conns: HashMap::new(),
+            calls: HashMap::new(),
+            by_server: HashMap::new(),
+            by_rcv: HashMap::new(),
+            last_token: FIRST_TOKEN,
+            last_id: 0,
+            buffer: ReceiveBuffer::new(),
+            again: Vec::new(),
+            accept_again: false,
+            totals: Totals::default(),
+            told_refusal: false,
+            now,
+        }
+    }
+
+    /// Lets programs of this node connect at `ROOT/qnet.sock`.
+    ///
+    /// # Errors
+    /// Another Qnet of this node listens there, or the directory does not let us.
+    pub fn listen(&mut self) -> Result<(), Error> {
+        let path = self.root.qnet_socket();
+        let listener = Listener::at_path(&path, 0o666).map_err(|error| {
+            let ListenError { source, .. } = &error;
+            match source.raw_os_error() {
+                Some(libc::EADDRINUSE) => Error::new(
+                    libc::EBUSY,
+                    format!(
+                        "another Qnet of this node listens at {}: one per node is allowed",
+                        path.display()
+                    ),
+                ),
+                errno => Error::new(errno.unwrap_or(libc::EIO), error.to_string()),
+            }
+        })?;
+        let watched = self.watcher.watch(std::os::fd::AsFd::as_fd(&listener), FIRST_TOKEN)?;
+        self.listener = Some((watched, listener));
+        Ok(())
+    }
+
+    /// The protocol core, for frames and links.
+    pub fn node(&mut self) -> &mut Node {
+        &mut self.node
+    }
+
+    /// The protocol core, for reports.
+    #[must_use]
+    pub fn core(&self) -> &Node {
+        &self.node
+    }
+
+    /// Time, for everything that follows until the next call; clock of the host.
+    pub fn set_now(&mut self, now: u64) {
+        self.now = Instant::from_nanos(now);
+    }
+
+    /// The time that was set.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Something is ready on a watched descriptor. Unknown tokens are late and ignored.
+    pub fn on_ready(&mut self, token: Token) {
+        if token == FIRST_TOKEN {
+            self.accept();
+        } else if self.clients.contains_key(&token) {
+            self.read_client(token);
+        } else if self.channels.contains_key(&token) {
+            self.read_channel(token);
+        }
+    }
+
+    /// Handles everything that the core has to say, and reads the sockets that were left waiting. Call it after
+    /// anything else; afterwards fetch frames.
+    pub fn pump(&mut self) {
+        self.drain_events();
+        for token in std::mem::take(&mut self.again) {
+            self.on_ready(token);
+        }
+        if std::mem::take(&mut self.accept_again) {
+            self.accept();
+        }
+        self.drain_events();
+    }
+
+    /// Whether [`Engine::pump`] has work left that no event will announce.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.again.iter().any(|token| !self.is_clogged(*token))
+    }
+
+    /// Running totals.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Clients of `qnet.sock`, connections and calls under way.
+    #[must_use]
+    pub fn population(&self) -> (usize, usize, usize) {
+        (self.clients.len(), self.conns.len(), self.calls.len())
+    }
+
+    /// Ends everything: nobody is heard any more, and the core closes its sessions. Fetch frames once more.
+    pub fn shutdown(&mut self) {
+        self.listener = None;
+        self.clients.clear();
+        self.channels.clear();
+        self.node.shutdown(self.now);
+    }
+
+    fn drain_events(&mut self) {
+        while let Some(event) = self.node.poll_event() {
+            self.on_event(event);
+        }
+    }
+
+    fn fresh_token(&mut self) -> Token {
+        self.last_token += 1;
+        self.last_token
+    }
+
+    /// A number for a connection or a call.
+    fn fresh_id(&mut self) -> u32 {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            let id = self.last_id;
+            if id != 0 && !self.conns.contains_key(&id) && !self.calls.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    fn add_conn(&mut self, id: ConnId, front: Front, back: Back, open: bool) {
+        if let Front::Remote { server } = front {
+            self.by_server.insert(server, id);
+        }
+        self.conns.insert(id, Conn { front, back, open, calls: HashSet::new() });
+    }
+
+    fn add_call(&mut self, conn: ConnId, caller: Caller, tid: i32, srcmsglen: u32) -> CallId {
+        let id = self.fresh_id();
+        match caller {
+            Caller::Remote { rcv } => {
+                self.by_rcv.insert(rcv, id);
+            }
+            Caller::Local { client, txn } => {
+                if let Some(client) = self.clients.get_mut(&client) {
+                    client.txns.insert(txn, id);
+                }
+            }
+        }
+        if let Some(conn) = self.conns.get_mut(&conn) {
+            conn.calls.insert(id);
+        }
+        self.calls.insert(id, Call { conn, caller, tid, srcmsglen, reads: VecDeque::new() });
+        self.totals.calls += 1;
+        id
+    }
+
+    /// Forgets a call; whoever waits for it has been told.
+    fn remove_call(&mut self, id: CallId) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        if let Some(conn) = self.conns.get_mut(&call.conn) {
+            conn.calls.remove(&id);
+        }
+        match call.caller {
+            Caller::Remote { rcv } => {
+                self.by_rcv.remove(&rcv);
+            }
+            Caller::Local { client, txn } => {
+                if let Some(client) = self.clients.get_mut(&client) {
+                    client.txns.remove(&txn);
+                }
+            }
+        }
+        Some(call)
+    }
+
+    /// Forgets a connection with its calls, and closes the channel that was opened for it alone.
+    fn remove_conn(&mut self, id: ConnId) -> Option<Conn> {
+        let calls: Vec<CallId> = self.conns.get(&id)?.calls.iter().copied().collect();
+        for call in calls {
+            self.remove_call(call);
+        }
+        let conn = self.conns.remove(&id)?;
+        match conn.front {
+            Front::Remote { server } => {
+                self.by_server.remove(&server);
+            }
+            Front::Local { client, conn } => {
+                if let Some(client) = self.clients.get_mut(&client) {
+                    client.conns.remove(&conn);
+                }
+            }
+        }
+        if let Back::Channel(token) = conn.back
+            && self.server != Some(token)
+        {
+            self.channels.remove(&token);
+        }
+        Some(conn)
+    }
+
+    /// The server's side of a connection is gone: its callers get `errno`.
+    fn back_gone(&mut self, id: ConnId, errno: i32) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let (front, open) = (conn.front, conn.open);
+        let calls: Vec<CallId> = conn.calls.iter().copied().collect();
+        for call in calls {
+            self.reply_error(call, errno);
+        }
+        if open {
+            self.tell_death(front)
+        } else {
+            self.tell_refusal(front, errno)
+        }
+        self.remove_conn(id);
+    }
+
+    /// The caller's side of a connection is gone: its server is told.
+    fn front_gone(&mut self, id: ConnId) {
+        let Some(back) = self.conns.get(&id).map(|conn| conn.back) else { return };
+        match back {
+            Back::Channel(token) => self.tell_channel(token, &qnet_ipc::ToServer::Disconnect { conn: id }),
+            Back::Remote => self.wire_disconnect(id),
+            Back::Netmgr => {}
+        }
+        self.remove_conn(id);
+    }
+}
+
+/// An errno of this machine as it stands on the wire.
+fn to_wire(errno: i32) -> qnet_proto::Errno {
+    qnet_proto::Errno(qnet_iomsg::linux_to_qnx(errno).cast_unsigned())
+}
+
+/// An errno from the wire as this machine has it.
+fn from_wire(errno: qnet_proto::Errno) -> i32 {
+    qnet_iomsg::qnx_to_linux(errno.0.cast_signed()).clamp(1, 4095)
+}
+
+#[cfg(test)]
+mod tests;

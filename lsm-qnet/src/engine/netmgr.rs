@@ -1,0 +1,143 @@
+//! The network manager: node names, node descriptors, the list of nodes. Reached at nd 0, pid 0, chid 0.
+
+use qnet_iomsg::netmgr::{Node as Record, NodeState as State, Request};
+use qnet_ipc::packet::Send;
+use qnet_proto::{Command, Domain, Fqnn, NodeId, NodeState};
+
+use super::{CallId, Engine};
+
+/// `ND2S_*`.
+mod nd2s {
+    pub(super) const DIR_SHOW: u32 = 0x1;
+    pub(super) const DIR_HIDE: u32 = 0x2;
+    pub(super) const QOS_SHOW: u32 = 0x4;
+    pub(super) const NAME_SHOW: u32 = 0x10;
+    pub(super) const NAME_HIDE: u32 = 0x20;
+    pub(super) const DOMAIN_SHOW: u32 = 0x40;
+    pub(super) const DOMAIN_HIDE: u32 = 0x80;
+    pub(super) const LOCAL_STR: u32 = 0x1000;
+    pub(super) const SEP_FORCE: u32 = 0x2000;
+}
+
+/// The only quality of service that sessions have, which is QNX's default.
+const QOS: &str = "loadbalance";
+
+impl Engine {
+    /// A message to the network manager.
+    pub(super) fn netmgr(&mut self, id: CallId, send: &Send, data: &[u8]) {
+        if data.len() < send.srcmsglen as usize {
+            return self.reply_error(id, libc::EMSGSIZE);
+        }
+        let request = match Request::parse(data) {
+            Ok(request) => request,
+            Err(error) => return self.reply_error(id, error.linux_errno()),
+        };
+        match request {
+            Request::Strtond { name } => self.strtond(id, name),
+            Request::Ndtostr { flags, nd } => match self.ndtostr(flags, nd) {
+                Some(text) => self.reply(id, text.len() as i64, 0, text.as_bytes()),
+                None => self.reply_error(id, libc::ENOENT),
+            },
+            Request::Nodes => self.node_list(id),
+            Request::RemoteNd { .. } | Request::QosFlush { .. } => self.reply_error(id, libc::ENOTSUP),
+        }
+    }
+
+    /// A name was resolved, or not.
+    pub(super) fn on_resolved(&mut self, token: u64, outcome: Result<NodeId, i32>) {
+        let Ok(id) = CallId::try_from(token) else { return };
+        match outcome {
+            Ok(nd) => self.reply(id, nd.0.into(), 0, &[]),
+            Err(errno) => self.reply_error(id, errno),
+        }
+    }
+
+    fn strtond(&mut self, id: CallId, name: &[u8]) {
+        let Ok(name) = std::str::from_utf8(name) else { return self.reply_error(id, libc::ENOENT) };
+        // The quality of service may stand behind the name.
+        let name = name.split_once('~').map_or(name, |(name, _)| name);
+        let config = self.node.config();
+        let Ok(fqnn) = Fqnn::parse(name, &config.domain) else { return self.reply_error(id, libc::ENOENT) };
+        if fqnn.name == config.name && fqnn.domain == config.domain {
+            return self.reply(id, 0, 0, &[]);
+        }
+        let command = Command::Resolve { token: id.into(), name: fqnn.to_string() };
+        if self.node.handle_command(self.now, command).is_err() {
+            self.reply_error(id, libc::ENOENT);
+        }
+    }
+
+    fn ndtostr(&self, flags: u32, nd: u32) -> Option<String> {
+        let default = &self.node.config().domain;
+        let view = self.node.nodes().find(|view| view.nd.node() == NodeId(nd).node())?;
+        let local = view.nd == NodeId::LOCAL;
+        Some(describe(flags, local, view.name.as_str(), view.domain, default))
+    }
+
+    fn node_list(&mut self, id: CallId) {
+        let mut records = Vec::new();
+        for view in self.node.nodes() {
+            let state = match view.state {
+                NodeState::Local | NodeState::Up => State::Up,
+                NodeState::Known | NodeState::Connecting => State::Known,
+            };
+            let (name, domain) = (view.name.as_str().as_bytes(), view.domain.as_str().as_bytes());
+            // Names of the core are far shorter than a record allows.
+            let _fits = Record { nd: view.nd.0, state, name, domain }.emit(&mut records);
+        }
+        self.reply(id, records.len() as i64, 0, &records);
+    }
+}
+
+/// The text of `netmgr_ndtostr`.
+fn describe(flags: u32, local: bool, name: &str, domain: &Domain, default: &Domain) -> String {
+    let given = |flag: u32| flags & flag != 0;
+    let dir = given(nd2s::DIR_SHOW) && !given(nd2s::DIR_HIDE);
+    let plain = flags == 0;
+    let show_name = given(nd2s::NAME_SHOW) || (!given(nd2s::NAME_HIDE) && (plain || !local));
+    let foreign = !given(nd2s::LOCAL_STR) && plain || domain != default;
+    let show_domain = given(nd2s::DOMAIN_SHOW) || (!given(nd2s::DOMAIN_HIDE) && foreign);
+    let mut text = String::new();
+    if dir {
+        text.push_str("/net/");
+    }
+    if show_name {
+        text.push_str(name);
+    }
+    if show_domain && show_name && !domain.as_str().is_empty() {
+        text.push('.');
+        text.push_str(domain.as_str());
+    }
+    if given(nd2s::QOS_SHOW) {
+        if !text.is_empty() || given(nd2s::SEP_FORCE) {
+            text.push('~');
+        }
+        text.push_str(QOS);
+    }
+    if dir && show_name {
+        text.push('/');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{nd2s::*, *};
+
+    fn text(flags: u32, local: bool, domain: &str) -> String {
+        describe(flags, local, "peterv", &Domain::new(domain).unwrap(), &Domain::new("qnx.com").unwrap())
+    }
+
+    #[test]
+    fn the_documented_examples_read_as_documented() {
+        assert_eq!(text(0, false, "qnx.com"), "peterv.qnx.com");
+        assert_eq!(text(LOCAL_STR, false, "qnx.com"), "peterv");
+        assert_eq!(text(LOCAL_STR, false, "anotherhost.com"), "peterv.anotherhost.com");
+        assert_eq!(text(DIR_HIDE | NAME_SHOW | DOMAIN_SHOW, true, "qnx.com"), "peterv.qnx.com");
+        assert_eq!(text(DIR_SHOW | NAME_HIDE | DOMAIN_HIDE, true, "qnx.com"), "/net/");
+        let qos = DIR_HIDE | NAME_HIDE | DOMAIN_HIDE | QOS_SHOW;
+        assert_eq!(text(qos, true, "qnx.com"), "loadbalance");
+        assert_eq!(text(qos | SEP_FORCE, true, "qnx.com"), "~loadbalance");
+        assert_eq!(text(DIR_SHOW | DOMAIN_SHOW, false, "qnx.com"), "/net/peterv.qnx.com/");
+    }
+}

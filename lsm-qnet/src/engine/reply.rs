@@ -1,0 +1,114 @@
+//! What goes back to a caller, wherever it is.
+
+use qnet_ipc::{MAX_DATA, ToClient};
+use qnet_proto::Command;
+
+use super::{Back, CallId, Caller, ConnId, Engine, Front, flow::Gauge, to_wire};
+
+impl Engine {
+    /// Puts bytes into the caller's reply buffer.
+    pub(super) fn reply_write(&mut self, id: CallId, offset: u32, data: &[u8]) {
+        let Some(call) = self.calls.get(&id) else { return };
+        match call.caller {
+            Caller::Local { client, txn } => {
+                for (i, data) in data.chunks(MAX_DATA).enumerate() {
+                    let Some(offset) = offset.checked_add((i * MAX_DATA) as u32) else { return };
+                    self.tell_client(client, &ToClient::Write { txn, offset, data });
+                }
+            }
+            Caller::Remote { rcv } => {
+                let data = self.gauge_of(call.conn).body(data);
+                self.command(Command::Write { rcv, offset, data });
+            }
+        }
+    }
+
+    /// Ends a call.
+    pub(super) fn reply(&mut self, id: CallId, status: i64, offset: u32, data: &[u8]) {
+        let Some(call) = self.calls.get(&id) else { return };
+        match call.caller {
+            Caller::Local { client, txn } => {
+                // All but the last packet's worth goes ahead.
+                let ahead = data.len() - data.len().min(MAX_DATA);
+                if ahead > 0 {
+                    self.reply_write(id, offset, &data[..ahead]);
+                }
+                let (offset, data) = (offset.saturating_add(ahead as u32), &data[ahead..]);
+                self.tell_client(client, &ToClient::Reply { txn, status, offset, data });
+            }
+            Caller::Remote { rcv } => {
+                // 32 bits travel; both readings of them are in use.
+                let narrow = i32::try_from(status).ok();
+                let Some(status) = narrow.or_else(|| u32::try_from(status).ok().map(u32::cast_signed)) else {
+                    return self.reply_error(id, libc::EOVERFLOW);
+                };
+                let gauge = self.gauge_of(call.conn);
+                let data = if offset == 0 { gauge.body(data) } else { self.write_ahead(id, offset, data) };
+                self.command(Command::Reply { rcv, status, data });
+            }
+        }
+        self.remove_call(id);
+    }
+
+    /// Ends a call with a Linux errno.
+    pub(super) fn reply_error(&mut self, id: CallId, errno: i32) {
+        let Some(call) = self.calls.get(&id) else { return };
+        match call.caller {
+            Caller::Local { client, txn } => self.tell_client(client, &ToClient::Error { txn, errno }),
+            Caller::Remote { rcv } => self.command(Command::Error { rcv, errno: to_wire(errno) }),
+        }
+        self.remove_call(id);
+    }
+
+    /// The connection is open.
+    pub(super) fn tell_connected(&mut self, id: ConnId, front: Front, scoid: i32, limit: u32) {
+        let limit = limit.min(MAX_DATA as u32);
+        match front {
+            Front::Local { client, conn } => {
+                self.tell_client(client, &ToClient::ConnectOk { conn, scoid, limit });
+            }
+            Front::Remote { server } => {
+                self.command(Command::Accept { server, scoid, nbytes: limit });
+                tracing::debug!("connection {id} of another node is open");
+            }
+        }
+    }
+
+    /// The connection was refused.
+    pub(super) fn tell_refusal(&mut self, front: Front, errno: i32) {
+        match front {
+            Front::Local { client, conn } => self.tell_client(client, &ToClient::ConnectFail { conn, errno }),
+            Front::Remote { server } => {
+                self.totals.remote_refused += 1;
+                self.command(Command::Reject { server, errno: to_wire(errno) });
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn tell_death(&mut self, front: Front) {
+        match front {
+            Front::Local { client, conn } => self.tell_client(client, &ToClient::Death { conn }),
+            Front::Remote { server } => self.command(Command::ConnectDeath { server }),
+        }
+    }
+
+    /// Gives the core a command about another node. Refusals are of the kind "that is over already".
+    pub(super) fn command(&mut self, command: Command) {
+        if let Err(error) = self.node.handle_command(self.now, command) {
+            tracing::debug!("too late for another node: {error}");
+        }
+    }
+
+    /// The wire has no place for the offset of a reply's data: it goes ahead of the reply.
+    fn write_ahead(&mut self, id: CallId, offset: u32, data: &[u8]) -> qnet_proto::Body {
+        self.reply_write(id, offset, data);
+        qnet_proto::Body::empty()
+    }
+
+    fn gauge_of(&self, conn: ConnId) -> Gauge {
+        let back = self.conns.get(&conn).map(|conn| conn.back);
+        let Some(Back::Channel(token)) = back else { return Gauge::default() };
+        self.channels.get(&token).map(|channel| channel.gauge.clone()).unwrap_or_default()
+    }
+}

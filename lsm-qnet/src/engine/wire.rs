@@ -1,0 +1,218 @@
+//! Back: other nodes, through the protocol core; and what the core has to tell.
+
+use qnet_ipc::{Claim, MAX_DATA, ToClient, packet};
+use qnet_proto::{
+    Body, ClientId, ClientInfo, Command, CommandError, Data, DownReason, Event, Handle, NodeId, PulseInfo,
+    VtidInfo,
+};
+
+use super::{CallId, Caller, ConnId, Engine, MAX_READS, Piece, flow::Gauge, from_wire, to_wire};
+
+impl Engine {
+    /// Begins to connect to a channel of another node.
+    pub(super) fn wire_connect(
+        &mut self,
+        id: ConnId,
+        nd: u32,
+        pid: i32,
+        chid: i32,
+        claim: &Claim,
+    ) -> Result<(), i32> {
+        let cred = ClientInfo {
+            nd: claim.nd,
+            pid: claim.pid,
+            sid: claim.sid,
+            flags: 0,
+            ruid: claim.ruid.cast_signed(),
+            euid: claim.euid.cast_signed(),
+            suid: claim.suid.cast_signed(),
+            rgid: claim.rgid.cast_signed(),
+            egid: claim.egid.cast_signed(),
+            sgid: claim.sgid.cast_signed(),
+            groups: claim.groups.iter().map(|gid| gid.cast_signed()).collect(),
+        };
+        let command = Command::Connect { client: client_id(id), nd: NodeId(nd), pid, chid, cred };
+        self.node.handle_command(self.now, command).map_err(errno_of)
+    }
+
+    pub(super) fn wire_send(&mut self, id: CallId, conn: ConnId, send: &packet::Send, first: Body) {
+        let info = VtidInfo {
+            tid: send.tid,
+            coid: send.coid,
+            priority: send.priority,
+            srcmsglen: send.srcmsglen,
+            keydata: send.keydata.cast_signed(),
+            srcnd: 0,
+            dstmsglen: send.dstmsglen,
+        };
+        let command = Command::Send { client: client_id(conn), handle: handle(id), info, first };
+        if let Err(error) = self.node.handle_command(self.now, command) {
+            self.reply_error(id, errno_of(error));
+        }
+    }
+
+    pub(super) fn wire_unblock(&mut self, id: CallId) {
+        self.command(Command::Unblock { handle: handle(id) });
+    }
+
+    pub(super) fn wire_pulse(&mut self, conn: ConnId, pulse: &packet::Pulse) {
+        let info = VtidInfo { tid: 1, priority: pulse.priority, ..VtidInfo::default() };
+        // 32 bits of the value travel.
+        let value = (pulse.value as u32).cast_signed();
+        let pulse = PulseInfo { code: pulse.code, value, priority: pulse.priority };
+        self.command(Command::Pulse { client: client_id(conn), info, pulse });
+    }
+
+    pub(super) fn wire_disconnect(&mut self, conn: ConnId) {
+        self.command(Command::Disconnect { client: client_id(conn) });
+    }
+
+    /// A local caller's answer to a read by another node.
+    pub(super) fn wire_read_data(
+        &mut self,
+        id: CallId,
+        offset: u32,
+        data: Result<&[u8], i32>,
+        gauge: &Gauge,
+    ) {
+        let Some(piece) = self.calls.get_mut(&id).and_then(|call| call.reads.pop_front()) else { return };
+        let outcome = match data {
+            Ok(data) if piece.offset == offset && data.len() == piece.nbytes as usize => Ok(data),
+            // Never beyond the message's length is asked, so less is a caller's mistake.
+            Ok(_) => Err(libc::EFAULT),
+            Err(errno) => Err(errno),
+        };
+        let (handle, offset) = (handle(id), piece.offset);
+        self.command(match outcome {
+            Ok(data) => Command::ReadData { handle, offset, data: gauge.body(data) },
+            Err(errno) => Command::ReadError { handle, offset, errno: to_wire(errno) },
+        });
+    }
+
+    pub(super) fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Resolved { token, nd } => self.on_resolved(token, Ok(nd)),
+            Event::ResolveFailed { token, errno } => self.on_resolved(token, Err(from_wire(errno))),
+            Event::NodeUp { nd } => self.on_node_up(nd),
+            Event::NodeDown { nd, why } => self.on_node_down(nd, why),
+            Event::NodesChanged => tracing::debug!("the list of nodes changed"),
+            Event::NameClash { name, alias, addr, .. } => {
+                tracing::warn!("two nodes are called {name}: the one at {addr} is listed as {alias}");
+            }
+            Event::Connected { client, scoid, limit } => self.on_connected(client, scoid, limit),
+            Event::ConnectFailed { client, errno } => self.on_back_gone(client, from_wire(errno)),
+            Event::Death { client } => self.on_back_gone(client, libc::ESRCH),
+            Event::Read { handle, offset, nbytes } => self.on_read(handle, offset, nbytes),
+            Event::Write { handle, offset, data } => {
+                if let Some(id) = number(handle.0) {
+                    self.reply_write(id, offset, &data);
+                }
+            }
+            Event::Reply { handle, status, offset, data } => self.on_reply(handle, status, offset, &data),
+            Event::Error { handle, errno } => {
+                if let Some(id) = number(handle.0) {
+                    self.reply_error(id, from_wire(errno));
+                }
+            }
+            Event::Connect { server, nd, pid, chid, cred, .. } => {
+                self.remote_connect(server, nd, (pid, chid), cred.as_ref());
+            }
+            Event::Message { rcv, server, info, data } => self.remote_message(rcv, server, &info, &data),
+            Event::ReadData { rcv, offset, data } => self.remote_read_data(rcv, offset, &data),
+            Event::ReadError { rcv, offset, errno } => self.on_read_error(rcv, offset, errno),
+            Event::Unblock { rcv } => self.remote_unblock(rcv),
+            Event::Pulse { server, pulse } => self.remote_pulse(server, &pulse),
+            Event::Disconnect { server } => self.remote_disconnect(server),
+        }
+    }
+
+    fn on_connected(&mut self, client: ClientId, scoid: i32, limit: u32) {
+        let Some((id, conn)) = number(client.0).and_then(|id| Some((id, self.conns.get_mut(&id)?))) else {
+            return;
+        };
+        conn.open = true;
+        let front = conn.front;
+        // A node that wants no first piece at all would ask for everything; one byte keeps the packet legal.
+        self.tell_connected(id, front, scoid, limit.max(1));
+    }
+
+    fn on_back_gone(&mut self, client: ClientId, errno: i32) {
+        if let Some(id) = number(client.0) {
+            self.back_gone(id, errno);
+        }
+    }
+
+    /// Another node wants a piece of a local caller's message.
+    fn on_read(&mut self, handle: Handle, offset: u32, nbytes: u32) {
+        let call = number(handle.0).and_then(|id| self.calls.get_mut(&id));
+        let Some(call) = call else { return };
+        let Caller::Local { client, txn } = call.caller else { return };
+        let pieces = (nbytes as usize).div_ceil(MAX_DATA);
+        if call.reads.len() + pieces > MAX_READS {
+            return self.command(Command::ReadError { handle, offset, errno: to_wire(libc::EAGAIN) });
+        }
+        let end = u64::from(offset) + u64::from(nbytes);
+        let starts = (0..pieces).map(|i| u64::from(offset) + (i * MAX_DATA) as u64);
+        let asked: Vec<(u32, u32)> =
+            starts.map(|at| (at as u32, (end - at).min(MAX_DATA as u64) as u32)).collect();
+        call.reads.extend(asked.iter().map(|&(offset, nbytes)| Piece { offset, nbytes, got: Vec::new() }));
+        for (offset, nbytes) in asked {
+            self.tell_client(client, &ToClient::Read { txn, offset, nbytes });
+        }
+    }
+
+    fn on_reply(&mut self, handle: Handle, status: i32, offset: u32, data: &Data) {
+        if let Some(id) = number(handle.0) {
+            self.reply(id, status.into(), offset, data);
+        }
+    }
+
+    fn on_node_up(&mut self, nd: NodeId) {
+        let name = self.name_of(nd);
+        if self.verbose {
+            tracing::info!("session with {name} is up");
+        } else {
+            tracing::debug!("session with {name} is up");
+        }
+    }
+
+    fn on_node_down(&mut self, nd: NodeId, why: DownReason) {
+        let name = self.name_of(nd);
+        match why {
+            // What an operator wants to hear of without asking.
+            DownReason::Unacknowledged | DownReason::Silent => tracing::warn!("node {name} is down: {why}"),
+            _ if self.verbose => tracing::info!("session with {name} ended: {why}"),
+            _ => tracing::debug!("session with {name} ended: {why}"),
+        }
+    }
+
+    fn name_of(&self, nd: NodeId) -> String {
+        let view = self.node.nodes().find(|view| view.nd == nd);
+        view.map_or_else(|| format!("nd {}", nd.0), |view| view.name.to_string())
+    }
+}
+
+fn client_id(id: ConnId) -> ClientId {
+    ClientId(id.into())
+}
+
+fn handle(id: CallId) -> Handle {
+    Handle(id.into())
+}
+
+/// One of our own numbers, as it comes back.
+fn number(id: u64) -> Option<u32> {
+    u32::try_from(id).ok()
+}
+
+/// The errno that stands for a refused command.
+fn errno_of(error: CommandError) -> i32 {
+    match error {
+        CommandError::NoSuchConnection => libc::EBADF,
+        CommandError::NoSuchMessage => libc::ESRCH,
+        CommandError::NoSuchNode => libc::EHOSTUNREACH,
+        CommandError::TooLarge => libc::EMSGSIZE,
+        CommandError::Busy => libc::EAGAIN,
+        CommandError::KeyInUse | CommandError::NoSuchRead => libc::EINVAL,
+    }
+}

@@ -1,0 +1,217 @@
+//! The two helper programs: started, watched, started again after a crash with growing pauses.
+//!
+//! `qnet-server` serves this node's files to others; it ends when its socket does. `qnet-netfs` mounts the network
+//! directory; a living one of a former daemon goes on serving, and the new one then ends by itself (status 0).
+
+use std::{os::fd::OwnedFd, path::PathBuf, process::ExitStatus};
+
+use io_pkt_sdk::{Error, Helper, HelperSpec, Host};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use qnet_ipc::Root;
+
+use crate::engine::Engine;
+
+/// First pause before a helper is started again, in nanoseconds.
+const FIRST_PAUSE: u64 = 200_000_000;
+/// Longest pause.
+const LONGEST_PAUSE: u64 = 10_000_000_000;
+/// A helper that lived this long is taken for sound: the next pause is the first again.
+const SOUND: u64 = 30_000_000_000;
+
+/// Which helper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Server,
+    Netfs,
+}
+
+impl Kind {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Server => "qnet-server",
+            Self::Netfs => "qnet-netfs",
+        }
+    }
+
+    /// Number under which its end is told; below those of the engine.
+    fn token(self) -> u64 {
+        match self {
+            Self::Server => 1,
+            Self::Netfs => 2,
+        }
+    }
+}
+
+/// How far a helper is.
+#[derive(Debug)]
+enum State {
+    Running {
+        helper: Helper,
+        since: u64,
+    },
+    /// To be started at that time.
+    Waiting {
+        at: u64,
+    },
+    /// Not wanted any more.
+    Done {
+        why: &'static str,
+    },
+}
+
+#[derive(Debug)]
+struct Watched {
+    kind: Kind,
+    state: State,
+    pause: u64,
+}
+
+/// Both helpers.
+#[derive(Debug)]
+pub(crate) struct Helpers {
+    host: Host,
+    root: Root,
+    mount: PathBuf,
+    watched: [Watched; 2],
+}
+
+impl Helpers {
+    /// Helpers that are due at once.
+    pub(crate) fn new(host: &Host, root: &Root, mount: PathBuf) -> Self {
+        let due = |kind| Watched { kind, state: State::Waiting { at: 0 }, pause: FIRST_PAUSE };
+        let watched = [due(Kind::Server), due(Kind::Netfs)];
+        Self { host: host.clone(), root: root.clone(), mount, watched }
+    }
+
+    /// Starts those that are due, and tells when the next one will be.
+    pub(crate) fn tick(&mut self, engine: &mut Engine, now: u64) -> Option<u64> {
+        for index in 0..self.watched.len() {
+            if let State::Waiting { at } = self.watched[index].state
+                && at <= now
+            {
+                let kind = self.watched[index].kind;
+                let outcome = self.start(kind, engine);
+                let watched = &mut self.watched[index];
+                watched.state = match outcome {
+                    Ok(helper) => State::Running { helper, since: now },
+                    Err(error) => {
+                        watched.give_up(&error.to_string(), "it cannot be started");
+                        continue;
+                    }
+                };
+            }
+        }
+        let due = |watched: &Watched| match watched.state {
+            State::Waiting { at } => Some(at),
+            State::Running { .. } | State::Done { .. } => None,
+        };
+        self.watched.iter().filter_map(due).min()
+    }
+
+    /// A helper ended. False when `token` is none of ours.
+    pub(crate) fn on_exit(&mut self, token: u64, status: ExitStatus, engine: &mut Engine, now: u64) -> bool {
+        let Some(watched) = self.watched.iter_mut().find(|watched| watched.kind.token() == token) else {
+            return false;
+        };
+        if watched.kind == Kind::Server {
+            engine.server_gone();
+        }
+        watched.on_exit(status, now);
+        true
+    }
+
+    /// Ends both, and a `qnet-netfs` that was left by a former daemon.
+    pub(crate) fn stop(&mut self, engine: Option<&Engine>) {
+        for watched in &mut self.watched {
+            let state = std::mem::replace(&mut watched.state, State::Done { why: "Qnet ends" });
+            if let State::Running { helper, .. } = state {
+                // ESRCH: it has ended by itself.
+                let _ended = helper.kill(libc::SIGTERM);
+            } else if let (Kind::Netfs, Some(engine)) = (watched.kind, engine) {
+                engine.owners_processes().filter(|pid| is_netfs(*pid)).for_each(|pid| {
+                    let _ended = kill(Pid::from_raw(pid), Signal::SIGTERM);
+                });
+            }
+        }
+    }
+
+    /// A line for each, for the report.
+    pub(crate) fn describe(&self, now: u64) -> impl Iterator<Item = String> {
+        self.watched.iter().map(move |watched| {
+            let program = watched.kind.program();
+            match &watched.state {
+                State::Running { since, .. } => {
+                    format!("{program}: running for {} s", now.saturating_sub(*since) / 1_000_000_000)
+                }
+                State::Waiting { .. } => format!("{program}: about to be started"),
+                State::Done { why } => format!("{program}: not running: {why}"),
+            }
+        })
+    }
+
+    fn start(&self, kind: Kind, engine: &mut Engine) -> Result<Helper, Error> {
+        let root = self.root.path().to_string_lossy().into_owned();
+        let spec = HelperSpec::new(kind.program(), kind.token()).arg("--root").arg(root);
+        match kind {
+            Kind::Server => {
+                let (peer, socket) = pair()?;
+                let helper = self.host.spawn(&spec.fd(&socket))?;
+                engine.set_server(peer)?;
+                Ok(helper)
+            }
+            Kind::Netfs => {
+                let mount = self.mount.to_string_lossy().into_owned();
+                self.host.spawn(&spec.arg("--mount").arg(mount))
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn on_exit(&mut self, status: ExitStatus, now: u64) {
+        let program = self.kind.program();
+        let State::Running { since, .. } = self.state else { return };
+        let lived = now.saturating_sub(since);
+        if self.kind == Kind::Netfs {
+            match status.code() {
+                Some(0) => {
+                    tracing::debug!(
+                        "{program} ended: unmounted, or a living one serves the directory already"
+                    );
+                    self.state = State::Done { why: "unmounted, or served by the one of a former daemon" };
+                    return;
+                }
+                // It said why on standard error: no FUSE, the directory is taken.
+                Some(_) if lived < SOUND => {
+                    return self.give_up("it cannot serve", "see its message in the log");
+                }
+                _ => {}
+            }
+        }
+        if lived >= SOUND {
+            self.pause = FIRST_PAUSE;
+        }
+        tracing::warn!("{program} ended ({status}); it is started again in {} ms", self.pause / 1_000_000);
+        self.state = State::Waiting { at: now + self.pause };
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    fn give_up(&mut self, reason: &str, why: &'static str) {
+        match self.kind {
+            Kind::Server => tracing::warn!("other nodes cannot read this node's files: {reason}"),
+            Kind::Netfs => tracing::warn!("Qnet runs without a network directory: {reason}"),
+        }
+        self.state = State::Done { why };
+    }
+}
+
+fn pair() -> Result<(qnet_ipc::ClientPeer, OwnedFd), Error> {
+    qnet_ipc::pair().map_err(|error| Error::new(libc::EMFILE, format!("cannot make a socket pair: {error}")))
+}
+
+fn is_netfs(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "qnet-netfs")
+}

@@ -1,0 +1,234 @@
+//! The module's face to io-pkt: frames in, frames out, descriptors, deadlines.
+//!
+//! The node begins to exist when its name is known: at `start`, or with the first interface when the machine has no name
+//! and is called after an address (`hostname.rs`).
+
+use std::{fmt, fs::File, io::Read, os::fd::BorrowedFd, path::Path, rc::Rc};
+
+use io_pkt_sdk::{
+    Args, Batch, Error, Host, Interest, InterfaceId, Opt, PollHandle, Protocol, Work,
+    interface::{Event, EventKind},
+};
+use qnet_ipc::Root;
+
+use crate::{
+    engine::{Engine, Token, Watched, Watcher},
+    helpers::Helpers,
+    options::{OPTIONS, Settings},
+    ports::{Budget, ETHERTYPE, Ports},
+    report,
+};
+
+/// Frames sent at the end of one `receive`; what is left goes out with the next `poll`.
+const FRAMES_AFTER_RECEIVE: usize = 256;
+
+/// A running Qnet.
+pub struct Qnet {
+    host: Host,
+    settings: Settings,
+    root: Root,
+    engine: Option<Engine>,
+    ports: Ports,
+    helpers: Helpers,
+    /// The deadline that the host knows.
+    deadline: Option<u64>,
+    /// When a helper is to be started.
+    helper_due: Option<u64>,
+}
+
+impl fmt::Debug for Qnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Qnet")
+            .field("engine", &self.engine)
+            .field("helpers", &self.helpers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Protocol for Qnet {
+    const OPTIONS: &'static [Opt] = OPTIONS;
+    const PREFIX: &'static str = "qnet";
+    // As in QNX: connections of programs and other nodes cannot be moved elsewhere.
+    const UNMOUNTABLE: bool = false;
+    const SINGLE: bool = true;
+
+    fn create(host: Host, args: &Args<'_>) -> Result<Self, Error> {
+        let settings = Settings::from_args(args)?;
+        let root =
+            Root::at(Path::new(args.root())).map_err(|error| Error::new(libc::EINVAL, error.to_string()))?;
+        let ports = Ports::new(&host);
+        let helpers = Helpers::new(&host, &root, settings.mount.clone());
+        Ok(Self { host, settings, root, engine: None, ports, helpers, deadline: None, helper_due: None })
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        self.host.claim(ETHERTYPE)?;
+        self.begin(None)
+    }
+
+    fn poll(&mut self, work: &mut Work<'_>) -> Result<(), Error> {
+        let now = work.now();
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        engine.set_now(now);
+        for event in work.events() {
+            match event.helper_exit() {
+                Some(status) => {
+                    self.helpers.on_exit(event.token(), status, engine, now);
+                    self.helper_due = Some(now);
+                }
+                None if event.token() != 0 => {
+                    engine.on_ready(event.token());
+                    work.did(1);
+                }
+                None => {}
+            }
+        }
+        if self.helper_due.is_some_and(|at| at <= now) {
+            self.helper_due = self.helpers.tick(engine, now);
+        }
+        self.turn(&mut Budget::Work(work));
+        if self.engine.as_ref().is_some_and(Engine::has_more) {
+            work.more();
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, interface: InterfaceId, frames: &mut Batch) -> Result<(), Error> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        engine.set_now(self.host.now());
+        let now = engine.now();
+        self.ports.receive(engine.node(), now, interface, frames);
+        frames.clear();
+        self.turn(&mut Budget::Frames(FRAMES_AFTER_RECEIVE));
+        if self.engine.as_ref().is_some_and(Engine::has_more) {
+            self.host.wake();
+        }
+        Ok(())
+    }
+
+    fn interface_event(&mut self, event: &Event) -> Result<(), Error> {
+        if !self.settings.uses(&event.name) {
+            if event.kind == EventKind::Arrived {
+                tracing::debug!("{} is not used: bind= names others", event.name);
+            }
+            return Ok(());
+        }
+        if self.ports.on_event(event) {
+            tracing::info!("Qnet uses {}: {}", event.name, self.settings.access.sentence());
+        }
+        if self.engine.is_none() {
+            self.begin(Some(event.interface.mac.0))?;
+        }
+        let now = self.host.now();
+        if let Some(engine) = &mut self.engine {
+            engine.set_now(now);
+            let now = engine.now();
+            self.ports.tell(engine.node(), now, event);
+        }
+        self.turn(&mut Budget::Frames(FRAMES_AFTER_RECEIVE));
+        Ok(())
+    }
+
+    fn report(&mut self, topic: &str, out: &mut dyn fmt::Write) -> Result<(), Error> {
+        if !topic.is_empty() {
+            return Err(Error::new(
+                libc::ENOENT,
+                format!("{topic}: Qnet has one report only, without a topic"),
+            ));
+        }
+        let written = match &self.engine {
+            Some(engine) => report::write(out, engine, &self.ports, &self.helpers, self.host.now()),
+            None => writeln!(out, "the node has no name yet: it waits for an interface"),
+        };
+        written.map_err(|_| Error::new(libc::ENOMEM, "the report does not fit"))
+    }
+
+    fn stop(&mut self) {
+        self.helpers.stop(self.engine.as_ref());
+        if let Some(engine) = &mut self.engine {
+            engine.set_now(self.host.now());
+            engine.shutdown();
+        }
+        self.turn(&mut Budget::Frames(FRAMES_AFTER_RECEIVE));
+    }
+}
+
+impl Qnet {
+    /// Makes the node, once its name is known.
+    fn begin(&mut self, mac: Option<[u8; 6]>) -> Result<(), Error> {
+        let Some((name, domain)) = self.settings.name.resolve(mac) else {
+            tracing::info!("this machine has no name: the node will be called after its first interface");
+            return Ok(());
+        };
+        let dot = if domain.as_str().is_empty() { "" } else { "." };
+        tracing::info!("this is node {name}{dot}{domain}");
+        let (incarnation, seed) = chance()?;
+        let config = self.settings.config(name, domain, incarnation, seed);
+        let watcher = Rc::new(HostWatcher(self.host.clone()));
+        let (root, access, now) = (self.root.clone(), self.settings.access.clone(), self.host.now());
+        let mut engine = Engine::new(config, root, access, self.settings.verbose, watcher, now);
+        engine.listen()?;
+        self.engine = Some(engine);
+        // The helpers are started in `poll`: programs that they ask must be answered meanwhile.
+        self.helper_due = Some(now);
+        self.host.wake();
+        Ok(())
+    }
+
+    /// Lets everything settle: timers, events, frames; then asks for the next call.
+    fn turn(&mut self, budget: &mut Budget<'_, '_>) {
+        let Some(engine) = &mut self.engine else { return };
+        let now = engine.now();
+        if engine.node().poll_timeout().is_some_and(|at| at <= now) {
+            engine.node().handle_timeout(now);
+        }
+        engine.pump();
+        let drained = self.ports.transmit(engine.node(), now, budget);
+        engine.pump();
+        if !drained {
+            match budget {
+                Budget::Work(work) => work.more(),
+                Budget::Frames(_) => self.host.wake(),
+            }
+        }
+        let timeout = engine.node().poll_timeout().map(|at| at.as_nanos());
+        let next = match (timeout, self.helper_due) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        if next != self.deadline {
+            self.deadline = next;
+            self.host.set_deadline(next);
+        }
+    }
+}
+
+/// Two numbers that no other run of the node has.
+fn chance() -> Result<(u64, u64), Error> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .map_err(|error| Error::os("cannot read /dev/urandom", &error))?;
+    let number = u128::from_le_bytes(bytes);
+    Ok(((number as u64).max(1), (number >> 64) as u64))
+}
+
+/// The host as the engine's watcher.
+struct HostWatcher(Host);
+
+impl Watcher for HostWatcher {
+    fn watch(&self, fd: BorrowedFd<'_>, token: Token) -> Result<Box<dyn Watched>, Error> {
+        Ok(Box::new(HostWatched(self.0.watch(&fd, Interest::Read, token)?)))
+    }
+}
+
+struct HostWatched(PollHandle);
+
+impl Watched for HostWatched {
+    fn set_writing(&self, writing: bool) {
+        let interest = if writing { Interest::Both } else { Interest::Read };
+        if let Err(error) = self.0.modify(interest) {
+            tracing::warn!("{error}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What the user may set.
+//!
+//! Names and defaults are QNX's where QNX has the option. A tick is the unit of most times: 200 ms, unless
+//! `periodic_ticks=` says otherwise.
+
+use std::{path::PathBuf, time::Duration};
+
+use io_pkt_sdk::{Args, Error, Opt};
+use qnet_proto::{Config, Domain, NodeName};
+
+use crate::{Access, hostname::NameSource, node_name};
+
+/// The options, as the host checks and lists them.
+pub(crate) const OPTIONS: &[Opt] = &[
+    Opt::text("host", "name of this node, with or without a domain (default: the host name)"),
+    Opt::text("domain", "domain of this node (default: what follows the first dot of the host name)"),
+    Opt::text("mount", "network directory (default /net)"),
+    Opt::text("bind", "use this interface, such as en0; may be repeated (default: all)").repeated(),
+    Opt::number(
+        "auto_add",
+        "ticks between announcements; 0: neither announce nor listen (default 150)",
+        0,
+        MANY,
+    ),
+    Opt::number(
+        "do_crc",
+        "1: put a checksum on every packet and check those that have one (default 0)",
+        0,
+        1,
+    ),
+    Opt::number("enforce_crc", "1: with do_crc=1, drop packets without a checksum (default 0)", 0, 1),
+    Opt::text("mapany", "user id that every caller from another node becomes, or `off` (default: nobody)"),
+    Opt::text("maproot", "user id that root of another node becomes (default: as mapany)"),
+    Opt::text(
+        "allow",
+        "what nobody may do beside reading: write:exec:signal:connect, any of them (default: none)",
+    ),
+    Opt::number("mtu_en", "largest packet in bytes, the same on all nodes (default 1500)", 101, 65_535),
+    Opt::number("periodic_ticks", "ticks in a second (default 5)", 1, 1000),
+    Opt::number("tx_ticks", "ticks before a packet is sent again at the latest (default 1)", 1, MANY),
+    Opt::number(
+        "tx_retries",
+        "times a packet is sent again before the node counts as down (default 25)",
+        0,
+        MANY,
+    ),
+    Opt::number("res_ticks", "ticks between requests for a node's address (default 1)", 1, MANY),
+    Opt::number("res_retries", "further requests before a name counts as unknown (default 2)", 0, MANY),
+    Opt::number("conn_est_timeout", "ticks between attempts to reach a node (default 1)", 1, MANY),
+    Opt::number(
+        "conn_est_retries",
+        "further attempts before a node counts as unreachable (default 1)",
+        0,
+        MANY,
+    ),
+    Opt::number(
+        "conn_up_idle",
+        "silent ticks after which a node is asked for a sign of life (default 50)",
+        1,
+        MANY,
+    ),
+    Opt::number("conn_up_retries", "unanswered signs before the node counts as down (default 6)", 1, MANY),
+    Opt::flag("verbose", "log every node that comes, goes or is connected to"),
+];
+
+/// Largest number of ticks or retries.
+const MANY: u64 = 10_000_000;
+
+/// Everything that was set, resolved.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the node's name comes from.
+    pub name: NameSource,
+    /// Network directory.
+    pub mount: PathBuf,
+    /// Interfaces to use; empty means all.
+    pub bind: Vec<String>,
+    /// Who remote callers become.
+    pub access: Access,
+    /// Log more.
+    pub verbose: bool,
+    /// The numbers for the protocol core; name, domain, incarnation and seed are filled in by [`Settings::config`].
+    template: Config,
+}
+
+impl Settings {
+    /// Reads the arguments of `create`.
+    ///
+    /// # Errors
+    /// `EINVAL` with the option and the value.
+    pub fn from_args(args: &Args<'_>) -> Result<Self, Error> {
+        let machine =
+            nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = node_name(args.text("host"), args.text("domain"), &machine)?;
+        let mount = PathBuf::from(args.text("mount").unwrap_or_else(|| args.net()));
+        if !mount.is_absolute() {
+            let text = format!("mount={}: an absolute path is expected", mount.display());
+            return Err(Error::new(libc::EINVAL, text));
+        }
+        let access = Access::new(args.text("mapany"), args.text("maproot"), args.text("allow"))?;
+        let bind = args.texts("bind").map(str::to_owned).collect();
+        let template = template(args)?;
+        Ok(Self { name, mount, bind, access, verbose: args.flag("verbose"), template })
+    }
+
+    /// The core's settings for a node of that name.
+    #[must_use]
+    pub fn config(&self, name: NodeName, domain: Domain, incarnation: u64, seed: u64) -> Config {
+        Config { name, domain, incarnation, seed, ..self.template.clone() }
+    }
+
+    /// Whether an interface of that name is to be used.
+    #[must_use]
+    pub fn uses(&self, interface: &str) -> bool {
+        self.bind.is_empty() || self.bind.iter().any(|name| name == interface)
+    }
+}
+
+fn template(args: &Args<'_>) -> Result<Config, Error> {
+    let mut config = Config::new(NodeName::from_mac([0; 6]), Domain::default(), 1, 1);
+    let set = |field: &mut u32, name: &str| {
+        // The host has checked the limits, which all fit.
+        if let Some(value) = args.number(name).and_then(|value| u32::try_from(value).ok()) {
+            *field = value;
+        }
+    };
+    set(&mut config.auto_add, "auto_add");
+    set(&mut config.mtu_en, "mtu_en");
+    set(&mut config.tx_ticks, "tx_ticks");
+    set(&mut config.tx_retries, "tx_retries");
+    set(&mut config.res_ticks, "res_ticks");
+    set(&mut config.res_retries, "res_retries");
+    set(&mut config.conn_est_timeout, "conn_est_timeout");
+    set(&mut config.conn_est_retries, "conn_est_retries");
+    set(&mut config.conn_up_idle, "conn_up_idle");
+    set(&mut config.conn_up_retries, "conn_up_retries");
+    if let Some(ticks) = args.number("periodic_ticks").and_then(|ticks| u32::try_from(ticks).ok()) {
+        config.tick = Duration::from_secs(1) / ticks.max(1);
+    }
+    config.do_crc = args.number("do_crc") == Some(1);
+    config.enforce_crc = args.number("enforce_crc") == Some(1);
+    if config.enforce_crc && !config.do_crc {
+        return Err(Error::new(libc::EINVAL, "enforce_crc=1: works only together with do_crc=1"));
+    }
+    Ok(config)
+}

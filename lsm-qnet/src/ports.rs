@@ -1,0 +1,181 @@
+//! Interfaces and frames: the core's links are io-pkt's interfaces, its frames are put behind an Ethernet header.
+//!
+//! ```text
+//!  0      6      12     14
+//!  | dst  | src  | 8204 | two pad bytes and the packet … | zeros up to 60 |
+//! ```
+//!
+//! Nothing is allocated for a frame: the core writes into one buffer, from where it goes into pool chunks.
+
+use std::collections::BTreeMap;
+
+use io_pkt_sdk::{
+    Batch, ETHERNET_HEADER, Host, InterfaceId, Mac, Stock, Work,
+    interface::{Event, EventKind},
+};
+use qnet_proto::{Destination, Instant, LinkAddr, LinkId, LinkInfo, Node, Transmit};
+
+/// Qnet's ethertype.
+pub(crate) const ETHERTYPE: u16 = 0x8204;
+/// Shortest frame that Ethernet carries, checksum not counted.
+const SHORTEST: usize = 60;
+/// Longest payload of a frame that any interface has.
+const LONGEST: usize = 65_536;
+const PADDING: [u8; SHORTEST] = [0; SHORTEST];
+
+/// An interface that Qnet uses.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its address.
+    pub(crate) mac: Mac,
+    /// Whether it has a carrier.
+    pub(crate) up: bool,
+}
+
+/// All interfaces, and the way out.
+pub(crate) struct Ports {
+    host: Host,
+    ports: BTreeMap<InterfaceId, Port>,
+    stock: Stock,
+    out: Batch,
+    out_link: LinkId,
+    buffer: Vec<u8>,
+    /// Frames lost because the pool had no free chunk; the core sends them again.
+    pub(crate) no_memory: u64,
+    /// Frames whose header was cut short.
+    pub(crate) runts: u64,
+}
+
+impl Ports {
+    pub(crate) fn new(host: &Host) -> Self {
+        Self {
+            host: host.clone(),
+            ports: BTreeMap::new(),
+            stock: Stock::new(host),
+            out: host.batch(),
+            out_link: LinkId(0),
+            buffer: vec![0; LONGEST],
+            no_memory: 0,
+            runts: 0,
+        }
+    }
+
+    /// The interfaces in use.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (InterfaceId, &Port)> {
+        self.ports.iter().map(|(id, port)| (*id, port))
+    }
+
+    /// Takes news of an interface, and tells whether it was not known before.
+    pub(crate) fn on_event(&mut self, event: &Event) -> bool {
+        if event.kind == EventKind::Gone {
+            self.ports.remove(&event.id);
+            return false;
+        }
+        let interface = &event.interface;
+        let port = Port { name: event.name.clone(), mac: interface.mac, up: interface.link_up };
+        self.ports.insert(event.id, port).is_none()
+    }
+
+    /// Tells the core about a link.
+    pub(crate) fn tell(&self, node: &mut Node, now: Instant, event: &Event) {
+        let link = LinkId(event.id.0);
+        match self.ports.get(&event.id) {
+            Some(port) if port.up => {
+                let addr = LinkAddr::mac(port.mac.0);
+                node.link_up(now, link, LinkInfo { addr, mtu: event.interface.mtu, name: port.name.clone() });
+            }
+            _ => node.link_down(now, link),
+        }
+    }
+
+    /// Hands received frames to the core.
+    pub(crate) fn receive(&mut self, node: &mut Node, now: Instant, interface: InterfaceId, frames: &Batch) {
+        let link = LinkId(interface.0);
+        for frame in frames.frames() {
+            let bytes = match frame.contiguous() {
+                Some(bytes) => bytes,
+                None => {
+                    let len = frame.copy_to(&mut self.buffer);
+                    &self.buffer[..len]
+                }
+            };
+            let (Some(source), Some(packet)) = (frame.source(), bytes.get(ETHERNET_HEADER..)) else {
+                self.runts += 1;
+                continue;
+            };
+            node.handle_frame(now, link, LinkAddr::mac(source.0), packet);
+        }
+    }
+
+    /// Sends what the core wants sent, up to the budget. False when more is left.
+    pub(crate) fn transmit(&mut self, node: &mut Node, now: Instant, work: &mut Budget<'_, '_>) -> bool {
+        let mut drained = false;
+        while work.may_go_on() {
+            let Some(transmit) = node.poll_transmit(now, &mut self.buffer) else {
+                drained = true;
+                break;
+            };
+            work.handled(transmit.len);
+            self.push(transmit);
+        }
+        self.flush();
+        drained
+    }
+
+    fn push(&mut self, Transmit { link, dst, len }: Transmit) {
+        if link != self.out_link {
+            self.flush();
+            self.out_link = link;
+        }
+        let Some(port) = self.ports.get(&InterfaceId(link.0)) else { return };
+        let destination = match dst {
+            Destination::Broadcast => Mac::BROADCAST.0,
+            Destination::Unicast(addr) => match addr.as_mac() {
+                Some(mac) => mac,
+                None => return,
+            },
+        };
+        let mut header = [0; ETHERNET_HEADER];
+        header[..6].copy_from_slice(&destination);
+        header[6..12].copy_from_slice(&port.mac.0);
+        header[12..].copy_from_slice(&ETHERTYPE.to_be_bytes());
+        let padding = &PADDING[..SHORTEST.saturating_sub(ETHERNET_HEADER + len)];
+        let parts: [&[u8]; 3] = [&header, &self.buffer[..len], padding];
+        if self.stock.push(&mut self.out, &parts) == Err(io_pkt_sdk::PushError::Full) {
+            self.host.send(InterfaceId(link.0), &mut self.out);
+            if self.stock.push(&mut self.out, &parts).is_err() {
+                self.no_memory += 1;
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.host.send(InterfaceId(self.out_link.0), &mut self.out);
+    }
+}
+
+/// How many frames may be sent in one go: a call of `poll` has a budget, one of `receive` a fixed share.
+pub(crate) enum Budget<'w, 'a> {
+    /// That of a call of `poll`.
+    Work(&'w mut Work<'a>),
+    /// A number of frames.
+    Frames(usize),
+}
+
+impl Budget<'_, '_> {
+    fn may_go_on(&self) -> bool {
+        match self {
+            Self::Work(work) => work.may_go_on(),
+            Self::Frames(left) => *left > 0,
+        }
+    }
+
+    fn handled(&mut self, bytes: usize) {
+        match self {
+            Self::Work(work) => work.handled(1, bytes),
+            Self::Frames(left) => *left -= 1,
+        }
+    }
+}
