@@ -103,11 +103,15 @@ fn what_a_killed_lab_left_is_cleaned_by_the_next() -> Result<()> {
     Ok(())
 }
 
+/// The program `qnet-lab`: tests lie in a folder below it.
+fn program() -> Result<PathBuf> {
+    let test = fs::canonicalize(std::env::current_exe()?)?;
+    Ok(test.ancestors().nth(2).context("target/debug")?.join("qnet-lab"))
+}
+
 /// Runs the program `qnet-lab` as a user without any privilege.
 fn as_nobody(state: &Path, args: &[&str]) -> Result<String> {
-    let program = fs::canonicalize(std::env::current_exe()?)?;
-    let program = program.ancestors().nth(2).context("target/debug")?.join("qnet-lab");
-    let mut command = Command::new(program);
+    let mut command = Command::new(program()?);
     command.arg("--state").arg(state).args(args).current_dir("/").env_remove("XDG_RUNTIME_DIR");
     let output = command.uid(NOBODY).gid(NOBODY).output()?;
     if !output.status.success() {
@@ -133,6 +137,45 @@ fn without_root_nodes_live_in_user_namespaces() -> Result<()> {
     result
 }
 
+/// Runs `qnet-lab` where no namespace can be made any more: in one whose limits are 0.
+fn without_namespaces(line: &str) -> Result<std::process::Output> {
+    let limits = "for n in user net; do echo 0 >/proc/sys/user/max_${n}_namespaces; done; exec";
+    let program = program()?;
+    let line = format!("{limits} {} {line}", program.display());
+    Ok(Command::new("unshare").args(["-Urm", "sh", "-c", &line]).current_dir("/").output()?)
+}
+
+fn forbidden_namespaces_are_told_with_their_cure() -> Result<()> {
+    let state = std::env::temp_dir().join(format!("qnet-lab-limits-{}", std::process::id()));
+    let output = without_namespaces(&format!("--state {} up 2 --bare", state.display()))?;
+    let _ = fs::remove_dir_all(&state);
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{output:?}");
+    for part in ["user.max_user_namespaces = 0", "sudo sysctl -w user.max_user_namespaces=", "--wire segment"]
+    {
+        ensure!(text.contains(part), "{part} is not in: {text}");
+    }
+    Ok(())
+}
+
+fn without_namespaces_a_segment_joins_nodes() -> Result<()> {
+    let output = without_namespaces("tour --wire segment")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(text.contains("\nalonzo\njoseph\n"), "{text}");
+    Ok(())
+}
+
+fn the_tour_works() -> Result<()> {
+    let output = Command::new(program()?).arg("tour").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for part in ["\nalonzo\njoseph\n", "cat /net/joseph/etc/hostname\njoseph\n", "en0\nen1\n", "\nen0\n"] {
+        ensure!(text.contains(part), "{part:?} is not in: {text}");
+    }
+    Ok(())
+}
+
 cases! {
     nodes_have_their_own_names_and_files: [Need::Nodes],
     nodes_see_only_their_own_processes: [Need::Nodes],
@@ -143,4 +186,7 @@ cases! {
     a_node_can_go_and_another_come: [Need::Nodes],
     what_a_killed_lab_left_is_cleaned_by_the_next: [Need::Nodes],
     without_root_nodes_live_in_user_namespaces: [Need::RootNodes],
+    forbidden_namespaces_are_told_with_their_cure: [Need::RootNodes],
+    without_namespaces_a_segment_joins_nodes: [Need::RootNodes, Need::Fuse],
+    the_tour_works: [Need::Nodes, Need::Fuse],
 }

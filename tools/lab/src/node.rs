@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ impl Node {
             inner.trim().parse().map_err(|_| LabError::Failed { what: what.clone(), text: inner })?;
         let said = || format!(":\n{}", self.log().get(before..).unwrap_or_default().trim_end());
         let answer = until(&what, PATIENCE, || {
-            if !self.outside(&format!("proc/{inner}")).exists() && self.has_own_files() {
+            if !self.has_process(inner) {
                 return Some(false);
             }
             self.answers().then_some(true)
@@ -196,6 +196,12 @@ impl Node {
     /// Without namespaces: a place in the folder that holds the node's names.
     fn own_folder(&self, name: &str) -> String {
         self.state.node_dir(&self.name).join("root").join(name).display().to_string()
+    }
+
+    /// Does the process with this number, as the node counts them, still exist?
+    fn has_process(&self, inner: i32) -> bool {
+        let path = format!("/proc/{inner}");
+        if self.has_own_files() { self.outside(&path).exists() } else { Path::new(&path).exists() }
     }
 
     /// Notes which process of the machine the node's process `inner` is.

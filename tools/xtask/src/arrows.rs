@@ -41,8 +41,9 @@ const ARROWS: &[(&str, May)] = &[
     // messages on one node
     ("qnet-ipc", Use(&[])),
     ("qnet", Use(&["qnet-ipc", "qnet-iomsg"])),
-    ("qnet-netfs", Use(&["qnet", "qnet-iomsg"])),
-    ("qnet-server", Use(&["qnet", "qnet-iomsg"])),
+    // The helpers run event loops of their own, which the blocking client cannot.
+    ("qnet-netfs", Use(&["qnet", "qnet-ipc", "qnet-iomsg"])),
+    ("qnet-server", Use(&["qnet", "qnet-ipc", "qnet-iomsg"])),
     // tools
     ("qnx-*", Use(&["io-pkt-ctl", "qnet"])),
     ("nicinfo", Use(&["io-pkt-ctl", "qnet"])),

@@ -58,11 +58,11 @@ pub(crate) fn one(step: Step) -> Result<()> {
 /// Runs the tests: with nextest where it is installed, then the examples in the documentation.
 pub(crate) fn test(args: &[String]) -> Result<()> {
     run(cargo().args(["build", "--workspace"]))?;
-    if run::in_path("cargo-nextest") {
-        run(cargo().args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(args))?;
-    } else {
-        run(cargo().args(["test", "--workspace", "--all-targets", "--no-fail-fast"]).args(args))?;
+    if !run::in_path("cargo-nextest") {
+        return run(cargo().args(["test", "--workspace", "--no-fail-fast"]).args(args));
     }
+    run(cargo().args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(args))?;
+    // nextest does not run the examples in the documentation.
     if args.is_empty() { run(cargo().args(["test", "--workspace", "--doc"])) } else { Ok(()) }
 }
 
