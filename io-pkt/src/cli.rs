@@ -10,6 +10,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::PathBufValueParser, value_parser};
+use io_pkt_host::{Kind, LoadMode};
 
 use crate::pool::PoolConfig;
 
@@ -22,36 +23,6 @@ pub struct MountArg {
     pub name: String,
     /// Comma-separated options, empty for none.
     pub options: String,
-}
-
-/// What a module is asked to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `-d`
-    Driver,
-    /// `-p`
-    Protocol,
-}
-
-impl Kind {
-    /// `driver` or `protocol`.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Driver => "driver",
-            Self::Protocol => "protocol",
-        }
-    }
-}
-
-/// How modules are mapped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LoadMode {
-    /// From a sealed copy, so that the file may be replaced.
-    #[default]
-    Copy,
-    /// From the file itself, for debuggers.
-    Path,
 }
 
 /// The command line, understood.
@@ -270,7 +241,7 @@ fn understand(program: String, matches: &ArgMatches) -> Result<Args, clap::Error
         check: matches.get_flag("check"),
         load: match matches.get_one::<String>("load").map(String::as_str) {
             Some("path") => LoadMode::Path,
-            _ => LoadMode::Copy,
+            _ => LoadMode::Memfd,
         },
         spin: matches.get_one::<u64>("spin").copied().map(Duration::from_micros),
         pool: PoolConfig { chunk_size, chunks: number("chunks"), ..PoolConfig::default() },

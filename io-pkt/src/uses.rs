@@ -1,0 +1,196 @@
+//! One mounted driver or protocol, as the daemon keeps it.
+
+use std::rc::Rc;
+
+use ctl::UseState;
+use io_pkt_abi::{FrameDesc, PollEvent, PollWork};
+use io_pkt_host::{Build, CallError, DriverUse, Kind, ProtocolUse};
+
+use crate::{
+    border::{Role, UseContext},
+    names::{DeviceName, PidLock},
+    switchboard::BATCH,
+};
+
+/// Names a use for as long as the daemon runs; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UseId(pub u32);
+
+/// Most bytes that a use may handle in one call of `poll`.
+pub const BUDGET_BYTES: u32 = 256 * 1024;
+
+/// The module's side of a use.
+#[derive(Debug)]
+pub enum Body {
+    /// A driver.
+    Driver(DriverUse),
+    /// A protocol.
+    Protocol(ProtocolUse),
+}
+
+/// A use. Fields are dropped in this order: the module first, then what it was told to rely on.
+#[derive(Debug)]
+pub struct Use {
+    /// The module's side.
+    pub body: Body,
+    /// What the host functions know of it.
+    pub context: Rc<UseContext>,
+    /// Its file in the device directory; protocols that cannot be unmounted have none.
+    pub device: Option<DeviceName>,
+    /// For a protocol of which there may be one on the node.
+    pub lock: Option<PidLock>,
+    /// Options as typed.
+    pub options: String,
+    /// What happened since its last poll.
+    pub events: Vec<PollEvent>,
+    /// It stopped for want of budget.
+    pub more: bool,
+}
+
+impl Use {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> UseId {
+        self.context.id()
+    }
+
+    /// Its name (`en0`).
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.body {
+            Body::Driver(driver) => driver.name(),
+            Body::Protocol(protocol) => protocol.name(),
+        }
+    }
+
+    /// Its module file.
+    #[must_use]
+    pub fn build(&self) -> &Build {
+        match &self.body {
+            Body::Driver(driver) => driver.build(),
+            Body::Protocol(protocol) => protocol.build(),
+        }
+    }
+
+    /// Driver or protocol.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.body {
+            Body::Driver(_) => Kind::Driver,
+            Body::Protocol(_) => Kind::Protocol,
+        }
+    }
+
+    /// Its place in the switchboard.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.context.role()
+    }
+
+    /// Notes an event for its next poll; events of one token are merged.
+    pub fn notify(&mut self, event: PollEvent) {
+        let same = |old: &&mut PollEvent| old.token == event.token && old.value == event.value;
+        match self.events.iter_mut().find(same) {
+            Some(old) => old.ready |= event.ready,
+            None => self.events.push(event),
+        }
+    }
+
+    /// True when it has something to do at `now`. Takes note of wake-ups and deadlines that have come.
+    pub fn is_ready(&mut self, now: u64) -> bool {
+        use io_pkt_abi::info::{READY_DEADLINE, READY_WAKE};
+        if self.context.take_wake() {
+            self.notify(PollEvent { ready: READY_WAKE, ..PollEvent::default() });
+        }
+        if self.context.take_deadline(now) {
+            self.notify(PollEvent { ready: READY_DEADLINE, ..PollEvent::default() });
+        }
+        self.more || !self.events.is_empty()
+    }
+
+    /// Lets the module work; returns how much it did.
+    ///
+    /// # Errors
+    /// The use has failed.
+    pub fn poll(&mut self, now: u64) -> Result<u32, CallError> {
+        let mut work = PollWork {
+            size: size_of::<PollWork>() as u32,
+            n_events: self.events.len() as u32,
+            events: self.events.as_ptr(),
+            now,
+            budget_frames: BATCH as u32,
+            budget_bytes: BUDGET_BYTES,
+            more: 0,
+            done: 0,
+        };
+        let result = match &mut self.body {
+            Body::Driver(driver) => driver.poll(&mut work),
+            Body::Protocol(protocol) => protocol.poll(&mut work),
+        };
+        self.events.clear();
+        self.more = work.more != 0;
+        result.map(|()| work.done)
+    }
+
+    /// Hands received frames to a protocol. False when it did not take them over (it is no protocol, or not running).
+    ///
+    /// # Errors
+    /// The use has failed.
+    pub fn receive(&mut self, interface: u32, frames: &[FrameDesc]) -> Result<bool, CallError> {
+        match &mut self.body {
+            Body::Protocol(protocol) => protocol.receive(interface, frames),
+            Body::Driver(_) => Ok(false),
+        }
+    }
+
+    /// Offers frames to a driver; returns how many descriptors it took.
+    pub fn transmit(&mut self, frames: &[FrameDesc]) -> (usize, Result<(), CallError>) {
+        match &mut self.body {
+            Body::Driver(driver) => driver.transmit(frames),
+            Body::Protocol(_) => (0, Ok(())),
+        }
+    }
+
+    /// Marks it failed; the first reason stays.
+    pub fn fail(&mut self, reason: impl Into<String>) {
+        match &mut self.body {
+            Body::Driver(driver) => driver.fail(reason),
+            Body::Protocol(protocol) => protocol.fail(reason),
+        }
+    }
+
+    /// Why it failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        let state = match &self.body {
+            Body::Driver(driver) => driver.state(),
+            Body::Protocol(protocol) => protocol.state(),
+        };
+        match state {
+            io_pkt_host::State::Failed { reason } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Stops it; a complaint of the module is returned for the log.
+    pub fn stop(&mut self) -> Option<CallError> {
+        match &mut self.body {
+            Body::Driver(driver) => driver.stop().err(),
+            Body::Protocol(protocol) => protocol.stop().err(),
+        }
+    }
+
+    /// What control clients are told.
+    #[must_use]
+    pub fn describe(&self, chunks: u64) -> ctl::Use {
+        ctl::Use {
+            name: self.name().to_owned(),
+            module: self.build().name().to_owned(),
+            kind: self.kind().word().to_owned(),
+            options: self.options.clone(),
+            state: if self.failure().is_some() { UseState::Failed } else { UseState::Running },
+            reason: self.failure().map(str::to_owned),
+            chunks,
+        }
+    }
+}
