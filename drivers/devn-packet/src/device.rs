@@ -74,19 +74,18 @@ pub(crate) trait Wire {
     fn drops(&mut self) -> u64;
 }
 
-/// One use of the driver.
+/// One use of the driver. Handles of watched descriptors come before what holds the descriptors, so that watching ends
+/// before they are closed, however the use ends.
 #[derive(Debug)]
 pub(crate) struct Device<K: Kernel> {
-    host: Host,
+    links: Option<PollHandle>,
+    open: Option<Open<K::Wire>>,
     kernel: K,
     intake: Intake,
-    open: Option<Open<K::Wire>>,
     told: Option<Interface>,
-    // Watching ends before the descriptor in `kernel` is closed: `stop` takes care.
-    links: Option<PollHandle>,
+    host: Host,
 }
 
-/// Handles before the wire, so that watching ends before its descriptors are closed.
 #[derive(Debug)]
 struct Open<W> {
     _receiving: PollHandle,
@@ -98,7 +97,7 @@ struct Open<W> {
 impl<K: Kernel> Device<K> {
     pub(crate) fn new(host: Host, kernel: K, multicast: bool) -> Self {
         let intake = Intake::new(&host, multicast);
-        Self { host, kernel, intake, open: None, told: None, links: None }
+        Self { links: None, open: None, kernel, intake, told: None, host }
     }
 
     /// Opens the interface, which must be there now.

@@ -157,21 +157,20 @@ impl Intake {
             return;
         }
         self.flush();
-        if !todo.is_super_frame() {
-            if !todo.needs_checksum() {
-                return self.push(frame, tag, &[]);
-            }
+        let outcome = if todo.is_super_frame() {
+            self.counters.rx_super += 1;
+            offload::cut(frame, todo, |headers, payload| self.push(headers, tag, payload)).map(drop)
+        } else if todo.needs_checksum() {
             let mut frame = frame.to_vec();
-            return match offload::complete(&mut frame, todo) {
-                Ok(()) => self.push(&frame, tag, &[]),
-                Err(_) => self.counters.rx_malformed += 1,
-            };
-        }
-        self.counters.rx_super += 1;
-        let outcome = offload::cut(frame, todo, |headers, payload| self.push(headers, tag, payload));
+            offload::complete(&mut frame, todo).map(|()| self.push(&frame, tag, &[]))
+        } else {
+            self.push(frame, tag, &[]);
+            Ok(())
+        };
         if outcome.is_err() {
             self.counters.rx_malformed += 1;
         }
+        // Frames that come after this one must not overtake it.
         self.host.deliver(&mut self.large);
     }
 

@@ -7,7 +7,7 @@
 //!  ROOT/packet-eth1.undo      interface eth1 7        name and number; a number that no longer fits means that the
 //!                             mtu 1500                interface was made anew and has nothing to be undone
 //!                             off                     it was switched off
-//!                             offload tso
+//!                             features 1fffffff:a821… word by word: what can be changed, what was asked for
 //! ```
 //!
 //! The file is locked while the interface is mounted: a locked file tells a second mount of the same interface that it
@@ -30,7 +30,7 @@ use nix::{
     sys::stat::fstat,
 };
 
-use crate::sys::ethtool::{self, OFFLOADS};
+use crate::sys::ethtool::{self, Features, OFFLOADS};
 
 const PREFIX: &str = "packet-";
 const SUFFIX: &str = ".undo";
@@ -42,8 +42,8 @@ enum Undo {
     Mtu(u32),
     /// The interface was switched off.
     Off,
-    /// This offload was on.
-    Offload(String),
+    /// The features that were asked for, the offloads among them.
+    Features(Vec<Features>),
 }
 
 /// The settings of one mounted interface. Dropping it puts them back.
@@ -102,20 +102,23 @@ impl Settings {
     /// # Errors
     /// EPERM without CAP_NET_ADMIN. An interface that cannot switch one is no error: the driver copes with it.
     pub(crate) fn offloads_off(&mut self) -> io::Result<Vec<&'static str>> {
+        let on = OFFLOADS.into_iter().filter(|offload| ethtool::is_on(&self.name, *offload) == Some(true));
+        let on: Vec<_> = on.collect();
+        if on.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Each command switches a group of features; only the kernel's own list says which of them were on.
+        let Some(features) = ethtool::features(&self.name) else { return Ok(Vec::new()) };
+        self.note(Undo::Features(features));
         let mut switched = Vec::new();
-        for offload in OFFLOADS {
-            if ethtool::is_on(&self.name, offload) != Some(true) {
-                continue;
-            }
-            self.note(Undo::Offload(offload.name.to_owned()));
+        for offload in on {
             match ethtool::switch(&self.name, offload, false) {
                 Ok(()) => switched.push(offload.name),
-                Err(error) => {
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                     self.undo.pop();
-                    if error.raw_os_error() == Some(libc::EPERM) {
-                        return Err(error);
-                    }
+                    return Err(error);
                 }
+                Err(error) => tracing::debug!("{}: {} stays on: {error}", self.name, offload.name),
             }
         }
         Ok(switched)
@@ -196,10 +199,7 @@ fn put_back(name: &str, undo: &[Undo]) {
         let outcome = match undo {
             Undo::Mtu(mtu) => device::set_mtu(name, *mtu),
             Undo::Off => device::set_up(name, false),
-            Undo::Offload(offload) => match OFFLOADS.iter().find(|known| known.name == offload) {
-                Some(known) => ethtool::switch(name, *known, true),
-                None => Ok(()),
-            },
+            Undo::Features(features) => ethtool::set_features(name, features),
         };
         if let Err(error) = outcome {
             tracing::warn!("{name}: cannot put back {}: {error}", line(undo));
@@ -217,7 +217,10 @@ fn line(undo: &Undo) -> String {
     match undo {
         Undo::Mtu(mtu) => format!("mtu {mtu}"),
         Undo::Off => "off".to_owned(),
-        Undo::Offload(name) => format!("offload {name}"),
+        Undo::Features(words) => {
+            let words = words.iter().map(|word| format!(" {:08x}:{:08x}", word.changeable, word.wanted));
+            format!("features{}", words.collect::<String>())
+        }
     }
 }
 
@@ -229,11 +232,20 @@ fn parse(text: &str) -> Option<(String, i32, Vec<Undo>)> {
     let undo = lines.map_while(|line| match line.split_once(' ') {
         None if line == "off" => Some(Undo::Off),
         Some(("mtu", mtu)) => mtu.parse().ok().map(Undo::Mtu),
-        Some(("offload", name)) => Some(Undo::Offload(name.to_owned())),
+        Some(("features", words)) => parse_features(words).map(Undo::Features),
         _ => None,
     });
     let undo = undo.collect();
     Some((name, index, undo))
+}
+
+fn parse_features(words: &str) -> Option<Vec<Features>> {
+    let word = |word: &str| {
+        let (changeable, wanted) = word.split_once(':')?;
+        let number = |text| u32::from_str_radix(text, 16).ok();
+        Some(Features { changeable: number(changeable)?, wanted: number(wanted)? })
+    };
+    words.split(' ').map(word).collect()
 }
 
 #[cfg(test)]
@@ -242,7 +254,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let undo = [Undo::Mtu(1500), Undo::Off, Undo::Offload("tso".to_owned())];
+        let word = |changeable, wanted| Features { changeable, wanted };
+        let undo =
+            [Undo::Mtu(1500), Undo::Off, Undo::Features(vec![word(0x1fff_ffff, 0xa821), word(0, u32::MAX)])];
         let text: String = undo.iter().map(|undo| line(undo) + "\n").collect();
         let read = parse(&format!("interface eth1 7\n{text}")).expect("it is whole");
         assert_eq!(read, ("eth1".to_owned(), 7, undo.to_vec()));
@@ -250,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_file_cut_by_a_crash_gives_what_is_whole() {
-        let read = parse("interface eth1 7\nmtu 1500\noffload ts").expect("the head is whole");
+        let read = parse("interface eth1 7\nmtu 1500\nfeatures 1fff").expect("the head is whole");
         assert_eq!(read.2, [Undo::Mtu(1500)]);
         assert_eq!(parse("interface eth1 7"), None);
         assert_eq!(parse(""), None);
@@ -267,7 +281,7 @@ mod tests {
         assert!(put_back_leftovers(root).is_empty(), "its holder lives");
         drop(held);
         assert!(Settings::take(root, &link).is_ok());
-        fs::write(Path::new(root).join("packet-gone0.undo"), "interface gone0 99999\noffload tso\n")
+        fs::write(Path::new(root).join("packet-gone0.undo"), "interface gone0 99999\noff\n")
             .expect("written");
         assert_eq!(put_back_leftovers(root), ["gone0"]);
         assert_eq!(fs::read_dir(root).expect("it is there").count(), 0);

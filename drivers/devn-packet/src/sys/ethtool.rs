@@ -8,6 +8,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 const GDRVINFO: u32 = 0x03;
 const GPERMADDR: u32 = 0x20;
+const GFEATURES: u32 = 0x3a;
+const SFEATURES: u32 = 0x3b;
 const GLINKSETTINGS: u32 = 0x4c;
 
 /// One offload that the driver switches off: how `ethtool` calls it, and the commands that read and set it.
@@ -22,7 +24,7 @@ pub(crate) struct Offload {
 }
 
 /// The offloads that make frames which are not what is on the wire. The order matters: segmentation needs checksums,
-/// so it goes first and comes back last.
+/// so it goes first.
 pub(crate) const OFFLOADS: [Offload; 5] = [
     Offload { name: "lro", read: 0x25, write: 0x26, bit: 1 << 15 },
     Offload { name: "gro", read: 0x2b, write: 0x2c, bit: 1 },
@@ -36,6 +38,34 @@ pub(crate) const OFFLOADS: [Offload; 5] = [
 struct Value {
     command: u32,
     data: u32,
+}
+
+/// Words of 32 features each; the kernel has two.
+const WORDS: usize = 8;
+
+/// 32 features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Features {
+    /// Those that can be switched.
+    pub(crate) changeable: u32,
+    /// Those that are asked for.
+    pub(crate) wanted: u32,
+}
+
+/// `struct ethtool_gfeatures`: available, requested, active, never changed.
+#[repr(C)]
+struct GetFeatures {
+    command: u32,
+    size: u32,
+    words: [[u32; 4]; WORDS],
+}
+
+/// `struct ethtool_sfeatures`: valid, requested.
+#[repr(C)]
+struct SetFeatures {
+    command: u32,
+    size: u32,
+    words: [[u32; 2]; WORDS],
 }
 
 /// `struct ethtool_drvinfo`.
@@ -105,6 +135,28 @@ pub(crate) fn switch(interface: &str, offload: Offload, on: bool) -> io::Result<
 fn read(interface: &str, offload: Offload) -> io::Result<u32> {
     let mut value = Value { command: offload.read, data: 0 };
     ask(interface, &mut value).map(|()| value.data)
+}
+
+/// Every feature of the interface, those of the offloads above among them, as the kernel keeps them: which ones can be
+/// changed, and which ones are asked for. `None` from a kernel that does not tell.
+pub(crate) fn features(interface: &str) -> Option<Vec<Features>> {
+    let mut request = GetFeatures { command: GFEATURES, size: WORDS as u32, words: [[0; 4]; WORDS] };
+    ask(interface, &mut request).ok()?;
+    let known = (request.size as usize).min(WORDS);
+    let word = |word: &[u32; 4]| Features { changeable: word[0], wanted: word[1] };
+    Some(request.words[..known].iter().map(word).collect())
+}
+
+/// Asks for exactly these features.
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN.
+pub(crate) fn set_features(interface: &str, features: &[Features]) -> io::Result<()> {
+    let mut request = SetFeatures { command: SFEATURES, size: features.len() as u32, words: [[0; 2]; WORDS] };
+    for (word, features) in request.words.iter_mut().zip(features) {
+        *word = [features.changeable, features.wanted & features.changeable];
+    }
+    ask(interface, &mut request)
 }
 
 /// Name of the kernel's driver (`veth`, `virtio_net`) and place of the card (`0000:00:03.0`), either may be empty.
