@@ -21,7 +21,10 @@ mod event;
 mod link;
 mod names;
 mod node;
+mod rng;
+mod session;
 mod source;
+mod table;
 mod time;
 pub mod wire;
 

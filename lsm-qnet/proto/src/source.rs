@@ -124,6 +124,37 @@ impl Body {
     pub fn from_source(source: impl Source + Send + 'static) -> Body {
         Body::Source(Box::new(source))
     }
+
+    /// Only its first `len` bytes.
+    #[must_use]
+    pub(crate) fn cut(self, len: u64) -> Body {
+        if self.len() <= len {
+            return self;
+        }
+        match self {
+            Body::Bytes(mut bytes) => {
+                bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+                Body::Bytes(bytes)
+            }
+            Body::Source(source) => Body::from_source(Cut { source, len }),
+        }
+    }
+}
+
+/// The beginning of a source.
+struct Cut {
+    source: Box<dyn Source + Send>,
+    len: u64,
+}
+
+impl Source for Cut {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) {
+        self.source.read_at(offset, out);
+    }
 }
 
 impl Source for Body {

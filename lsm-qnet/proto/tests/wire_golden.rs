@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{frame, golden};
+use common::golden;
 use qnet_proto::wire::crc::Crc;
 use qnet_proto::wire::kif::Kif;
 use qnet_proto::wire::lr::{Lr, LrKind};
@@ -12,7 +12,8 @@ use qnet_proto::wire::tcs::Tcs;
 use qnet_proto::wire::{Order, WireError};
 
 fn with_packet<T>(label: &str, look: impl FnOnce(Packet<'_>) -> T) -> T {
-    look(Packet::parse(&frame(label)).unwrap())
+    let golden = golden().into_iter().find(|g| g.label == label);
+    look(Packet::parse(&golden.unwrap_or_else(|| panic!("no frame {label}")).frame).unwrap())
 }
 
 #[test]

@@ -1,17 +1,42 @@
 //! A node: everything the core does, behind one set of calls.
+//!
+//! The parts, each in its file: discovery (`LR`), incoming frames, outgoing frames, sessions,
+//! timers, and the kernel interface's client and server side. They share the state below; none
+//! keeps a copy of another's.
 
+mod client;
+mod discovery;
+mod frames;
+mod peers;
+mod server;
+mod sessions;
+mod tables;
+mod timers;
+mod transmit;
 mod view;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::command::Command;
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::event::{Event, NodeId};
+use crate::event::{DownReason, Event, NodeId};
 use crate::link::{LinkAddr, LinkId, LinkInfo, Transmit};
+use crate::names::Fqnn;
+use crate::rng::Rng;
+use crate::session::inbox::Budget;
+use crate::session::message::Message;
+use crate::session::{End, Times};
 use crate::time::Instant;
+use crate::wire::crc::Crc;
+
+use discovery::{Lookup, PendingReply};
+use peers::Peers;
+use tables::{Clients, Servers};
+use timers::Timer;
+use transmit::Control;
 
 pub use view::{NodeState, NodeView};
-
-use std::collections::{BTreeMap, VecDeque};
 
 /// Why a command was refused. It had no effect and has no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +53,9 @@ pub enum CommandError {
     /// The node number is not known (answer `EHOSTUNREACH`).
     #[error("no such node")]
     NoSuchNode,
+    /// The text cannot be a node's name (answer `ENOENT`).
+    #[error("not a node's name")]
+    BadName,
     /// No range of that offset was asked for.
     #[error("no such read is pending")]
     NoSuchRead,
@@ -47,16 +75,58 @@ pub enum CommandError {
 #[derive(Debug)]
 pub struct Node {
     config: Config,
+    own: Fqnn,
+    times: Times,
+    crc: Crc,
+    rng: Rng,
     links: BTreeMap<LinkId, LinkInfo>,
     events: VecDeque<Event>,
     counters: Counters,
+    peers: Peers,
+    lookups: BTreeMap<u32, Lookup>,
+    replies: BTreeMap<u32, PendingReply>,
+    next_id: u32,
+    timers: BTreeSet<(Instant, Timer)>,
+    control: VecDeque<Control>,
+    /// Nodes that may have something to send.
+    ready: VecDeque<u16>,
+    budget: Budget,
+    clients: Clients,
+    servers: Servers,
 }
 
 impl Node {
     /// A node without links.
     #[must_use]
-    pub fn new(config: Config, _now: Instant) -> Node {
-        Node { config, links: BTreeMap::new(), events: VecDeque::new(), counters: Counters::default() }
+    pub fn new(config: Config, now: Instant) -> Node {
+        let own = Fqnn { name: config.name.clone(), domain: config.domain.clone() };
+        let limits = config.limits;
+        let mut node = Node {
+            times: Times::new(&config),
+            own,
+            crc: Crc::new(),
+            rng: Rng::new(config.seed),
+            links: BTreeMap::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            peers: Peers::default(),
+            lookups: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            next_id: 0,
+            timers: BTreeSet::new(),
+            control: VecDeque::new(),
+            ready: VecDeque::new(),
+            budget: Budget {
+                total: limits.reassembly_total,
+                per_peer: limits.reassembly_per_peer,
+                reserved: 0,
+            },
+            clients: Clients::default(),
+            servers: Servers::default(),
+            config,
+        };
+        node.start_expiry(now);
+        node
     }
 
     /// The settings it runs with.
@@ -66,31 +136,63 @@ impl Node {
     }
 
     /// A link is there, or its description changed; the node announces itself on it.
-    pub fn link_up(&mut self, _now: Instant, link: LinkId, info: LinkInfo) {
+    pub fn link_up(&mut self, now: Instant, link: LinkId, info: LinkInfo) {
         self.links.insert(link, info);
+        self.start_announcing(now, link);
+        for nd in self.peers.numbers().collect::<Vec<_>>() {
+            self.update_piece(nd);
+        }
     }
 
     /// A link is gone: nothing more is sent on it.
-    pub fn link_down(&mut self, _now: Instant, link: LinkId) {
-        self.links.remove(&link);
+    pub fn link_down(&mut self, now: Instant, link: LinkId) {
+        if self.links.remove(&link).is_none() {
+            return;
+        }
+        self.control.retain(|control| control.link() != link);
+        for nd in self.peers.numbers().collect::<Vec<_>>() {
+            if let Some(peer) = self.peers.get_mut(nd) {
+                peer.paths.retain(|path| path.link != link);
+            }
+            self.touch(now, nd);
+        }
     }
 
     /// A frame arrived: everything behind the carrier's header (Ethernet: behind the ethertype),
     /// with whatever padding the carrier added. `src` is the carrier's source address. Bad frames
     /// are counted and otherwise ignored.
-    pub fn handle_frame(&mut self, _now: Instant, _link: LinkId, _src: LinkAddr, _frame: &[u8]) {}
+    pub fn handle_frame(&mut self, now: Instant, link: LinkId, src: LinkAddr, frame: &[u8]) {
+        self.on_frame(now, link, src, frame);
+    }
 
     /// Time has passed; call it at or after [`Node::poll_timeout`]. Calling it early is harmless.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.on_timers(now);
+    }
 
     /// A request.
     ///
     /// # Errors
     /// [`CommandError`] when it is refused; it had no effect then.
-    pub fn handle_command(&mut self, _now: Instant, command: Command) -> Result<(), CommandError> {
+    pub fn handle_command(&mut self, now: Instant, command: Command) -> Result<(), CommandError> {
         match command {
-            Command::Connect { .. } => Err(CommandError::NoSuchNode),
-            _ => Err(CommandError::NoSuchConnection),
+            Command::Resolve { token, name } => self.resolve(now, token, &name),
+            Command::Connect { client, nd, pid, chid, cred } => {
+                self.connect(now, client, nd, (pid, chid), cred)
+            }
+            Command::Send { client, handle, info, first } => self.send(now, client, handle, info, first),
+            Command::ReadData { handle, offset, data } => self.read_data(now, handle, offset, data),
+            Command::ReadError { handle, offset, errno } => self.read_error(now, handle, offset, errno),
+            Command::Unblock { handle } => self.unblock(now, handle),
+            Command::Pulse { client, info, pulse } => self.pulse(now, client, info, pulse),
+            Command::Disconnect { client } => self.disconnect(now, client),
+            Command::Accept { server, scoid, nbytes } => self.accept(now, server, scoid, nbytes),
+            Command::Reject { server, errno } => self.reject(now, server, errno),
+            Command::Read { rcv, offset, nbytes } => self.read(now, rcv, offset, nbytes),
+            Command::Write { rcv, offset, data } => self.write(now, rcv, offset, data),
+            Command::Reply { rcv, status, data } => self.reply(now, rcv, status, data),
+            Command::Error { rcv, errno } => self.error(now, rcv, errno),
+            Command::ConnectDeath { server } => self.connect_death(now, server),
         }
     }
 
@@ -98,8 +200,8 @@ impl Node {
     /// `buffer` should hold the largest MTU of all links; a frame is never longer than it. Call
     /// again until `None`.
     #[must_use]
-    pub fn poll_transmit(&mut self, _now: Instant, _buffer: &mut [u8]) -> Option<Transmit> {
-        None
+    pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        self.next_frame(now, buffer)
     }
 
     /// The next event. Call again until `None`.
@@ -112,12 +214,12 @@ impl Node {
     /// every other call. May be earlier than anything happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.timers.first().map(|&(at, _)| at)
     }
 
     /// Every known node, this one (number 0) first.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
-        std::iter::once(NodeView {
+        let local = NodeView {
             nd: NodeId::LOCAL,
             name: &self.config.name,
             domain: &self.config.domain,
@@ -126,7 +228,21 @@ impl Node {
             rtt: None,
             in_flight: 0,
             window: 0,
-        })
+        };
+        let others = self.peers.iter().filter(|(_, peer)| peer.listed).map(|(nd, peer)| {
+            let outbox = peer.session.as_ref().map(|session| &session.outbox);
+            NodeView {
+                nd,
+                name: &peer.name.name,
+                domain: &peer.name.domain,
+                state: peer.state(),
+                addresses: peer.paths.iter().map(|p| (p.link, p.addr)).collect(),
+                rtt: outbox.and_then(|outbox| outbox.rtt()),
+                in_flight: outbox.map_or(0, |outbox| outbox.in_flight()),
+                window: outbox.map_or(0, |outbox| outbox.window()),
+            }
+        });
+        std::iter::once(local).chain(others)
     }
 
     /// Running totals.
@@ -135,6 +251,75 @@ impl Node {
         &self.counters
     }
 
-    /// Closes every session in an orderly way; drain `poll_transmit` once more before the end.
-    pub fn shutdown(&mut self, _now: Instant) {}
+    /// Bytes reserved for incomplete messages of all peers; bounded by `Limits::reassembly_total`.
+    #[must_use]
+    pub fn reassembly_bytes(&self) -> u32 {
+        self.budget.reserved
+    }
+
+    /// Sends everything unacknowledged again at once, to every node (`_NETMGR_QOS_FLUSH`).
+    pub fn flush(&mut self, now: Instant) {
+        for nd in self.peers.numbers().collect::<Vec<_>>() {
+            if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut()) {
+                session.outbox.flush();
+            }
+            self.touch(now, nd);
+        }
+    }
+
+    /// Closes every session in an orderly way; drain `poll_event` and `poll_transmit` once more
+    /// before the end.
+    pub fn shutdown(&mut self, now: Instant) {
+        for nd in self.peers.numbers().collect::<Vec<_>>() {
+            if self.peers.get(nd).is_some_and(|peer| peer.session.is_some()) {
+                self.say_down(nd);
+                self.end_session(now, nd, End::Down(DownReason::Shutdown));
+            }
+        }
+    }
+
+    // ---- for the parts ----
+
+    fn new_id(&mut self) -> u32 {
+        self.next_id = self.next_id.wrapping_add(1);
+        self.next_id
+    }
+
+    fn event(&mut self, event: Event) {
+        let repeated =
+            matches!(event, Event::NodesChanged) && matches!(self.events.back(), Some(Event::NodesChanged));
+        if !repeated {
+            self.events.push_back(event);
+        }
+    }
+
+    /// Something about the node changed: it may have something to send, and other deadlines.
+    fn touch(&mut self, now: Instant, nd: u16) {
+        self.update_timer(now, nd);
+        if let Some(peer) = self.peers.get_mut(nd)
+            && !peer.queued
+            && (peer.session.is_some() || peer.candidate.is_some())
+        {
+            peer.queued = true;
+            self.ready.push_back(nd);
+        }
+    }
+
+    /// Whether the node's queue takes another message.
+    fn check_queue(&self, nd: u16) -> Result<(), CommandError> {
+        let session = self.peers.get(nd).and_then(|peer| peer.session.as_ref());
+        let queued = session.map_or(0, |session| session.outbox.queued());
+        if queued < self.config.limits.queue_per_peer { Ok(()) } else { Err(CommandError::Busy) }
+    }
+
+    /// Gives a message to the node's session, which is opened when there is none.
+    fn send_message(&mut self, now: Instant, nd: u16, message: Option<Message>) {
+        // A message over 4 GiB was refused as a command; there is nothing else that is none.
+        let Some(message) = message else { return };
+        self.want_session(now, nd);
+        if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut()) {
+            session.push(now, message);
+        }
+        self.touch(now, nd);
+    }
 }

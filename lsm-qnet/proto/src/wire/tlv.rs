@@ -24,6 +24,8 @@ pub const MAX_BLOCK: usize = 6 + (4 + 8) + (4 + 2) + 3 * (4 + 4);
 pub const VERSION: u16 = 1;
 /// Ability: selective acknowledgement bodies on layer 3.
 pub const ABILITY_SACK: u32 = 1;
+/// Ability: puts a checksum on every packet, so that one without it is damaged.
+pub const ABILITY_CRC: u32 = 2;
 
 const INCARNATION: u16 = 1;
 const PROTOCOL: u16 = 2;

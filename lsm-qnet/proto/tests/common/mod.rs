@@ -22,9 +22,3 @@ pub(crate) fn golden() -> Vec<Golden> {
         })
         .collect()
 }
-
-/// The golden frame of this label.
-#[allow(dead_code, reason = "not every test that shares this module needs it")]
-pub(crate) fn frame(label: &str) -> Vec<u8> {
-    golden().into_iter().find(|g| g.label == label).unwrap_or_else(|| panic!("no frame {label}")).frame
-}

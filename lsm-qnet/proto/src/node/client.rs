@@ -1,0 +1,439 @@
+//! The kernel interface where programs send: connections, blocked senders, and what comes back.
+
+use crate::command::{ClientId, Errno, Handle, PulseInfo, VtidInfo};
+use crate::event::{Event, NodeId};
+use crate::session::message::Message;
+use crate::session::order::{Class, GateKey};
+use crate::source::{Body, Source};
+use crate::time::Instant;
+use crate::wire::WireError;
+use crate::wire::kif::{self, ClientInfo, Connect, Kif, MsgSend, Xfer};
+
+use super::frames::Incoming;
+use super::tables::{Asked, Client, ClientState, Held, Send, SendState};
+use super::{CommandError, Node};
+use crate::event::Data;
+
+/// Reads of one message that may be unanswered; beyond, the server gets `EAGAIN`.
+const MAX_ASKED: usize = 64;
+/// Messages and pulses held back until the connection is there; beyond: `Busy`.
+const MAX_HELD: usize = 1024;
+
+impl Node {
+    // ---- commands ----
+
+    pub(super) fn connect(
+        &mut self,
+        now: Instant,
+        key: ClientId,
+        nd: NodeId,
+        (server_pid, server_chid): (i32, i32),
+        mut cred: ClientInfo,
+    ) -> Result<(), CommandError> {
+        if self.clients.by_client.contains_key(&key) {
+            return Err(CommandError::KeyInUse);
+        }
+        let nd = nd.node();
+        let peer = self.peers.get(nd).ok_or(CommandError::NoSuchNode)?;
+        cred.nd = peer.their_nd.into();
+        self.check_queue(nd)?;
+        let client_pid = cred.pid;
+        let state = ClientState::Connecting { held: Vec::new() };
+        let client = Client { key, nd, state, sends: Default::default() };
+        let number = self.clients.connections.insert(client).ok_or(CommandError::Busy)?;
+        self.clients.by_client.insert(key, number);
+        let connect = Connect {
+            version: kif::VERSION,
+            server_pid,
+            server_chid,
+            client_id: number,
+            client_pid,
+            cred: Some(cred),
+        };
+        self.send_message(now, nd, Message::kif(&Kif::Connect(connect), Body::empty()));
+        Ok(())
+    }
+
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        handle: Handle,
+        info: VtidInfo,
+        first: Body,
+    ) -> Result<(), CommandError> {
+        if self.clients.by_handle.contains_key(&handle) {
+            return Err(CommandError::KeyInUse);
+        }
+        let (number, connection) = self.clients.client(client).ok_or(CommandError::NoSuchConnection)?;
+        let nd = connection.nd;
+        let state = match &connection.state {
+            ClientState::Open { .. } => SendState::Sent,
+            ClientState::Connecting { held } if held.len() < MAX_HELD => SendState::Held,
+            ClientState::Connecting { .. } => return Err(CommandError::Busy),
+            ClientState::Abandoned => return Err(CommandError::NoSuchConnection),
+        };
+        self.check_queue(nd)?;
+        let send = Send { key: handle, client: number, info, state, asked: Vec::new() };
+        let transaction = self.clients.sends.insert(send).ok_or(CommandError::Busy)?;
+        self.clients.by_handle.insert(handle, transaction);
+        if let Some(connection) = self.clients.connections.get_mut(number) {
+            connection.sends.insert(transaction);
+            if let ClientState::Connecting { held } = &mut connection.state {
+                held.push(Held::Send(transaction, first));
+                return Ok(());
+            }
+        }
+        self.start_send(now, number, transaction, first);
+        Ok(())
+    }
+
+    /// The connection is open: the message goes out.
+    fn start_send(&mut self, now: Instant, client: u32, transaction: u32, first: Body) {
+        let Some(Client { nd, state: ClientState::Open { server_id, limit }, .. }) =
+            self.clients.connections.get(client)
+        else {
+            return;
+        };
+        let (nd, server_id, limit) = (*nd, *server_id, *limit);
+        let Some(send) = self.clients.sends.get_mut(transaction) else { return };
+        send.state = SendState::Sent;
+        let first = first.cut(u64::from(limit.min(send.info.srcmsglen)));
+        let message = MsgSend {
+            server_id,
+            client_handle: transaction,
+            info: VtidInfo { srcnd: nd.into(), ..send.info },
+            nbytes: first.len() as u32, // bounded by the limit
+        };
+        let message = Message::kif(&Kif::MsgSend(message), first);
+        let message = message.map(|m| m.behind(GateKey::Client(client), Class::Free));
+        self.send_message(now, nd, message);
+    }
+
+    pub(super) fn read_data(
+        &mut self,
+        now: Instant,
+        handle: Handle,
+        offset: u32,
+        data: Body,
+    ) -> Result<(), CommandError> {
+        let (asked, nd, at) = self.asked(handle, offset)?;
+        let nbytes = data.len();
+        if nbytes > crate::MAX_PIECE as u64 {
+            return Err(CommandError::TooLarge);
+        }
+        let nbytes = nbytes as u32; // checked just before
+        if offset.checked_add(nbytes).is_none_or(|end| end > asked.end) {
+            return Err(CommandError::NoSuchRead);
+        }
+        self.check_queue(nd)?;
+        if let Some((_, send)) = self.clients.send(handle) {
+            let left = asked.left.saturating_sub(nbytes);
+            if left == 0 || nbytes == 0 {
+                send.asked.remove(at);
+            } else {
+                send.asked[at].left = left;
+            }
+        }
+        let xfer = Xfer { status: 0, handle: asked.msgread_handle, offset, nbytes };
+        self.send_message(now, nd, Message::kif(&Kif::MsgReadXfer(xfer), data));
+        Ok(())
+    }
+
+    pub(super) fn read_error(
+        &mut self,
+        now: Instant,
+        handle: Handle,
+        offset: u32,
+        errno: Errno,
+    ) -> Result<(), CommandError> {
+        let (asked, nd, at) = self.asked(handle, offset)?;
+        if let Some((_, send)) = self.clients.send(handle) {
+            send.asked.remove(at);
+        }
+        self.refuse_read(now, nd, asked.msgread_handle, errno);
+        Ok(())
+    }
+
+    fn refuse_read(&mut self, now: Instant, nd: u16, handle: u32, errno: Errno) {
+        let xfer = Xfer { status: errno.0 as i32, handle, offset: 0, nbytes: 0 };
+        self.send_message(now, nd, Message::kif(&Kif::MsgReadError(xfer), Body::empty()));
+    }
+
+    /// The oldest unanswered read around an offset.
+    fn asked(&mut self, handle: Handle, offset: u32) -> Result<(Asked, u16, usize), CommandError> {
+        let (_, send) = self.clients.send(handle).ok_or(CommandError::NoSuchMessage)?;
+        let at = send.asked.iter().position(|a| a.offset <= offset && offset < a.end);
+        let at = at.ok_or(CommandError::NoSuchRead)?;
+        let (asked, client) = (send.asked[at], send.client);
+        let nd = self.clients.connections.get(client).ok_or(CommandError::NoSuchMessage)?.nd;
+        Ok((asked, nd, at))
+    }
+
+    pub(super) fn unblock(&mut self, now: Instant, handle: Handle) -> Result<(), CommandError> {
+        let (number, send) = self.clients.send(handle).ok_or(CommandError::NoSuchMessage)?;
+        let (state, client, tid) = (send.state, send.client, send.info.tid);
+        match state {
+            SendState::Held => {
+                self.clients.end_send(number);
+                if let Some(Client { state: ClientState::Connecting { held }, .. }) =
+                    self.clients.connections.get_mut(client)
+                {
+                    held.retain(|h| !matches!(h, Held::Send(n, _) if *n == number));
+                }
+                self.event(Event::Error { handle, errno: Errno::EINTR });
+            }
+            SendState::Sent => {
+                send.state = SendState::Unblocking;
+                let Some(Client { nd, state: ClientState::Open { server_id, .. }, .. }) =
+                    self.clients.connections.get(client)
+                else {
+                    return Err(CommandError::NoSuchConnection);
+                };
+                let (nd, server_id) = (*nd, *server_id);
+                let unblock = Kif::Unblock { server_id, client_handle: number, tid };
+                let message = Message::kif(&unblock, Body::empty());
+                let message = message.map(|m| m.behind(GateKey::Client(client), Class::Ordered));
+                self.send_message(now, nd, message);
+            }
+            SendState::Unblocking => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn pulse(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        info: VtidInfo,
+        pulse: PulseInfo,
+    ) -> Result<(), CommandError> {
+        let (number, connection) = self.clients.client(client).ok_or(CommandError::NoSuchConnection)?;
+        let nd = connection.nd;
+        match &mut connection.state {
+            ClientState::Connecting { held } if held.len() >= MAX_HELD => return Err(CommandError::Busy),
+            ClientState::Connecting { held } => held.push(Held::Pulse(info, pulse)),
+            ClientState::Abandoned => return Err(CommandError::NoSuchConnection),
+            ClientState::Open { .. } => {
+                self.check_queue(nd)?;
+                self.start_pulse(now, number, info, pulse);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_pulse(&mut self, now: Instant, client: u32, info: VtidInfo, pulse: PulseInfo) {
+        let Some(Client { nd, state: ClientState::Open { server_id, .. }, .. }) =
+            self.clients.connections.get(client)
+        else {
+            return;
+        };
+        let (nd, server_id) = (*nd, *server_id);
+        let message = Kif::Pulse {
+            server_id,
+            client_handle: 0,
+            info: VtidInfo { srcnd: nd.into(), srcmsglen: 0, dstmsglen: 0, ..info },
+            pulse,
+            kind: (0, 0),
+            scoid: 0,
+            cred: None,
+        };
+        let message = Message::kif(&message, Body::empty());
+        let message = message.map(|m| m.behind(GateKey::Client(client), Class::Ordered));
+        self.send_message(now, nd, message);
+    }
+
+    pub(super) fn disconnect(&mut self, now: Instant, client: ClientId) -> Result<(), CommandError> {
+        let (number, connection) = self.clients.client(client).ok_or(CommandError::NoSuchConnection)?;
+        let nd = connection.nd;
+        let open = match connection.state {
+            ClientState::Open { server_id, .. } => Some(server_id),
+            _ => None,
+        };
+        let Some(server_id) = open else {
+            // The answer to CONNECT is on its way: the number must stay until it is here.
+            connection.state = ClientState::Abandoned;
+            let sends: Vec<u32> = connection.sends.iter().copied().collect();
+            self.clients.by_client.remove(&client);
+            sends.into_iter().for_each(|send| drop(self.clients.end_send(send)));
+            return Ok(());
+        };
+        self.clients.end_client(number);
+        self.say_disconnect(now, nd, number, server_id);
+        Ok(())
+    }
+
+    fn say_disconnect(&mut self, now: Instant, nd: u16, client: u32, server_id: u32) {
+        let message = Message::kif(&Kif::Disconnect { server_id }, Body::empty());
+        let message = message.map(|m| m.behind(GateKey::Client(client), Class::Ordered));
+        self.send_message(now, nd, message);
+    }
+
+    // ---- what the server's node says ----
+
+    pub(super) fn on_connect_success(
+        &mut self,
+        now: Instant,
+        nd: u16,
+        client: u32,
+        (server_id, scoid, limit): (u32, i32, u32),
+    ) {
+        let Some(connection) = self.clients.connections.get_mut(client).filter(|c| c.nd == nd) else {
+            return;
+        };
+        // A limit of 0 would never let a message through.
+        let limit = limit.clamp(1, crate::MAX_PIECE as u32);
+        let open = ClientState::Open { server_id, limit };
+        let key = connection.key;
+        match std::mem::replace(&mut connection.state, open) {
+            ClientState::Connecting { held } => {
+                self.event(Event::Connected { client: key, scoid, limit });
+                for held in held {
+                    match held {
+                        Held::Send(transaction, first) => self.start_send(now, client, transaction, first),
+                        Held::Pulse(info, pulse) => self.start_pulse(now, client, info, pulse),
+                    }
+                }
+            }
+            ClientState::Abandoned => {
+                self.clients.end_client(client);
+                self.say_disconnect(now, nd, client, server_id);
+            }
+            before @ ClientState::Open { .. } => {
+                if let Some(connection) = self.clients.connections.get_mut(client) {
+                    connection.state = before;
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_connect_fail(&mut self, nd: u16, client: u32, errno: Errno) {
+        let connecting = |c: &&Client| c.nd == nd && !matches!(c.state, ClientState::Open { .. });
+        if self.clients.connections.get(client).filter(connecting).is_some() {
+            self.drop_client(client, errno);
+        }
+    }
+
+    pub(super) fn on_connect_death(&mut self, nd: u16, client: u32) {
+        if self.clients.connections.get(client).is_some_and(|c| c.nd == nd) {
+            self.drop_client(client, Errno::ESRCH);
+        }
+    }
+
+    /// A connection is gone: its senders and its owner are told.
+    fn drop_client(&mut self, client: u32, errno: Errno) {
+        let Some((connection, handles)) = self.clients.end_client(client) else { return };
+        for handle in handles {
+            self.event(Event::Error { handle, errno });
+        }
+        match connection.state {
+            ClientState::Connecting { .. } => {
+                self.event(Event::ConnectFailed { client: connection.key, errno });
+            }
+            ClientState::Open { .. } => self.event(Event::Death { client: connection.key }),
+            ClientState::Abandoned => {}
+        }
+    }
+
+    /// The node's session is over.
+    pub(super) fn clients_down(&mut self, nd: u16, errno: Errno) {
+        for client in self.clients.of_node(nd) {
+            self.drop_client(client, errno);
+        }
+    }
+
+    pub(super) fn on_msg_read(&mut self, now: Instant, nd: u16, read: (u32, u32, u32, u32)) {
+        let (msgread_handle, transaction, offset, nbytes) = read;
+        let Some(send) = self.clients.send_of(nd, transaction) else {
+            return self.refuse_read(now, nd, msgread_handle, Errno::ESRCH);
+        };
+        let nbytes = nbytes.min(send.info.srcmsglen.saturating_sub(offset));
+        if nbytes == 0 {
+            let xfer = Xfer { status: 0, handle: msgread_handle, offset, nbytes };
+            self.send_message(now, nd, Message::kif(&Kif::MsgReadXfer(xfer), Body::empty()));
+            return;
+        }
+        if send.asked.len() >= MAX_ASKED {
+            return self.refuse_read(now, nd, msgread_handle, Errno::EAGAIN);
+        }
+        send.asked.push(Asked { msgread_handle, offset, end: offset + nbytes, left: nbytes });
+        let handle = send.key;
+        self.event(Event::Read { handle, offset, nbytes });
+    }
+
+    pub(super) fn on_msg_write(&mut self, incoming: Incoming<'_>, xfer: Xfer, start: usize) {
+        let Some(send) = self.clients.send_of(incoming.nd, xfer.handle) else { return };
+        let room = send.info.dstmsglen.saturating_sub(xfer.offset).min(xfer.nbytes);
+        let handle = send.key;
+        if room > 0 {
+            let data = data(incoming, start, room);
+            self.event(Event::Write { handle, offset: xfer.offset, data });
+        }
+    }
+
+    pub(super) fn on_msg_reply(&mut self, incoming: Incoming<'_>, xfer: Xfer, start: usize) {
+        let Some(send) = self.clients.send_of(incoming.nd, xfer.handle) else { return };
+        let room = send.info.dstmsglen.saturating_sub(xfer.offset).min(xfer.nbytes);
+        let handle = send.key;
+        self.clients.end_send(xfer.handle);
+        let data = data(incoming, start, room);
+        self.event(Event::Reply { handle, status: xfer.status, offset: xfer.offset, data });
+    }
+
+    pub(super) fn on_msg_error(&mut self, nd: u16, xfer: Xfer) {
+        if self.clients.send_of(nd, xfer.handle).is_none() {
+            return;
+        }
+        if let Some(send) = self.clients.end_send(xfer.handle) {
+            self.event(Event::Error { handle: send.key, errno: Errno(xfer.status as u32) });
+        }
+    }
+
+    /// A complete KIF message: to the side it is for.
+    pub(super) fn on_kif(&mut self, now: Instant, incoming: Incoming<'_>) -> Result<(), WireError> {
+        let (message, range) = Kif::parse(&incoming.bytes, incoming.order)?;
+        let nd = incoming.nd;
+        match message {
+            Kif::ConnectSuccess { server_id, client_id, scoid, nbytes, .. } => {
+                self.on_connect_success(now, nd, client_id, (server_id, scoid, nbytes));
+            }
+            Kif::ConnectFail { client_id, status, .. } => {
+                self.on_connect_fail(nd, client_id, Errno(status));
+            }
+            Kif::ConnectDeath { client_id } => self.on_connect_death(nd, client_id),
+            Kif::MsgRead { msgread_handle, client_handle, offset, nbytes } => {
+                self.on_msg_read(now, nd, (msgread_handle, client_handle, offset, nbytes));
+            }
+            Kif::MsgWrite(xfer) => self.on_msg_write(incoming, xfer, range.start),
+            Kif::MsgReply(xfer) => self.on_msg_reply(incoming, xfer, range.start),
+            Kif::MsgError(xfer) => self.on_msg_error(nd, xfer),
+
+            Kif::Connect(connect) => self.on_connect(now, nd, connect, None),
+            Kif::ConnectMsgSend(connect, send) => {
+                let data = data(incoming, range.start, send.nbytes);
+                self.on_connect(now, nd, connect, Some((send, data)));
+            }
+            Kif::MsgSend(send) => {
+                let data = data(incoming, range.start, send.nbytes);
+                self.on_msg_send(now, nd, send, data);
+            }
+            Kif::MsgReadXfer(xfer) => self.on_msg_read_xfer(incoming, xfer, range.start),
+            Kif::MsgReadError(xfer) => self.on_msg_read_error(nd, xfer),
+            Kif::Unblock { client_handle, .. } => self.on_unblock(nd, client_handle),
+            Kif::Pulse { server_id, pulse, .. } => self.on_pulse(nd, server_id, pulse),
+            Kif::Disconnect { server_id } => self.on_disconnect(nd, server_id),
+            // No event of this node answers to these yet; they are counted as not understood.
+            Kif::Event { .. } | Kif::Signal { .. } | Kif::ConnectPulse => {
+                return Err(WireError::BadValue { what: "KIF message type", value: 0 });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The data behind a message's fixed part, `len` bytes at most.
+pub(super) fn data(incoming: Incoming<'_>, start: usize, len: u32) -> Data {
+    let mut data = Data::new(incoming.bytes.into_owned(), start);
+    data.truncate(len as usize);
+    data
+}

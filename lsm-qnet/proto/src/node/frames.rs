@@ -1,0 +1,339 @@
+//! Incoming frames: checked, counted, and led to the session, resolver or kernel interface they
+//! are for.
+
+use std::borrow::Cow;
+
+use crate::link::{LinkAddr, LinkId};
+use crate::names::{Domain, Fqnn, NodeName};
+use crate::session::End;
+use crate::session::inbox::Arrival;
+use crate::session::message::Message;
+use crate::session::state::Input;
+use crate::time::Instant;
+use crate::wire::lr::Lr;
+use crate::wire::lwl4::{Header, Kind, Layer, Packet};
+use crate::wire::nr::Nr;
+use crate::wire::tcs::Tcs;
+use crate::wire::tlv::ABILITY_CRC;
+use crate::wire::{Order, WireError};
+
+use super::Node;
+use super::discovery::Heard;
+use super::transmit::Control;
+
+/// A message as it arrived.
+pub(super) struct Incoming<'a> {
+    /// The node it came from.
+    pub(super) nd: u16,
+    /// Its sender's byte order.
+    pub(super) order: Order,
+    /// Its bytes: a part of the frame, or put together from several.
+    pub(super) bytes: Cow<'a, [u8]>,
+}
+
+/// What became of a frame, for the counters.
+enum Fate {
+    Used,
+    Duplicate,
+    NoRoom,
+    OutOfWindow,
+    NoSession,
+    NotForUs,
+    Unknown,
+    NoCrc,
+    Damaged(WireError),
+}
+
+impl From<WireError> for Fate {
+    fn from(error: WireError) -> Fate {
+        Fate::Damaged(error)
+    }
+}
+
+impl Node {
+    pub(super) fn on_frame(&mut self, now: Instant, link: LinkId, src: LinkAddr, frame: &[u8]) {
+        let fate = match Packet::parse(frame) {
+            Ok(packet) => self.on_packet(now, link, src, &packet),
+            Err(error) => error.into(),
+        };
+        let c = &mut self.counters;
+        *match fate {
+            Fate::Used => &mut c.rx_frames,
+            Fate::Duplicate => &mut c.rx_duplicate,
+            Fate::NoRoom => &mut c.rx_no_room,
+            Fate::OutOfWindow => &mut c.rx_out_of_window,
+            Fate::NoSession => &mut c.rx_no_session,
+            Fate::NotForUs => &mut c.rx_not_for_us,
+            Fate::Unknown => &mut c.rx_unknown,
+            Fate::NoCrc => &mut c.rx_no_crc,
+            Fate::Damaged(WireError::BadCrc { .. }) => &mut c.rx_bad_crc,
+            Fate::Damaged(_) => &mut c.rx_malformed,
+        } += 1;
+    }
+
+    fn on_packet(&mut self, now: Instant, link: LinkId, src: LinkAddr, packet: &Packet<'_>) -> Fate {
+        if self.config.do_crc {
+            if packet.has_crc() {
+                if let Err(error) = packet.check(&self.crc) {
+                    return error.into();
+                }
+            } else if self.config.enforce_crc || self.promised_crc(&packet.header) {
+                return Fate::NoCrc;
+            }
+        }
+        let (header, payload) = (&packet.header, packet.payload);
+        match header.kind {
+            Kind::Lres if header.layer == Layer::Lr => match Lr::parse(payload, header.order) {
+                Ok(lr) if self.on_lr(now, link, src, &lr) => Fate::Used,
+                Ok(_) => Fate::NotForUs,
+                Err(error) => error.into(),
+            },
+            Kind::Lres => Fate::Unknown,
+            Kind::TcsInit => self.on_tcs_init(now, link, src, header, payload),
+            _ => self.on_session_packet(now, link, src, header, payload),
+        }
+    }
+
+    /// Whether the sender said that all its packets carry a checksum.
+    fn promised_crc(&mut self, header: &Header) -> bool {
+        let Some(nd) = self.peers.by_id(header.dconn) else { return false };
+        let session = self.peers.get_mut(nd).and_then(|peer| peer.by_id(header.dconn));
+        session.and_then(|s| s.extensions).is_some_and(|ext| ext.abilities & ABILITY_CRC != 0)
+    }
+
+    fn on_tcs_init(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        src: LinkAddr,
+        header: &Header,
+        payload: &[u8],
+    ) -> Fate {
+        let tcs = match Tcs::parse(payload, header.order) {
+            Ok(tcs) => tcs,
+            Err(error) => return error.into(),
+        };
+        let named = |name, domain| -> Option<Fqnn> {
+            Some(Fqnn { name: NodeName::new(name).ok()?, domain: Domain::new(domain).ok()? })
+        };
+        let Some(caller) = named(tcs.src_name, tcs.src_domain) else { return Fate::NotForUs };
+        if header.sconn == 0 || named(tcs.dst_name, tcs.dst_domain).as_ref() != Some(&self.own) {
+            // The caller's address for somebody else is wrong: it should not wait.
+            let (kind, dconn) = (Kind::TcsRemDown, header.sconn);
+            self.push_control(Control::Tcs { link, addr: src, kind, sconn: 0, dconn });
+            return Fate::NotForUs;
+        }
+        let extensions = tcs.extensions.filter(|_| self.config.extensions);
+        let incarnation = tcs.extensions.map_or(0, |ext| ext.incarnation);
+        let Some((nd, _)) = self.learn(now, Heard { link, addr: src, incarnation }, caller) else {
+            return Fate::NoRoom;
+        };
+        self.on_init(now, nd, header.sconn, extensions);
+        if let Some(peer) = self.peers.get_mut(nd) {
+            peer.their_nd = header.src_nd_for_dst;
+        }
+        Fate::Used
+    }
+
+    /// Everything that names one of our sessions by its id.
+    fn on_session_packet(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        src: LinkAddr,
+        header: &Header,
+        payload: &[u8],
+    ) -> Fate {
+        let nd = self.peers.by_id(header.dconn);
+        let known = nd.and_then(|nd| {
+            let session = self.peers.get_mut(nd)?.by_id(header.dconn)?;
+            // Until TCS_REM_UP tells it, and in a refusal, the peer's id is unknown.
+            let open = session.remote_id == 0 || header.kind == Kind::TcsRemUp;
+            let refused = header.kind == Kind::TcsRemDown && header.sconn == 0;
+            (open || refused || session.remote_id == header.sconn).then_some(nd)
+        });
+        let Some(nd) = known else {
+            self.answer_stranger(link, src, header);
+            return Fate::NoSession;
+        };
+        let fate = match header.kind {
+            Kind::TcsRemUp | Kind::TcsUp => self.on_tcs_up(now, nd, header, payload),
+            Kind::TcsDown | Kind::TcsRemDown => self.on_tcs_down(now, nd, link, src, header),
+            _ => self.on_traffic(now, nd, header, payload),
+        };
+        if matches!(fate, Fate::Used | Fate::Duplicate) {
+            if let Some(peer) = self.peers.get_mut(nd) {
+                peer.heard = now;
+                if header.src_nd_for_dst != 0 {
+                    peer.their_nd = header.src_nd_for_dst;
+                }
+                if peer.is_up() && !peer.has_path(link, src) && self.links.contains_key(&link) {
+                    peer.add_path(link, src);
+                }
+            }
+            self.touch(now, nd);
+        }
+        fate
+    }
+
+    /// A packet of a session this node does not have: the sender should know.
+    fn answer_stranger(&mut self, link: LinkId, src: LinkAddr, header: &Header) {
+        let wants_answer = matches!(header.kind, Kind::User | Kind::TcsUp | Kind::TcsRemUp | Kind::TcsDown);
+        if wants_answer && header.sconn != 0 {
+            let (sconn, dconn) = (header.dconn, header.sconn);
+            let kind = Kind::TcsRemDown;
+            self.push_control(Control::Tcs { link, addr: src, kind, sconn, dconn });
+        }
+    }
+
+    fn on_tcs_up(&mut self, now: Instant, nd: u16, header: &Header, payload: &[u8]) -> Fate {
+        let times = self.times;
+        let extensions = match payload {
+            [] => None,
+            bytes => match Tcs::parse(bytes, header.order) {
+                Ok(tcs) => tcs.extensions.filter(|_| self.config.extensions),
+                // A plain QNX node may put there what it likes.
+                Err(_) => None,
+            },
+        };
+        let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.by_id(header.dconn)) else {
+            return Fate::NoSession;
+        };
+        let came_up = if header.kind == Kind::TcsRemUp {
+            session.on_rem_up(now, &times, header.sconn, extensions)
+        } else {
+            session.on_alive(now, &times, extensions)
+        };
+        match came_up {
+            Ok(true) => self.session_up(now, nd, header.dconn),
+            Ok(false) => {}
+            Err(_) => return Fate::Unknown,
+        }
+        Fate::Used
+    }
+
+    fn on_tcs_down(&mut self, now: Instant, nd: u16, link: LinkId, src: LinkAddr, header: &Header) -> Fate {
+        let times = self.times;
+        let input = if header.kind == Kind::TcsDown { Input::Down } else { Input::RemDown };
+        if input == Input::Down {
+            self.answer_stranger(link, src, header);
+        }
+        let Some(peer) = self.peers.get_mut(nd) else { return Fate::NoSession };
+        if let Some(candidate) = &mut peer.candidate
+            && candidate.local_id == header.dconn
+        {
+            if candidate.on_down(now, &times, input).is_some() {
+                self.drop_candidate(nd);
+            }
+            return Fate::Used;
+        }
+        let end = peer.session.as_mut().and_then(|session| session.on_down(now, &times, input));
+        if let Some(end) = end {
+            self.end_session(now, nd, end);
+        }
+        Fate::Used
+    }
+
+    /// Data, acknowledgements and pings of a session.
+    fn on_traffic(&mut self, now: Instant, nd: u16, header: &Header, payload: &[u8]) -> Fate {
+        let times = self.times;
+        let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.by_id(header.dconn)) else {
+            return Fate::NoSession;
+        };
+        match session.on_alive(now, &times, None) {
+            Ok(true) => self.session_up(now, nd, header.dconn),
+            Ok(false) => {}
+            Err(_) => return Fate::Unknown,
+        }
+        // The candidate, if it was one, is the session now.
+        let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut()) else {
+            return Fate::NoSession;
+        };
+        match header.kind {
+            Kind::Ack => match session.on_ack(now, header, payload) {
+                Ok(true) => Fate::Used,
+                Ok(false) => Fate::OutOfWindow,
+                Err(error) => error.into(),
+            },
+            Kind::Nack => match session.on_nack(now, header, payload) {
+                Ok(()) => Fate::Used,
+                Err(error) => error.into(),
+            },
+            Kind::User if is_ping(header, payload) => {
+                session.on_ping(payload.first() == Some(&0));
+                Fate::Used
+            }
+            Kind::User => {
+                let arrival = session.on_data(now, header, payload, &mut self.budget);
+                self.on_arrival(now, nd, header, payload, arrival)
+            }
+            _ => Fate::Unknown,
+        }
+    }
+
+    fn on_arrival(
+        &mut self,
+        now: Instant,
+        nd: u16,
+        header: &Header,
+        payload: &[u8],
+        arrival: Arrival,
+    ) -> Fate {
+        let bytes = match arrival {
+            Arrival::Packet => Cow::Borrowed(payload),
+            Arrival::Message(bytes) => Cow::Owned(bytes),
+            Arrival::Part => {
+                self.counters.rx_bytes += payload.len() as u64;
+                return Fate::Used;
+            }
+            Arrival::Duplicate => return Fate::Duplicate,
+            Arrival::NoRoom => return Fate::NoRoom,
+            Arrival::Refused => return Fate::OutOfWindow,
+        };
+        self.counters.rx_bytes += payload.len() as u64;
+        let incoming = Incoming { nd, order: header.order, bytes };
+        let delivered = match header.layer {
+            Layer::Kif => self.on_kif(now, incoming),
+            Layer::Nr => self.on_nr(now, &incoming),
+            // The sender gave a message up; its number is all that matters.
+            Layer::Seq => Ok(()),
+            Layer::Lr => return Fate::Unknown,
+        };
+        match delivered {
+            Ok(()) => self.counters.messages_in += 1,
+            Err(_) => self.counters.rx_bad_message += 1,
+        }
+        Fate::Used
+    }
+
+    /// A sequenced message of the network resolver.
+    fn on_nr(&mut self, now: Instant, incoming: &Incoming<'_>) -> Result<(), WireError> {
+        let answer = match Nr::parse(&incoming.bytes, incoming.order)? {
+            Nr::PingRequest => Nr::PingAnswer,
+            Nr::RemoteRequest { id, name } => self.remote_answer(id, name),
+            Nr::PingAnswer | Nr::RemoteAnswer { .. } | Nr::RemoteError { .. } => return Ok(()),
+        };
+        let mut bytes = [0; 8];
+        let len = answer.emit(&mut bytes, Order::Little)?;
+        self.send_message(now, incoming.nd, Message::plain(Layer::Nr, &bytes[..len]));
+        Ok(())
+    }
+
+    /// This node's number for a name.
+    fn remote_answer(&self, id: u16, name: &str) -> Nr<'static> {
+        let Ok(name) = Fqnn::parse(name, &self.config.domain) else {
+            return Nr::RemoteError { id, status: crate::Errno::ENOENT.0 };
+        };
+        match self.peers.find(&name) {
+            _ if name == self.own => Nr::RemoteAnswer { id, nd: 0 },
+            Some(nd) => Nr::RemoteAnswer { id, nd: nd.into() },
+            None => Nr::RemoteError { id, status: crate::Errno::ENOENT.0 },
+        }
+    }
+}
+
+/// Whether a packet is a ping outside of the sequence.
+fn is_ping(header: &Header, payload: &[u8]) -> bool {
+    let unsequenced = header.seq == 0 && header.is_whole() && header.layer == Layer::Nr;
+    unsequenced && payload.first().is_some_and(|&kind| kind <= 1)
+}

@@ -1,0 +1,202 @@
+//! The other nodes this one knows: names, numbers, addresses, sessions.
+
+use std::collections::BTreeMap;
+
+use crate::event::NodeId;
+use crate::link::{LinkAddr, LinkId};
+use crate::names::Fqnn;
+use crate::rng::Rng;
+use crate::session::Session;
+use crate::session::state::Phase;
+use crate::time::Instant;
+
+use super::view::NodeState;
+
+/// Addresses remembered of one node: one a link, and one more that is taking over.
+const MAX_PATHS: usize = 8;
+
+/// Where a node was heard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub(crate) link: LinkId,
+    pub(crate) addr: LinkAddr,
+}
+
+/// Another node.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// The name it is listed by.
+    pub(crate) name: Fqnn,
+    /// The name it calls itself.
+    pub(crate) own_name: Fqnn,
+    /// Distinguishes its runs; 0 unknown.
+    pub(crate) incarnation: u64,
+    /// Where it was heard; the first one is used.
+    pub(crate) paths: Vec<Path>,
+    /// When it was heard last, by whatever.
+    pub(crate) heard: Instant,
+    /// Whether it is shown.
+    pub(crate) listed: bool,
+    /// Whether a program used it since it was listed.
+    pub(crate) used: bool,
+    /// Its number for this node; 0 unknown.
+    pub(crate) their_nd: u16,
+    /// The session, from the first wish for one on.
+    pub(crate) session: Option<Box<Session>>,
+    /// A newer session the peer asks for while another is up; replaces it when confirmed.
+    pub(crate) candidate: Option<Box<Session>>,
+    /// Whether it stands in the queue of those who may have something to send.
+    pub(crate) queued: bool,
+    /// Its entry among the timers.
+    pub(crate) timer: Option<Instant>,
+}
+
+impl Peer {
+    pub(crate) fn new(name: Fqnn, own_name: Fqnn, now: Instant) -> Peer {
+        Peer {
+            name,
+            own_name,
+            incarnation: 0,
+            paths: Vec::new(),
+            heard: now,
+            listed: true,
+            used: false,
+            their_nd: 0,
+            session: None,
+            candidate: None,
+            queued: false,
+            timer: None,
+        }
+    }
+
+    pub(crate) fn has_path(&self, link: LinkId, addr: LinkAddr) -> bool {
+        self.paths.iter().any(|p| p.link == link && p.addr == addr)
+    }
+
+    /// Remembers where it was heard; the path in use stays the one in use.
+    pub(crate) fn add_path(&mut self, link: LinkId, addr: LinkAddr) {
+        if self.has_path(link, addr) {
+            return;
+        }
+        if self.paths.len() == MAX_PATHS {
+            self.paths.remove(1);
+        }
+        self.paths.push(Path { link, addr });
+    }
+
+    /// Makes the next path the one in use.
+    pub(crate) fn next_path(&mut self) {
+        if self.paths.len() > 1 {
+            self.paths.rotate_left(1);
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.session.as_ref().is_some_and(|s| s.phase() == Phase::Up)
+    }
+
+    pub(crate) fn state(&self) -> NodeState {
+        match &self.session {
+            None => NodeState::Known,
+            Some(session) if session.phase() == Phase::Up => NodeState::Up,
+            Some(_) => NodeState::Connecting,
+        }
+    }
+
+    /// The session or candidate with this id.
+    pub(crate) fn by_id(&mut self, local_id: u32) -> Option<&mut Session> {
+        let sessions = [self.session.as_deref_mut(), self.candidate.as_deref_mut()];
+        sessions.into_iter().flatten().find(|s| s.local_id == local_id)
+    }
+}
+
+/// All other nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    slots: Vec<Option<Box<Peer>>>,
+    names: BTreeMap<String, u16>,
+    ids: BTreeMap<u32, u16>,
+    next: u16,
+    count: usize,
+}
+
+impl Peers {
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn get(&self, nd: u16) -> Option<&Peer> {
+        self.slots.get(usize::from(nd))?.as_deref()
+    }
+
+    pub(crate) fn get_mut(&mut self, nd: u16) -> Option<&mut Peer> {
+        self.slots.get_mut(usize::from(nd))?.as_deref_mut()
+    }
+
+    pub(crate) fn find(&self, name: &Fqnn) -> Option<u16> {
+        self.names.get(&name.key()).copied()
+    }
+
+    /// Adds a node under its name, which must be free; `None` when all numbers are taken. Numbers
+    /// go round, so that one is not used again soon.
+    pub(crate) fn insert(&mut self, peer: Peer) -> Option<u16> {
+        let taken = |nd: u16| nd == 0 || self.get(nd).is_some();
+        let after = (0..=u16::MAX).map(|i| self.next.wrapping_add(1).wrapping_add(i));
+        let nd = after.into_iter().find(|&nd| !taken(nd))?;
+        if self.slots.len() <= usize::from(nd) {
+            self.slots.resize_with(usize::from(nd) + 1, || None);
+        }
+        self.next = nd;
+        self.count += 1;
+        self.names.insert(peer.name.key(), nd);
+        self.slots[usize::from(nd)] = Some(Box::new(peer));
+        Some(nd)
+    }
+
+    /// Lists a node under another name, which must be free.
+    pub(crate) fn rename(&mut self, nd: u16, name: Fqnn) {
+        let Some(peer) = self.slots.get_mut(usize::from(nd)).and_then(Option::as_mut) else { return };
+        self.names.remove(&peer.name.key());
+        self.names.insert(name.key(), nd);
+        peer.name = name;
+    }
+
+    pub(crate) fn remove(&mut self, nd: u16) -> Option<Box<Peer>> {
+        let peer = self.slots.get_mut(usize::from(nd))?.take()?;
+        self.names.remove(&peer.name.key());
+        self.count -= 1;
+        Some(peer)
+    }
+
+    /// Every known node's number.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> + '_ {
+        self.iter().map(|(nd, _)| nd.node())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.slots.iter().enumerate().filter_map(|(i, slot)| {
+            let nd = NodeId(u32::try_from(i).ok()?);
+            slot.as_deref().map(|peer| (nd, peer))
+        })
+    }
+
+    /// A session id nobody could guess or remember from another life, registered for the node.
+    pub(crate) fn new_id(&mut self, nd: u16, rng: &mut Rng) -> u32 {
+        loop {
+            let id = (rng.next() >> 32) as u32;
+            if id != 0 && !self.ids.contains_key(&id) {
+                self.ids.insert(id, nd);
+                return id;
+            }
+        }
+    }
+
+    pub(crate) fn drop_id(&mut self, id: u32) {
+        self.ids.remove(&id);
+    }
+
+    /// Whose session an id names.
+    pub(crate) fn by_id(&self, id: u32) -> Option<u16> {
+        self.ids.get(&id).copied()
+    }
+}

@@ -1,0 +1,286 @@
+//! The kernel interface where channels are: connections asked for, messages received, replies.
+
+use crate::command::{Errno, PulseInfo, Rcv, ServerId};
+use crate::event::{Data, Event, NodeId};
+use crate::session::message::Message;
+use crate::session::order::{Class, GateKey};
+use crate::source::{Body, Source};
+use crate::time::Instant;
+use crate::wire::kif::{self, Connect, Kif, MsgSend, Xfer};
+
+use super::client::data;
+use super::frames::Incoming;
+use super::tables::{Reading, Received, Server, ServerState};
+use super::{CommandError, Node};
+
+impl Node {
+    // ---- what the client's node says ----
+
+    pub(super) fn on_connect(
+        &mut self,
+        now: Instant,
+        nd: u16,
+        connect: Connect,
+        first: Option<(MsgSend, Data)>,
+    ) {
+        let client_id = connect.client_id;
+        let full = self.servers.share(nd).connections >= self.config.limits.connections_per_peer;
+        let server =
+            Server { nd, client_id, state: ServerState::Asked { first }, received: Default::default() };
+        let number = if full { None } else { self.servers.add(server) };
+        let Some(number) = number else {
+            return self.refuse_connect(now, nd, client_id, Errno::EAGAIN);
+        };
+        let nd = NodeId(nd.into());
+        let cred = connect.cred.map(|mut cred| {
+            cred.nd = nd.0; // what the client's node calls itself means nothing here
+            cred
+        });
+        self.event(Event::Connect {
+            server: ServerId(number),
+            nd,
+            pid: connect.server_pid,
+            chid: connect.server_chid,
+            client_pid: connect.client_pid,
+            cred,
+        });
+    }
+
+    fn refuse_connect(&mut self, now: Instant, nd: u16, client_id: u32, errno: Errno) {
+        let fail = Kif::ConnectFail { version: kif::VERSION, client_id, status: errno.0 };
+        self.send_message(now, nd, Message::kif(&fail, Body::empty()));
+    }
+
+    pub(super) fn on_msg_send(&mut self, now: Instant, nd: u16, send: MsgSend, data: Data) {
+        let open = self.servers.of(nd, send.server_id).is_some_and(|s| matches!(s.state, ServerState::Open));
+        if !open {
+            return self.fail(now, nd, send.client_handle, Errno::EBADF);
+        }
+        if self.servers.share(nd).messages >= self.config.limits.messages_per_peer {
+            return self.fail(now, nd, send.client_handle, Errno::EAGAIN);
+        }
+        let received = Received {
+            server: send.server_id,
+            nd,
+            client_handle: send.client_handle,
+            // Older senders leave the length out.
+            whole: Some(send.info.srcmsglen).filter(|&len| len >= send.nbytes && len > 0),
+            reads: Default::default(),
+        };
+        let Some(rcv) = self.servers.add_received(received) else {
+            return self.fail(now, nd, send.client_handle, Errno::EAGAIN);
+        };
+        let server = ServerId(send.server_id);
+        self.event(Event::Message { rcv: Rcv(rcv), server, info: send.info, data });
+    }
+
+    fn fail(&mut self, now: Instant, nd: u16, handle: u32, errno: Errno) {
+        let xfer = Xfer { status: errno.0 as i32, handle, offset: 0, nbytes: 0 };
+        self.send_message(now, nd, Message::kif(&Kif::MsgError(xfer), Body::empty()));
+    }
+
+    pub(super) fn on_msg_read_xfer(&mut self, incoming: Incoming<'_>, xfer: Xfer, start: usize) {
+        let Some(reading) = self.servers.reads.get(xfer.handle).copied() else { return };
+        let Some(received) = self.servers.received.get(reading.received) else { return };
+        let inside = xfer.offset >= reading.offset
+            && xfer.offset.checked_add(xfer.nbytes).is_some_and(|end| end <= reading.end);
+        if received.nd != incoming.nd || !inside {
+            return;
+        }
+        let left = reading.left.saturating_sub(xfer.nbytes);
+        if left == 0 || xfer.nbytes == 0 {
+            self.end_read(xfer.handle);
+        } else if let Some(reading) = self.servers.reads.get_mut(xfer.handle) {
+            reading.left = left;
+        }
+        let data = data(incoming, start, xfer.nbytes);
+        self.event(Event::ReadData { rcv: Rcv(reading.received), offset: xfer.offset, data });
+    }
+
+    pub(super) fn on_msg_read_error(&mut self, nd: u16, xfer: Xfer) {
+        let Some(reading) = self.servers.reads.get(xfer.handle).copied() else { return };
+        if self.servers.received.get(reading.received).is_none_or(|received| received.nd != nd) {
+            return;
+        }
+        self.end_read(xfer.handle);
+        let (rcv, errno) = (Rcv(reading.received), Errno(xfer.status as u32));
+        self.event(Event::ReadError { rcv, offset: reading.offset, errno });
+    }
+
+    fn end_read(&mut self, number: u32) {
+        if let Some(reading) = self.servers.reads.remove(number)
+            && let Some(received) = self.servers.received.get_mut(reading.received)
+        {
+            received.reads.remove(&number);
+        }
+    }
+
+    pub(super) fn on_unblock(&mut self, nd: u16, client_handle: u32) {
+        // Not there: the answer is on its way already.
+        if let Some(&rcv) = self.servers.by_sender.get(&(nd, client_handle)) {
+            self.event(Event::Unblock { rcv: Rcv(rcv) });
+        }
+    }
+
+    pub(super) fn on_pulse(&mut self, nd: u16, server: u32, pulse: PulseInfo) {
+        if self.servers.of(nd, server).is_some_and(|s| matches!(s.state, ServerState::Open)) {
+            self.event(Event::Pulse { server: ServerId(server), pulse });
+        }
+    }
+
+    pub(super) fn on_disconnect(&mut self, nd: u16, server: u32) {
+        if self.servers.of(nd, server).is_some() {
+            self.servers.end(server);
+            self.event(Event::Disconnect { server: ServerId(server) });
+        }
+    }
+
+    /// The node's session is over.
+    pub(super) fn servers_down(&mut self, nd: u16) {
+        for server in self.servers.of_node(nd) {
+            self.servers.end(server);
+            self.event(Event::Disconnect { server: ServerId(server) });
+        }
+    }
+
+    // ---- commands ----
+
+    /// The state of a connection that was asked about, which it leaves.
+    fn asked_about(&mut self, server: ServerId) -> Result<(u16, u32, ServerState), CommandError> {
+        let connection = self.servers.connections.get_mut(server.0).ok_or(CommandError::NoSuchConnection)?;
+        if matches!(connection.state, ServerState::Open) {
+            return Err(CommandError::NoSuchConnection);
+        }
+        let state = std::mem::replace(&mut connection.state, ServerState::Open);
+        Ok((connection.nd, connection.client_id, state))
+    }
+
+    pub(super) fn accept(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        scoid: i32,
+        nbytes: u32,
+    ) -> Result<(), CommandError> {
+        let (nd, client_id, state) = self.asked_about(server)?;
+        let success =
+            Kif::ConnectSuccess { version: kif::VERSION, server_id: server.0, client_id, scoid, nbytes };
+        let message = Message::kif(&success, Body::empty());
+        self.send_message(now, nd, message.map(|m| m.counted(GateKey::Server(server.0))));
+        if let ServerState::Asked { first: Some((send, data)) } = state {
+            self.on_msg_send(now, nd, MsgSend { server_id: server.0, ..send }, data);
+        }
+        Ok(())
+    }
+
+    pub(super) fn reject(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        errno: Errno,
+    ) -> Result<(), CommandError> {
+        let (nd, client_id, _) = self.asked_about(server)?;
+        self.servers.end(server.0);
+        self.refuse_connect(now, nd, client_id, errno);
+        Ok(())
+    }
+
+    pub(super) fn read(
+        &mut self,
+        now: Instant,
+        rcv: Rcv,
+        offset: u32,
+        nbytes: u32,
+    ) -> Result<(), CommandError> {
+        if nbytes as usize > crate::MAX_PIECE {
+            return Err(CommandError::TooLarge);
+        }
+        let received = self.servers.received.get(rcv.0).ok_or(CommandError::NoSuchMessage)?;
+        let (nd, client_handle) = (received.nd, received.client_handle);
+        let most = received.whole.map_or(u32::MAX - offset, |whole| whole.saturating_sub(offset));
+        let left = nbytes.min(most);
+        if left == 0 {
+            self.event(Event::ReadData { rcv, offset, data: Data::default() });
+            return Ok(());
+        }
+        self.check_queue(nd)?;
+        let reading = Reading { received: rcv.0, offset, end: offset + left, left };
+        let number = self.servers.reads.insert(reading).ok_or(CommandError::Busy)?;
+        if let Some(received) = self.servers.received.get_mut(rcv.0) {
+            received.reads.insert(number);
+        }
+        let read = Kif::MsgRead { msgread_handle: number, client_handle, offset, nbytes: left };
+        self.send_message(now, nd, Message::kif(&read, Body::empty()));
+        Ok(())
+    }
+
+    pub(super) fn write(
+        &mut self,
+        now: Instant,
+        rcv: Rcv,
+        offset: u32,
+        data: Body,
+    ) -> Result<(), CommandError> {
+        let nbytes = piece_len(&data)?;
+        let received = self.servers.received.get(rcv.0).ok_or(CommandError::NoSuchMessage)?;
+        let (nd, handle) = (received.nd, received.client_handle);
+        self.check_queue(nd)?;
+        let message = Message::kif(&Kif::MsgWrite(Xfer { status: 0, handle, offset, nbytes }), data);
+        self.send_message(now, nd, message.map(|m| m.behind(GateKey::Rcv(rcv.0), Class::Free)));
+        Ok(())
+    }
+
+    pub(super) fn reply(
+        &mut self,
+        now: Instant,
+        rcv: Rcv,
+        status: i32,
+        data: Body,
+    ) -> Result<(), CommandError> {
+        let nbytes = piece_len(&data)?;
+        let received = self.servers.end_received(rcv.0).ok_or(CommandError::NoSuchMessage)?;
+        let xfer = Xfer { status, handle: received.client_handle, offset: 0, nbytes };
+        self.end_transaction(now, rcv, &received, &Kif::MsgReply(xfer), data);
+        Ok(())
+    }
+
+    pub(super) fn error(&mut self, now: Instant, rcv: Rcv, errno: Errno) -> Result<(), CommandError> {
+        let received = self.servers.end_received(rcv.0).ok_or(CommandError::NoSuchMessage)?;
+        self.end_with_error(now, rcv, &received, errno);
+        Ok(())
+    }
+
+    fn end_with_error(&mut self, now: Instant, rcv: Rcv, received: &Received, errno: Errno) {
+        let xfer = Xfer { status: errno.0 as i32, handle: received.client_handle, offset: 0, nbytes: 0 };
+        self.end_transaction(now, rcv, received, &Kif::MsgError(xfer), Body::empty());
+    }
+
+    /// The last message of a transaction: after its writes, before the connection's death. It is
+    /// never refused for a full queue: each needs a place that its own send once had.
+    fn end_transaction(&mut self, now: Instant, rcv: Rcv, received: &Received, last: &Kif, data: Body) {
+        let message = Message::kif(last, data);
+        let message = message
+            .map(|m| m.behind(GateKey::Rcv(rcv.0), Class::Ordered).counted(GateKey::Server(received.server)));
+        self.send_message(now, received.nd, message);
+    }
+
+    pub(super) fn connect_death(&mut self, now: Instant, server: ServerId) -> Result<(), CommandError> {
+        let (connection, unanswered) = self.servers.end(server.0).ok_or(CommandError::NoSuchConnection)?;
+        for (number, received) in unanswered {
+            self.end_with_error(now, Rcv(number), &received, Errno::ESRCH);
+        }
+        let death = Kif::ConnectDeath { client_id: connection.client_id };
+        let message = Message::kif(&death, Body::empty());
+        let message = message.map(|m| m.behind(GateKey::Server(server.0), Class::Ordered));
+        self.send_message(now, connection.nd, message);
+        Ok(())
+    }
+}
+
+fn piece_len(data: &Body) -> Result<u32, CommandError> {
+    let len = data.len();
+    if len > crate::MAX_PIECE as u64 {
+        return Err(CommandError::TooLarge);
+    }
+    Ok(len as u32) // checked just before
+}

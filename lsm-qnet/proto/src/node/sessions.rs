@@ -1,0 +1,222 @@
+//! Sessions come and go: when one is opened, what happens when it is up, and what must be told to
+//! whom when it ends.
+
+use crate::command::Errno;
+use crate::event::{DownReason, Event, NodeId};
+use crate::session::state::Phase;
+use crate::session::{End, Session};
+use crate::time::Instant;
+use crate::wire::lwl4::{HEADER, Kind};
+use crate::wire::tlv::Extensions;
+
+use super::Node;
+use super::transmit::Control;
+
+/// Payload bytes below which nothing sensible fits.
+const SMALLEST_PIECE: u32 = 62;
+
+impl Node {
+    /// Payload bytes a packet to the node may have: what the narrowest of its links and `mtu_en`
+    /// leave.
+    pub(super) fn piece(&self, nd: u16) -> u32 {
+        let paths = self.peers.get(nd).map(|peer| peer.paths.as_slice()).unwrap_or_default();
+        let mtus = paths.iter().filter_map(|path| self.links.get(&path.link)).map(|info| info.mtu);
+        let mtu = mtus.min().unwrap_or(u32::MAX).min(self.config.mtu_en);
+        mtu.saturating_sub(HEADER as u32).max(SMALLEST_PIECE)
+    }
+
+    pub(super) fn update_piece(&mut self, nd: u16) {
+        let piece = self.piece(nd);
+        if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut())
+            && session.phase() == Phase::Up
+        {
+            session.set_piece(piece);
+        }
+    }
+
+    fn new_session(&mut self, now: Instant, nd: u16) -> Box<Session> {
+        let id = self.peers.new_id(nd, &mut self.rng);
+        Box::new(Session::new(now, id, self.piece(nd)))
+    }
+
+    /// Makes sure there is a session or that one is being set up.
+    pub(super) fn want_session(&mut self, now: Instant, nd: u16) {
+        let times = self.times;
+        let Some(peer) = self.peers.get_mut(nd) else { return };
+        peer.used = true;
+        if peer.session.is_none() {
+            let session = self.new_session(now, nd);
+            if let Some(peer) = self.peers.get_mut(nd) {
+                peer.session = Some(session);
+            }
+        }
+        let Some(peer) = self.peers.get_mut(nd) else { return };
+        let no_path = peer.paths.is_empty();
+        let Some(session) = &mut peer.session else { return };
+        if session.phase() != Phase::Closed || !no_path {
+            session.open(now, &times);
+            return;
+        }
+        let name = peer.own_name.clone();
+        if self.look_up(now, name, None, Some(nd)).is_err() {
+            self.end_session(now, nd, End::Unreachable);
+        }
+    }
+
+    /// The node's address became known.
+    pub(super) fn address_known(&mut self, now: Instant, nd: u16) {
+        let times = self.times;
+        if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut()) {
+            if session.phase() == Phase::Closed {
+                session.open(now, &times);
+            }
+            session.hurry(now);
+            self.touch(now, nd);
+        }
+    }
+
+    /// TCS_INIT arrived from a known node. A session that is up is not given up for it before the
+    /// caller has proved, by answering our TCS_REM_UP, that it means now and not some past.
+    pub(super) fn on_init(&mut self, now: Instant, nd: u16, remote_id: u32, ext: Option<Extensions>) {
+        let times = self.times;
+        let Some(peer) = self.peers.get(nd) else { return };
+        let other_life = peer
+            .session
+            .as_ref()
+            .is_some_and(|session| session.phase() == Phase::Up && session.remote_id != remote_id);
+        let candidate_fits = peer.candidate.as_ref().is_some_and(|c| c.remote_id == remote_id);
+        if other_life && !candidate_fits {
+            self.drop_candidate(nd);
+        }
+        let missing = if other_life { !candidate_fits } else { peer_has_none(self.peers.get(nd)) };
+        let fresh = missing.then(|| self.new_session(now, nd));
+        let Some(peer) = self.peers.get_mut(nd) else { return };
+        let slot = if other_life { &mut peer.candidate } else { &mut peer.session };
+        if let Some(fresh) = fresh {
+            *slot = Some(fresh);
+        }
+        if let Some(session) = slot {
+            session.on_init(now, &times, remote_id, ext);
+        }
+        self.touch(now, nd);
+    }
+
+    /// A session came up: the candidate takes its place, the extensions take effect.
+    pub(super) fn session_up(&mut self, now: Instant, nd: u16, local_id: u32) {
+        let Some(peer) = self.peers.get_mut(nd) else { return };
+        if peer.candidate.as_ref().is_some_and(|c| c.local_id == local_id) {
+            let candidate = peer.candidate.take();
+            let told = candidate.as_ref().and_then(|c| c.extensions).map_or(0, |ext| ext.incarnation);
+            let rebooted = told != 0 && peer.incarnation != 0 && told != peer.incarnation;
+            let why = if rebooted { DownReason::Rebooted } else { DownReason::Forgotten };
+            self.end_session(now, nd, End::Down(why));
+            if let Some(peer) = self.peers.get_mut(nd) {
+                peer.session = candidate;
+            }
+        }
+        let Some(peer) = self.peers.get_mut(nd) else { return };
+        peer.heard = now;
+        let ext = peer.session.as_ref().and_then(|session| session.extensions);
+        if let Some(incarnation) = ext.map(|ext| ext.incarnation).filter(|&i| i != 0) {
+            peer.incarnation = incarnation;
+        }
+        let listed = std::mem::replace(&mut peer.listed, true);
+        self.counters.sessions_up += 1;
+        self.update_piece(nd);
+        self.event(Event::NodeUp { nd: NodeId(nd.into()) });
+        if !listed {
+            self.event(Event::NodesChanged);
+        }
+    }
+
+    pub(super) fn drop_candidate(&mut self, nd: u16) {
+        let candidate = self.peers.get_mut(nd).and_then(|peer| peer.candidate.take());
+        self.release(candidate);
+    }
+
+    fn release(&mut self, session: Option<Box<Session>>) {
+        if let Some(mut session) = session {
+            session.release(&mut self.budget);
+            self.peers.drop_id(session.local_id);
+        }
+    }
+
+    /// Time passed for the node's session.
+    pub(super) fn on_session_timer(&mut self, now: Instant, nd: u16) {
+        let times = self.times;
+        let Some(peer) = self.peers.get_mut(nd) else { return };
+        let Some(session) = &mut peer.session else { return };
+        let end = session.on_timeout(now, &times);
+        let stuck = session.phase() == Phase::Up && session.outbox.backoff() >= 2;
+        match end {
+            Some(end) => {
+                if matches!(end, End::Down(_)) {
+                    self.say_down(nd);
+                }
+                self.end_session(now, nd, end);
+            }
+            None if stuck => {
+                // Another path may work, and another address may have to be found.
+                peer.next_path();
+                let name = peer.own_name.clone();
+                if peer.paths.is_empty() {
+                    self.ask(&name);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Tells the peer that its session is over.
+    pub(super) fn say_down(&mut self, nd: u16) {
+        let Some(peer) = self.peers.get(nd) else { return };
+        let (Some(path), Some(session)) = (peer.paths.first(), &peer.session) else { return };
+        if session.remote_id != 0 {
+            let (sconn, dconn) = (session.local_id, session.remote_id);
+            let (link, addr) = (path.link, path.addr);
+            self.push_control(Control::Tcs { link, addr, kind: Kind::TcsDown, sconn, dconn });
+        }
+    }
+
+    /// The session is over: everybody who depended on it is told, with the right error.
+    pub(super) fn end_session(&mut self, now: Instant, nd: u16, end: End) {
+        let Some(peer) = self.peers.get_mut(nd) else { return };
+        let session = peer.session.take();
+        let fresh_candidate = peer.candidate.is_some();
+        match end {
+            // A wrong or stale address: the entry leaves until the node is heard again.
+            End::Unreachable | End::Down(DownReason::Unacknowledged | DownReason::Silent) => {
+                peer.listed = fresh_candidate;
+                peer.paths.clear();
+            }
+            End::Down(_) => {}
+        }
+        peer.used = false;
+        let unlisted = !peer.listed;
+        if session.is_none() {
+            return;
+        }
+        self.release(session);
+        let errno = match end {
+            End::Unreachable => Errno::EHOSTUNREACH,
+            End::Down(_) => Errno::EHOSTDOWN,
+        };
+        self.clients_down(nd, errno);
+        self.servers_down(nd);
+        if let End::Down(why) = end {
+            self.counters.sessions_down += 1;
+            if why == DownReason::Unacknowledged {
+                self.counters.tx_failures += 1;
+            }
+            self.event(Event::NodeDown { nd: NodeId(nd.into()), why });
+        }
+        if unlisted {
+            self.event(Event::NodesChanged);
+        }
+        self.touch(now, nd);
+    }
+}
+
+fn peer_has_none(peer: Option<&super::peers::Peer>) -> bool {
+    peer.is_some_and(|peer| peer.session.is_none())
+}

@@ -1,0 +1,263 @@
+//! What is open at the kernel interface: connections and transactions of both sides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::command::{ClientId, Handle, PulseInfo, VtidInfo};
+use crate::event::Data;
+use crate::source::Body;
+use crate::table::Table;
+use crate::wire::kif::MsgSend;
+
+/// Something sent before the connection was there.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// A message: the number of its transaction.
+    Send(u32, Body),
+    /// A pulse.
+    Pulse(VtidInfo, PulseInfo),
+}
+
+/// Where a client-side connection stands.
+#[derive(Debug)]
+pub(super) enum ClientState {
+    /// CONNECT was sent.
+    Connecting {
+        /// What waits for the answer, in order.
+        held: Vec<Held>,
+    },
+    /// CONNECT was sent, and the client is gone: close it as soon as it is there.
+    Abandoned,
+    /// Open.
+    Open {
+        /// The server node's number.
+        server_id: u32,
+        /// Most bytes of a first chunk.
+        limit: u32,
+    },
+}
+
+/// A client-side connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) key: ClientId,
+    pub(super) nd: u16,
+    pub(super) state: ClientState,
+    pub(super) sends: BTreeSet<u32>,
+}
+
+/// A MSGREAD of the server that is not answered in full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) msgread_handle: u32,
+    pub(super) offset: u32,
+    pub(super) end: u32,
+    /// Bytes still to come.
+    pub(super) left: u32,
+}
+
+/// Where a transaction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendState {
+    /// Its connection is not there yet.
+    Held,
+    /// On its way, at the server, or being answered.
+    Sent,
+    /// And the sender wants to leave.
+    Unblocking,
+}
+
+/// A client-side transaction: a blocked sender.
+#[derive(Debug)]
+pub(super) struct Send {
+    pub(super) key: Handle,
+    pub(super) client: u32,
+    pub(super) info: VtidInfo,
+    pub(super) state: SendState,
+    pub(super) asked: Vec<Asked>,
+}
+
+/// All of the client side.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    pub(super) connections: Table<Client>,
+    pub(super) sends: Table<Send>,
+    pub(super) by_client: BTreeMap<ClientId, u32>,
+    pub(super) by_handle: BTreeMap<Handle, u32>,
+}
+
+impl Clients {
+    /// The open connection and its number.
+    pub(super) fn client(&mut self, key: ClientId) -> Option<(u32, &mut Client)> {
+        let number = *self.by_client.get(&key)?;
+        self.connections.get_mut(number).map(|client| (number, client))
+    }
+
+    /// The open transaction and its number.
+    pub(super) fn send(&mut self, key: Handle) -> Option<(u32, &mut Send)> {
+        let number = *self.by_handle.get(&key)?;
+        self.sends.get_mut(number).map(|send| (number, send))
+    }
+
+    /// The transaction of this number, if it is with that node.
+    pub(super) fn send_of(&mut self, nd: u16, number: u32) -> Option<&mut Send> {
+        let client = self.sends.get(number)?.client;
+        if self.connections.get(client)?.nd != nd {
+            return None;
+        }
+        self.sends.get_mut(number)
+    }
+
+    /// Ends a transaction.
+    pub(super) fn end_send(&mut self, number: u32) -> Option<Send> {
+        let send = self.sends.remove(number)?;
+        self.by_handle.remove(&send.key);
+        if let Some(client) = self.connections.get_mut(send.client) {
+            client.sends.remove(&number);
+        }
+        Some(send)
+    }
+
+    /// Ends a connection; its transactions' keys are returned in the order they were opened.
+    pub(super) fn end_client(&mut self, number: u32) -> Option<(Client, Vec<Handle>)> {
+        let client = self.connections.remove(number)?;
+        if self.by_client.get(&client.key) == Some(&number) {
+            self.by_client.remove(&client.key);
+        }
+        let sends: Vec<u32> = client.sends.iter().copied().collect();
+        let handles = sends.into_iter().filter_map(|n| self.end_send(n)).map(|send| send.key).collect();
+        Some((client, handles))
+    }
+
+    /// The numbers of all connections to a node.
+    pub(super) fn of_node(&self, nd: u16) -> Vec<u32> {
+        self.connections.iter().filter(|(_, c)| c.nd == nd).map(|(number, _)| number).collect()
+    }
+}
+
+/// Where a server-side connection stands.
+#[derive(Debug)]
+pub(super) enum ServerState {
+    /// The caller was asked.
+    Asked {
+        /// The message that came with the CONNECT.
+        first: Option<(MsgSend, Data)>,
+    },
+    /// Accepted.
+    Open,
+}
+
+/// A server-side connection.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) nd: u16,
+    pub(super) client_id: u32,
+    pub(super) state: ServerState,
+    pub(super) received: BTreeSet<u32>,
+}
+
+/// A message that waits for its reply.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) server: u32,
+    pub(super) nd: u16,
+    pub(super) client_handle: u32,
+    /// Length of the whole message; `None` when the sender did not tell.
+    pub(super) whole: Option<u32>,
+    pub(super) reads: BTreeSet<u32>,
+}
+
+/// A read the server waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    pub(super) received: u32,
+    pub(super) offset: u32,
+    pub(super) end: u32,
+    /// Bytes still to come.
+    pub(super) left: u32,
+}
+
+/// What one node has open here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    pub(super) connections: usize,
+    pub(super) messages: usize,
+}
+
+/// All of the server side.
+#[derive(Debug, Default)]
+pub(super) struct Servers {
+    pub(super) connections: Table<Server>,
+    pub(super) received: Table<Received>,
+    pub(super) reads: Table<Reading>,
+    pub(super) by_sender: BTreeMap<(u16, u32), u32>,
+    shares: BTreeMap<u16, Share>,
+}
+
+impl Servers {
+    /// What the node has open.
+    pub(super) fn share(&self, nd: u16) -> Share {
+        self.shares.get(&nd).copied().unwrap_or_default()
+    }
+
+    fn change(&mut self, nd: u16, change: impl FnOnce(&mut Share)) {
+        let share = self.shares.entry(nd).or_default();
+        change(share);
+        if share.connections == 0 && share.messages == 0 {
+            self.shares.remove(&nd);
+        }
+    }
+
+    pub(super) fn add(&mut self, server: Server) -> Option<u32> {
+        let nd = server.nd;
+        let number = self.connections.insert(server)?;
+        self.change(nd, |share| share.connections += 1);
+        Some(number)
+    }
+
+    /// The connection of this number, if it is that node's.
+    pub(super) fn of(&mut self, nd: u16, number: u32) -> Option<&mut Server> {
+        self.connections.get_mut(number).filter(|server| server.nd == nd)
+    }
+
+    pub(super) fn add_received(&mut self, received: Received) -> Option<u32> {
+        let (nd, handle, server) = (received.nd, received.client_handle, received.server);
+        let number = self.received.insert(received)?;
+        self.by_sender.insert((nd, handle), number);
+        if let Some(server) = self.connections.get_mut(server) {
+            server.received.insert(number);
+        }
+        self.change(nd, |share| share.messages += 1);
+        Some(number)
+    }
+
+    /// Ends a transaction and its reads.
+    pub(super) fn end_received(&mut self, number: u32) -> Option<Received> {
+        let received = self.received.remove(number)?;
+        let sender = (received.nd, received.client_handle);
+        if self.by_sender.get(&sender) == Some(&number) {
+            self.by_sender.remove(&sender);
+        }
+        if let Some(server) = self.connections.get_mut(received.server) {
+            server.received.remove(&number);
+        }
+        for read in &received.reads {
+            self.reads.remove(*read);
+        }
+        self.change(received.nd, |share| share.messages -= 1);
+        Some(received)
+    }
+
+    /// Ends a connection; its unanswered messages are returned.
+    pub(super) fn end(&mut self, number: u32) -> Option<(Server, Vec<(u32, Received)>)> {
+        let server = self.connections.remove(number)?;
+        self.change(server.nd, |share| share.connections -= 1);
+        let open: Vec<u32> = server.received.iter().copied().collect();
+        let ended = open.into_iter().filter_map(|n| self.end_received(n).map(|r| (n, r))).collect();
+        Some((server, ended))
+    }
+
+    /// The numbers of all connections of a node.
+    pub(super) fn of_node(&self, nd: u16) -> Vec<u32> {
+        self.connections.iter().filter(|(_, s)| s.nd == nd).map(|(number, _)| number).collect()
+    }
+}

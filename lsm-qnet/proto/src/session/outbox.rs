@@ -1,0 +1,609 @@
+//! The sending half of a session's transport: which fragment goes next, what was lost, when to try
+//! again, when to give up.
+//!
+//! ```text
+//!   push ──► gates ──► ready (small │ bulk) ──► started, numbered ──► acknowledged, dropped
+//!             order     before a number          fragments in flight
+//! ```
+//!
+//! Messages get their sequence number when their first fragment goes out, so numbers are dense and
+//! a held-back message blocks nothing. What is lost is told from what was acknowledged: a fragment
+//! with three later transmissions acknowledged is lost, and so is everything older than the
+//! retransmission timeout. The congestion window counts bytes; the peer's window bounds the sum of
+//! started multi-fragment messages, so that a receiver can always finish what it began.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::time::Instant;
+use crate::wire::ack::{self, Ack, Nack, Span};
+use crate::wire::lwl4::{FIRST, HEADER, Header, Kind, LAST};
+
+use super::congestion::Congestion;
+use super::message::{FragState, Message};
+use super::order::Gates;
+use super::rtt::Rtt;
+
+/// Messages that may be started and unacknowledged; receivers remember twice as many.
+pub(crate) const MAX_STARTED: u64 = 1024;
+/// Later transmissions acknowledged before a fragment counts as lost.
+const REORDERING: u64 = 3;
+/// Small messages that go before bulk gets its turn.
+const SMALL_TURNS: u32 = 8;
+/// How far small messages may exceed the congestion window, so that bulk never blocks them.
+const SMALL_EXTRA: u64 = 32 << 10;
+
+/// What a session's transport needs to know about time, from the settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Longest time between two transmissions of a frame.
+    pub(crate) longest_timeout: Duration,
+    /// No progress for this long, and the session is dead.
+    pub(crate) give_up: Duration,
+}
+
+/// A fragment on its way, in the order of transmission.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    transmission: u64,
+    seq: u64,
+    index: u32,
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    gates: Gates<Message>,
+    small: VecDeque<Message>,
+    bulk: VecDeque<Message>,
+    /// Messages `base..base + started.len()`; `None` where acknowledged.
+    started: VecDeque<Option<Message>>,
+    base: u64,
+    /// Started messages with fragments never sent, in turn.
+    sending: VecDeque<u64>,
+    lost: VecDeque<(u64, u32)>,
+    flight: VecDeque<Flight>,
+    transmissions: u64,
+    acked_transmission: u64,
+    in_flight: u64,
+    /// Bytes of started multi-fragment messages.
+    committed: u64,
+    peer_window: u64,
+    piece: u32,
+    small_turns: u32,
+    congestion: Congestion,
+    /// Whether the congestion window held a frame back since the last acknowledgement.
+    limited: bool,
+    rtt: Rtt,
+    backoff: u32,
+    /// Since when nothing was acknowledged although something waits; `None`: nothing waits.
+    stalled: Option<Instant>,
+    /// The peer had no memory: no bulk is started before.
+    pause: Option<Instant>,
+    /// Whether the peer acknowledges parts; a plain one does not, so its whole message must fit.
+    selective: bool,
+    retransmits: u64,
+    acknowledged: u64,
+}
+
+impl Outbox {
+    /// An empty outbox for fragments of `piece` payload bytes.
+    pub(crate) fn new(piece: u32) -> Outbox {
+        Outbox {
+            gates: Gates::default(),
+            small: VecDeque::new(),
+            bulk: VecDeque::new(),
+            started: VecDeque::new(),
+            base: 1,
+            sending: VecDeque::new(),
+            lost: VecDeque::new(),
+            flight: VecDeque::new(),
+            transmissions: 0,
+            acked_transmission: 0,
+            in_flight: 0,
+            committed: 0,
+            peer_window: crate::MAX_PIECE as u64,
+            piece: piece.max(1),
+            small_turns: 0,
+            congestion: Congestion::new(piece),
+            limited: false,
+            rtt: Rtt::default(),
+            backoff: 0,
+            stalled: None,
+            pause: None,
+            selective: false,
+            retransmits: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// The session is established: what waits begins to count.
+    pub(crate) fn on_up(&mut self, now: Instant) {
+        self.stalled = (!self.is_idle()).then_some(now);
+    }
+
+    /// The peer told its abilities: fragments of at most `piece` bytes, `window` bytes of
+    /// incomplete messages (0: not told), selective acknowledgements or not.
+    pub(crate) fn on_peer(&mut self, piece: u32, window: u32, selective: bool) {
+        self.piece = piece.max(1);
+        self.selective = selective;
+        if window > 0 {
+            self.peer_window = u64::from(window);
+        }
+        if self.transmissions == 0 {
+            self.congestion = Congestion::new(self.piece);
+        }
+    }
+
+    /// A round trip was measured outside of the data (the session's set-up).
+    pub(crate) fn on_round_trip(&mut self, sample: Duration) {
+        self.rtt.on_sample(sample);
+    }
+
+    /// Takes a message.
+    pub(crate) fn push(&mut self, now: Instant, message: Message) {
+        self.stalled.get_or_insert(now);
+        if let Some(key) = message.also {
+            self.gates.count(key);
+        }
+        let released = match message.gate {
+            Some((key, class)) => self.gates.enter(key, class, message),
+            None => Some(message),
+        };
+        if let Some(message) = released {
+            self.release(message);
+        }
+    }
+
+    fn release(&mut self, message: Message) {
+        if message.len() <= self.piece { self.small.push_back(message) } else { self.bulk.push_back(message) }
+    }
+
+    /// Whether nothing waits for anything.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.started.is_empty() && self.small.is_empty() && self.bulk.is_empty() && self.gates.waiting() == 0
+    }
+
+    /// Messages not acknowledged yet, started or not.
+    pub(crate) fn queued(&self) -> usize {
+        self.started.len() + self.small.len() + self.bulk.len() + self.gates.waiting()
+    }
+
+    /// Unacknowledged bytes on the wire.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// Bytes that may be on the wire.
+    pub(crate) fn window(&self) -> u64 {
+        self.congestion.window()
+    }
+
+    /// Payload bytes of a packet.
+    pub(crate) fn piece(&self) -> u32 {
+        self.piece
+    }
+
+    /// The round trip time.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt.smoothed()
+    }
+
+    /// Timeouts in a row without progress: over one, another path is worth a try.
+    pub(crate) fn backoff(&self) -> u32 {
+        self.backoff
+    }
+
+    /// Frames sent again and messages acknowledged since the last call.
+    pub(crate) fn take_counts(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.retransmits), std::mem::take(&mut self.acknowledged))
+    }
+
+    fn message(&mut self, seq: u64) -> Option<&mut Message> {
+        let at = usize::try_from(seq.checked_sub(self.base)?).ok()?;
+        self.started.get_mut(at)?.as_mut()
+    }
+
+    // ---- what goes next ----
+
+    /// The next fragment to send: its payload in `frame[HEADER..]`, and the header's fields that
+    /// depend on it. The second number is spare bytes behind the payload.
+    pub(crate) fn poll(&mut self, now: Instant, frame: &mut [u8]) -> Option<(Header, usize)> {
+        if self.pause.is_some_and(|until| now >= until) {
+            self.pause = None;
+        }
+        let (seq, index) = self.choose()?;
+        self.transmissions += 1;
+        let transmission = self.transmissions;
+        let message = self.message(seq)?;
+        let (offset, length) = message.span(index);
+        let out = frame.get_mut(HEADER..HEADER + length as usize)?;
+        message.transmit(index, transmission, now, out);
+        let mut header = Header::new(Kind::User, message.layer);
+        header.flags = if index == 0 { FIRST } else { 0 } | if message.is_last(index) { LAST } else { 0 };
+        header.seq = seq as u32; // the wire carries the low 32 bits
+        header.offset = offset;
+        header.length = length;
+        let spare = message.spare();
+        frame.get_mut(HEADER + length as usize..)?.iter_mut().take(spare).for_each(|b| *b = 0);
+        self.flight.push_back(Flight { transmission, seq, index });
+        self.in_flight += u64::from(length);
+        Some((header, spare))
+    }
+
+    fn choose(&mut self) -> Option<(u64, u32)> {
+        if let Some(lost) = self.next_lost() {
+            return Some(lost);
+        }
+        let bulk = !self.sending.is_empty() || !self.bulk.is_empty();
+        let small_first = self.small_turns < SMALL_TURNS || !bulk;
+        if small_first && let Some(chosen) = self.next_small() {
+            self.small_turns += 1;
+            return Some(chosen);
+        }
+        self.small_turns = 0;
+        self.next_bulk().or_else(|| self.next_small())
+    }
+
+    fn fits(&mut self, length: u32, extra: u64) -> bool {
+        let fits =
+            self.in_flight == 0 || self.in_flight + u64::from(length) <= self.congestion.window() + extra;
+        self.limited |= !fits;
+        fits
+    }
+
+    fn next_lost(&mut self) -> Option<(u64, u32)> {
+        while let Some(&(seq, index)) = self.lost.front() {
+            let Some(message) = self.message(seq) else {
+                self.lost.pop_front();
+                continue;
+            };
+            let length = message.span(index).1;
+            if message.frag(index).is_none_or(|f| f.state != FragState::Lost) {
+                self.lost.pop_front();
+                continue;
+            }
+            if !self.fits(length, 0) {
+                return None;
+            }
+            self.lost.pop_front();
+            self.retransmits += 1;
+            return Some((seq, index));
+        }
+        None
+    }
+
+    fn may_start(&self) -> bool {
+        (self.started.len() as u64) < MAX_STARTED
+    }
+
+    fn start(&mut self, mut message: Message) -> u64 {
+        message.start(self.piece);
+        if message.is_fragmented() {
+            self.committed += u64::from(message.len());
+        }
+        self.started.push_back(Some(message));
+        self.base + self.started.len() as u64 - 1
+    }
+
+    fn next_small(&mut self) -> Option<(u64, u32)> {
+        let length = self.small.front()?.len();
+        if !self.may_start() || !self.fits(length, SMALL_EXTRA) {
+            return None;
+        }
+        let message = self.small.pop_front()?;
+        if message.len() > self.piece {
+            // the pieces became smaller while it waited
+            self.bulk.push_back(message);
+            return self.next_bulk();
+        }
+        Some((self.start(message), 0))
+    }
+
+    fn next_bulk(&mut self) -> Option<(u64, u32)> {
+        while let Some(front) = self.bulk.front() {
+            let length = u64::from(front.len());
+            let room = self.committed == 0 || self.committed + length <= self.peer_window;
+            if self.pause.is_some() || !room || !self.may_start() || self.sending.len() >= 64 {
+                break;
+            }
+            let Some(message) = self.bulk.pop_front() else { break };
+            let seq = self.start(message);
+            self.sending.push_back(seq);
+        }
+        while let Some(seq) = self.sending.pop_front() {
+            let Some((index, length)) =
+                self.message(seq).and_then(|m| m.next_unsent().map(|index| (index, m.span(index).1)))
+            else {
+                continue;
+            };
+            // A plain peer acknowledges whole messages only: once begun, one must be finished.
+            let committed = !self.selective && index > 0;
+            if !committed && !self.fits(length, 0) {
+                self.sending.push_front(seq);
+                return None;
+            }
+            self.sending.push_back(seq);
+            return Some((seq, index));
+        }
+        None
+    }
+
+    // ---- what became of it ----
+
+    /// The full number of a sequence number on the wire, if it names a started message.
+    fn expand(&self, seq: u32) -> Option<u64> {
+        let distance = u64::from(seq.wrapping_sub(self.base as u32));
+        (distance <= self.started.len() as u64).then(|| self.base + distance)
+    }
+
+    /// Our acknowledgement arrived. Returns whether it made sense.
+    pub(crate) fn on_ack(&mut self, now: Instant, ack: &Ack<'_>) -> bool {
+        let base = match self.expand(ack.head.base) {
+            Some(base) => base,
+            // overtaken by a later acknowledgement
+            None if ack.head.base.wrapping_sub(self.base as u32) > u32::MAX / 2 => self.base,
+            None => return false,
+        };
+        self.sample(now, ack);
+        self.peer_window = u64::from(ack.head.window).max(1);
+        let (mut bytes, limited) = (0, self.limited);
+        let started_at = self.base;
+        for seq in started_at..base {
+            bytes += self.complete(seq);
+        }
+        for range in ack.whole() {
+            let Some(first) = self.expand(range.first) else { continue };
+            let end = self.base + self.started.len() as u64;
+            for seq in first..first.saturating_add(u64::from(range.count)).min(end) {
+                bytes += self.complete(seq);
+            }
+        }
+        for span in ack.partial() {
+            bytes += self.on_partial(span);
+        }
+        self.advance();
+        if bytes > 0 {
+            self.limited = false;
+            self.congestion.on_ack(bytes, limited);
+            self.progress(now);
+        }
+        self.detect_losses(now);
+        true
+    }
+
+    /// A plain peer acknowledged a whole message.
+    pub(crate) fn on_plain_ack(&mut self, now: Instant, seq: u32) {
+        let Some(seq) = self.expand(seq) else { return };
+        self.sample_frag(now, seq, 0, Duration::ZERO);
+        let bytes = self.complete(seq);
+        self.advance();
+        if bytes > 0 {
+            let limited = std::mem::take(&mut self.limited);
+            self.congestion.on_ack(bytes, limited);
+            self.progress(now);
+        }
+        self.detect_losses(now);
+    }
+
+    /// A plain peer misses everything of a message from `offset` on.
+    pub(crate) fn on_plain_nack(&mut self, now: Instant, seq: u32, offset: u32) {
+        self.on_missing(now, Span { seq, offset, length: u32::MAX });
+    }
+
+    /// Our negative acknowledgement arrived.
+    pub(crate) fn on_nack(&mut self, now: Instant, nack: &Nack<'_>) {
+        for span in nack.spans() {
+            match nack.reason {
+                ack::MISSING => self.on_missing(now, span),
+                ack::NO_ROOM => self.on_no_room(now, span),
+                _ => {}
+            }
+        }
+    }
+
+    fn sample(&mut self, now: Instant, ack: &Ack<'_>) {
+        if ack.head.echo_delay == u32::MAX {
+            return;
+        }
+        let Some(seq) = self.expand(ack.head.echo_seq) else { return };
+        let Some(index) = self.message(seq).and_then(|m| m.index_at(ack.head.echo_offset)) else { return };
+        self.sample_frag(now, seq, index, Duration::from_micros(u64::from(ack.head.echo_delay)));
+    }
+
+    fn sample_frag(&mut self, now: Instant, seq: u64, index: u32, delay: Duration) {
+        // A fragment that was sent twice does not tell which transmission arrived.
+        if let Some(frag) = self.message(seq).and_then(|m| m.frag(index).copied())
+            && frag.times == 1
+            && frag.state != FragState::Acked
+        {
+            self.rtt.on_sample(now.since(frag.sent).saturating_sub(delay));
+        }
+    }
+
+    fn note_acked(&mut self, transmission: u64, times: u32) {
+        // Of a repeated fragment an earlier copy may have arrived: its last number proves nothing.
+        if times == 1 {
+            self.acked_transmission = self.acked_transmission.max(transmission);
+        }
+    }
+
+    /// A message arrived whole: drops it, lets through what waited for it, returns its new bytes.
+    fn complete(&mut self, seq: u64) -> u64 {
+        let Some(at) = seq.checked_sub(self.base).and_then(|at| usize::try_from(at).ok()) else { return 0 };
+        let Some(message) = self.started.get_mut(at).and_then(Option::take) else { return 0 };
+        let mut newly = 1;
+        for (index, frag) in message.remembered() {
+            let length = u64::from(message.span(index).1);
+            if frag.state == FragState::InFlight {
+                self.in_flight = self.in_flight.saturating_sub(length);
+            }
+            if frag.state != FragState::Acked {
+                newly += length;
+                self.note_acked(frag.transmission, frag.times);
+            }
+        }
+        if message.is_fragmented() {
+            self.committed = self.committed.saturating_sub(u64::from(message.len()));
+        }
+        self.acknowledged += 1;
+        let keys = [message.gate.map(|(key, _)| key), message.also];
+        for key in keys.into_iter().flatten() {
+            let mut released = Vec::new();
+            self.gates.leave(key, |message| released.push(message));
+            released.into_iter().for_each(|message| self.release(message));
+        }
+        newly
+    }
+
+    fn on_partial(&mut self, span: Span) -> u64 {
+        let Some(seq) = self.expand(span.seq) else { return 0 };
+        let Some(message) = self.message(seq) else { return 0 };
+        let (mut newly, mut landed) = (0, 0);
+        let mut seen = Vec::new();
+        for index in message.covered(span.offset, span.length) {
+            let length = u64::from(message.span(index).1);
+            let Some(frag) = message.frag(index) else { continue };
+            if frag.state == FragState::Acked {
+                continue;
+            }
+            if frag.state == FragState::InFlight {
+                landed += length;
+            }
+            newly += length;
+            frag.state = FragState::Acked;
+            seen.push((frag.transmission, frag.times));
+        }
+        message.forget_acked();
+        self.in_flight = self.in_flight.saturating_sub(landed);
+        seen.into_iter().for_each(|(transmission, times)| self.note_acked(transmission, times));
+        newly
+    }
+
+    fn on_missing(&mut self, now: Instant, span: Span) {
+        let Some(seq) = self.expand(span.seq) else { return };
+        // What was sent less than most of a round trip ago may be on its way still.
+        let patience = self.rtt.smoothed().unwrap_or_default() * 3 / 4;
+        let Some(message) = self.message(seq) else { return };
+        let mut lost = Vec::new();
+        for index in message.covered(span.offset, span.length) {
+            let length = u64::from(message.span(index).1);
+            if let Some(frag) = message.frag(index)
+                && frag.state == FragState::InFlight
+                && now.since(frag.sent) >= patience
+            {
+                frag.state = FragState::Lost;
+                lost.push((index, length, frag.sent));
+            }
+        }
+        for (index, length, sent) in lost {
+            self.in_flight = self.in_flight.saturating_sub(length);
+            self.lost.push_back((seq, index));
+            self.congestion.on_loss(now, sent);
+        }
+    }
+
+    fn on_no_room(&mut self, now: Instant, span: Span) {
+        if self.expand(span.seq).is_none_or(|seq| self.message(seq).is_none()) {
+            return;
+        }
+        // The peer lives and asks for patience; the timeout sends the message again.
+        self.stalled = Some(now);
+        self.backoff = (self.backoff + 1).min(6);
+        self.pause = Some(now + self.rtt.timeout(0, Duration::from_millis(20)));
+    }
+
+    fn advance(&mut self) {
+        while let Some(None) = self.started.front() {
+            self.started.pop_front();
+            self.base += 1;
+        }
+    }
+
+    fn progress(&mut self, now: Instant) {
+        self.backoff = 0;
+        self.stalled = (!self.is_idle()).then_some(now);
+    }
+
+    /// Drops what is settled from the front of the flight, and returns what is oldest in it.
+    fn oldest(&mut self) -> Option<(Flight, Instant)> {
+        while let Some(&flight) = self.flight.front() {
+            let frag = self.message(flight.seq).and_then(|m| m.frag(flight.index).copied());
+            match frag {
+                Some(frag)
+                    if frag.transmission == flight.transmission && frag.state == FragState::InFlight =>
+                {
+                    return Some((flight, frag.sent));
+                }
+                _ => drop(self.flight.pop_front()),
+            }
+        }
+        None
+    }
+
+    fn lose_oldest(&mut self, flight: Flight) {
+        self.flight.pop_front();
+        let Some(message) = self.message(flight.seq) else { return };
+        let length = u64::from(message.span(flight.index).1);
+        if let Some(frag) = message.frag(flight.index) {
+            frag.state = FragState::Lost;
+        }
+        self.in_flight = self.in_flight.saturating_sub(length);
+        self.lost.push_back((flight.seq, flight.index));
+    }
+
+    fn detect_losses(&mut self, now: Instant) {
+        while let Some((flight, sent)) = self.oldest() {
+            if flight.transmission + REORDERING > self.acked_transmission {
+                break;
+            }
+            self.lose_oldest(flight);
+            self.congestion.on_loss(now, sent);
+        }
+    }
+
+    // ---- time ----
+
+    /// When [`Outbox::on_timeout`] is wanted.
+    pub(crate) fn deadline(&mut self, patience: Patience) -> Option<Instant> {
+        let retransmit =
+            self.oldest().map(|(_, sent)| sent + self.rtt.timeout(self.backoff, patience.longest_timeout));
+        let give_up = self.stalled.map(|since| since + patience.give_up);
+        [retransmit, give_up, self.pause].into_iter().flatten().min()
+    }
+
+    /// Time passed. Returns whether the peer must be given up.
+    #[must_use]
+    pub(crate) fn on_timeout(&mut self, now: Instant, patience: Patience) -> bool {
+        if self.stalled.is_some_and(|since| now >= since + patience.give_up) {
+            return true;
+        }
+        let timeout = self.rtt.timeout(self.backoff, patience.longest_timeout);
+        let mut expired = false;
+        while let Some((flight, sent)) = self.oldest() {
+            if now < sent + timeout {
+                break;
+            }
+            self.lose_oldest(flight);
+            self.congestion.on_timeout(now, sent);
+            expired = true;
+        }
+        if expired {
+            self.backoff = (self.backoff + 1).min(16);
+        }
+        false
+    }
+
+    /// Makes everything unacknowledged go out again at once (`_NETMGR_QOS_FLUSH`, a new path).
+    pub(crate) fn flush(&mut self) {
+        self.backoff = 0;
+        self.pause = None;
+        while let Some((flight, _)) = self.oldest() {
+            self.lose_oldest(flight);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;
