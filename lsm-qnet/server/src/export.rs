@@ -1,0 +1,141 @@
+//! The directory that is served, and how its files are opened.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use thiserror::Error;
+
+use crate::mounts::{MountKind, MountTable};
+use crate::resolve::Place;
+use crate::sys;
+
+/// Why a directory cannot be served.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// It cannot be opened.
+    #[error("cannot export {path}: {errno}")]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+    /// It is a network directory or a process.
+    #[error("cannot export {path}: it is {what}")]
+    Forbidden {
+        /// The directory.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// There is no `/proc`.
+    #[error("cannot read {what}: {source}; serving files needs a mounted /proc")]
+    Proc {
+        /// The file.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The directory that remote callers see as this node's root.
+#[derive(Debug)]
+pub struct Export {
+    root: OwnedFd,
+    kind: MountKind,
+    mounts: MountTable,
+    /// `/proc/self/fd`: the way from an O_PATH descriptor to an open file.
+    descriptors: OwnedFd,
+}
+
+impl Export {
+    /// Opens the directory.
+    ///
+    /// # Errors
+    /// It cannot be opened, lies in a network directory, or there is no `/proc`.
+    pub fn open(path: &Path) -> Result<Self, ExportError> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let open_error = |errno| ExportError::Open { path: path.to_owned(), errno };
+        let root = open(path, flags, Mode::empty()).map_err(open_error)?;
+        let mounts = MountTable::open()
+            .map_err(|source| ExportError::Proc { what: "/proc/self/mountinfo", source })?;
+        let descriptors = open("/proc/self/fd", flags, Mode::empty())
+            .map_err(|errno| ExportError::Proc { what: "/proc/self/fd", source: errno.into() })?;
+        let kind = mount_kind(&mounts, root.as_fd()).map_err(open_error)?;
+        let forbidden = |what| ExportError::Forbidden { path: path.to_owned(), what };
+        match kind {
+            MountKind::Network => Err(forbidden("in a network directory")),
+            MountKind::ProcProcess => Err(forbidden("a process")),
+            // a directory below /proc could be that of a process
+            MountKind::Proc if !is_proc_root(root.as_fd()) => Err(forbidden("inside /proc")),
+            _ => Ok(Self { root, kind, mounts, descriptors }),
+        }
+    }
+
+    /// The directory itself, opened with O_PATH.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The mount it is on.
+    pub(crate) fn kind(&self) -> MountKind {
+        self.kind
+    }
+
+    /// What is special about it.
+    pub(crate) fn place(&self) -> Place {
+        place(self.kind)
+    }
+
+    /// One more descriptor for it.
+    pub(crate) fn reopen_root(&self) -> Result<OwnedFd, Errno> {
+        self.root.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE)))
+    }
+
+    /// The place at the root of a mount that was just entered.
+    ///
+    /// # Errors
+    /// EACCES: nothing is known about the mount, or it is a process.
+    pub(crate) fn place_of_mount(&self, fd: BorrowedFd<'_>) -> Result<Place, Errno> {
+        match mount_kind(&self.mounts, fd)? {
+            MountKind::ProcProcess => Err(Errno::EACCES),
+            kind => Ok(place(kind)),
+        }
+    }
+
+    /// Opens what an O_PATH descriptor means, as the user that the calling thread acts for.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub(crate) fn open_found(&self, found: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let number = found.as_raw_fd().to_string();
+        openat(&self.descriptors, number.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
+    }
+}
+
+fn mount_kind(mounts: &MountTable, fd: BorrowedFd<'_>) -> Result<MountKind, Errno> {
+    let id = sys::statx(fd, true)?.stx_mnt_id;
+    match mounts.kind(id) {
+        Ok(kind) => kind.ok_or(Errno::EACCES),
+        Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))),
+    }
+}
+
+/// The kernel gives the root of every `/proc` this inode number.
+fn is_proc_root(fd: BorrowedFd<'_>) -> bool {
+    sys::statx(fd, true).is_ok_and(|stat| stat.stx_ino == 1)
+}
+
+fn place(kind: MountKind) -> Place {
+    match kind {
+        MountKind::Ordinary => Place::Ordinary,
+        MountKind::Proc => Place::ProcRoot,
+        MountKind::ProcPart => Place::ProcPart,
+        MountKind::ProcProcess => Place::Process,
+        MountKind::Network => Place::Network,
+    }
+}

@@ -1,0 +1,34 @@
+//! Serves this node's files to other nodes.
+//!
+//! `lsm-qnet` starts the program `qnet-server` with a socket as descriptor 3 and passes on it what remote
+//! callers ask of this node (QNX: of its process manager, pid 1 channel 1): `_IO_` messages with paths,
+//! reads, attributes. Each connection comes with the identity that its caller is mapped to, and every
+//! request runs as that identity.
+//!
+//! A process of its own, because a hung disk, a remote user and a defect in here must reach neither
+//! the frames nor the memory of `io-pkt`.
+//!
+//! | module | |
+//! |---|---|
+//! | [`service`], `state` | threads, connections, shares |
+//! | [`request`] | one message: bytes → reply |
+//! | [`resolve`], [`export`], [`mounts`] | paths, and where they must not lead |
+//! | [`file`], `attributes` | what is open, and reading it |
+//! | [`identity`] | becoming the caller |
+//! | [`limits`] | bounds of everything a caller can use up |
+//! | [`sys`] | system calls |
+
+#![deny(unsafe_code)]
+
+mod attributes;
+pub mod export;
+pub mod file;
+pub mod identity;
+pub mod limits;
+pub mod mounts;
+mod outbox;
+pub mod request;
+pub mod resolve;
+pub mod service;
+mod state;
+pub mod sys;

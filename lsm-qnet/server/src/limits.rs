@@ -1,0 +1,75 @@
+//! Bounds of everything that a remote caller can make this process hold.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Connections of one node.
+pub const CONNECTIONS_PER_NODE: usize = 512;
+/// Connections of all nodes.
+pub const CONNECTIONS: usize = 2048;
+/// Requests of one connection that wait for a worker; more are answered with EAGAIN.
+pub const QUEUE_PER_CONNECTION: usize = 512;
+/// Bytes of requests that wait for a worker; above this nothing is received until some are done.
+pub const QUEUED_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of replies that wait for the socket; above this nothing is received until it takes some.
+pub const OUTGOING_BYTES: usize = 8 * 1024 * 1024;
+/// Requests of one node that wait for a FIFO or device; more are answered with EAGAIN.
+pub const WAITING_PER_NODE: usize = 64;
+/// Vain attempts to read from a device that claims to be ready, before the caller gets EAGAIN.
+pub const WAIT_ATTEMPTS: u32 = 1000;
+/// Longest `_IO_CONNECT`: header, path, padding and extra at the most their lengths can say.
+pub const CONNECT_MESSAGE: usize = 40 + 2 * 65535 + 8;
+
+/// Descriptors that are not open files of remote callers: the sockets and logs, and what resolving a
+/// path takes for a moment in each worker.
+const RESERVED_DESCRIPTORS: usize = 64;
+
+/// Bounds that depend on how the program was started.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests carried out at once.
+    pub workers: usize,
+    /// Files of all connections.
+    pub open_files: usize,
+}
+
+impl Limits {
+    /// At most `workers` threads, and at most `open_files` files or what the system allows.
+    #[must_use]
+    pub fn new(workers: usize, open_files: usize) -> Self {
+        let workers = workers.max(1);
+        let room = descriptor_limit().saturating_sub(RESERVED_DESCRIPTORS + 4 * workers);
+        Self { workers, open_files: open_files.min(room).max(1) }
+    }
+
+    /// Requests of one connection that are carried out at once.
+    pub(crate) fn workers_per_connection(&self) -> usize {
+        self.workers.div_ceil(2)
+    }
+
+    /// Requests of one node that are carried out at once; the rest is for the others.
+    pub(crate) fn workers_per_node(&self) -> usize {
+        (self.workers * 3 / 4).max(1)
+    }
+
+    /// Files of one node.
+    pub(crate) fn files_per_node(&self) -> usize {
+        (self.open_files * 3 / 4).max(1)
+    }
+
+    /// Files of one connection.
+    pub(crate) fn files_per_connection(&self) -> usize {
+        self.open_files.div_ceil(2)
+    }
+}
+
+/// Raises the limit on descriptors as far as this user may, and returns it.
+fn descriptor_limit() -> usize {
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) => {
+            let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+            usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
+        }
+        // POSIX's smallest
+        Err(_) => 20,
+    }
+}

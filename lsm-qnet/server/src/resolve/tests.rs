@@ -1,0 +1,138 @@
+//! Paths below an export made for the test, and in the machine's own `/proc`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::export::ExportError;
+
+fn export() -> (TempDir, Export) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
+    fs::write(dir.path().join("a/b/f"), "x").unwrap();
+    let export = Export::open(dir.path()).unwrap();
+    (dir, export)
+}
+
+fn ino(found: &Found) -> u64 {
+    sys::statx(found.fd.as_fd(), true).unwrap().stx_ino
+}
+
+/// Resolves by one system call where possible, and step by step; both must agree.
+fn both_ways(export: &Export, path: &str, follow: bool) -> Result<u64, Errno> {
+    let at_once = resolve(export, path.as_bytes(), follow).map(|found| ino(&found));
+    let walked = Walk::new(export, path.as_bytes(), follow).run().map(|found| ino(&found));
+    assert_eq!(at_once, walked, "{path}");
+    walked
+}
+
+fn real(dir: &TempDir, path: &str) -> Result<u64, Errno> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(fs::metadata(dir.path().join(path)).unwrap().ino())
+}
+
+#[test]
+fn walking_step_by_step_finds_what_the_kernel_finds() {
+    let (dir, export) = export();
+    for (path, means) in [
+        ("", ""),
+        ("/", ""),
+        (".", ""),
+        ("..", ""),
+        ("a", "a"),
+        ("//a//./b/", "a/b"),
+        ("a/b/f", "a/b/f"),
+        ("a/b/c/../f", "a/b/f"),
+        ("../../a/../../a/b", "a/b"),
+    ] {
+        assert_eq!(both_ways(&export, path, true), real(&dir, means), "{path}");
+    }
+    for (path, errno) in [
+        ("x", Errno::ENOENT),
+        ("a/x/..", Errno::ENOENT),
+        ("a/b/f/", Errno::ENOTDIR),
+        ("a/b/f/.", Errno::ENOTDIR),
+        ("a/b/f/..", Errno::ENOTDIR),
+        ("a/b/f/g", Errno::ENOTDIR),
+    ] {
+        assert_eq!(both_ways(&export, path, true), Err(errno), "{path}");
+    }
+}
+
+#[test]
+fn links_lead_where_they_lead_inside_the_export() {
+    let (dir, export) = export();
+    let link = |target: &str, name: &str| symlink(target, dir.path().join(name)).unwrap();
+    link("b/f", "a/to-f");
+    link("/a/b", "to-b");
+    link("../../../..", "a/to-root");
+    link("/etc/passwd", "outside");
+    link("a/b/", "slash");
+    link("ring", "ring");
+    for (path, means) in [
+        ("a/to-f", "a/b/f"),
+        ("to-b/f", "a/b/f"),
+        ("to-b/../to-f", "a/b/f"),
+        ("a/to-root/a/to-root/to-b", "a/b"),
+        ("slash", "a/b"),
+        ("slash/c/..", "a/b"),
+    ] {
+        assert_eq!(both_ways(&export, path, true), real(&dir, means), "{path}");
+    }
+    assert_eq!(both_ways(&export, "outside", true), Err(Errno::ENOENT));
+    assert_eq!(both_ways(&export, "ring", true), Err(Errno::ELOOP));
+    assert_eq!(both_ways(&export, "ring/x", false), Err(Errno::ELOOP));
+    let link = resolve(&export, b"to-b", false).unwrap();
+    assert_eq!(read_link(link.fd.as_fd()).unwrap(), b"/a/b");
+    assert_eq!(both_ways(&export, "to-b/", false), real(&dir, "a/b"), "a slash follows");
+}
+
+#[test]
+fn forty_links_are_the_limit() {
+    let (dir, export) = export();
+    for n in 0..50 {
+        symlink(if n == 0 { "a".into() } else { format!("l{}", n - 1) }, dir.path().join(format!("l{n}")))
+            .unwrap();
+    }
+    assert_eq!(both_ways(&export, "l39", true), real(&dir, "a"));
+    assert_eq!(both_ways(&export, "l40", true), Err(Errno::ELOOP));
+}
+
+#[test]
+fn paths_that_cannot_be_are_refused() {
+    let (_dir, export) = export();
+    assert_eq!(both_ways(&export, &"n".repeat(256), true), Err(Errno::ENAMETOOLONG));
+    assert_eq!(resolve(&export, &[b'/'; PATH_MAX], true).unwrap_err(), Errno::ENAMETOOLONG);
+    assert_eq!(resolve(&export, b"a\0b", true).unwrap_err(), Errno::EINVAL);
+    // any other byte may stand in a name
+    assert_eq!(resolve(&export, b"\xff\x01\n", true).unwrap_err(), Errno::ENOENT);
+}
+
+#[test]
+fn places_in_proc_are_told_apart() {
+    let export = Export::open(Path::new("/")).unwrap();
+    let place = |path: &str| resolve(&export, path.as_bytes(), true).map(|found| found.place);
+    let own = std::process::id();
+    assert_eq!(place("proc"), Ok(Place::ProcRoot));
+    assert_eq!(place("proc/meminfo"), Ok(Place::ProcPart));
+    assert_eq!(place("proc/sys/kernel"), Ok(Place::ProcPart));
+    assert_eq!(place("proc/net/dev"), Ok(Place::ProcPart));
+    assert_eq!(place("proc/1/status"), Ok(Place::Process));
+    assert_eq!(place(&format!("proc/{own}")), Ok(Place::OwnProcess));
+    assert_eq!(place(&format!("proc/{own}/status")), Err(Errno::EACCES));
+    assert_eq!(place(&format!("proc/{}", nix::unistd::gettid())), Ok(Place::OwnProcess));
+    assert_eq!(place("proc/self"), Err(Errno::ENOENT));
+}
+
+#[test]
+fn directories_that_must_not_be_exported_are_refused() {
+    for path in ["/proc/self", "/proc/self/fd", "/proc/sys"] {
+        assert!(matches!(Export::open(Path::new(path)), Err(ExportError::Forbidden { .. })), "{path}");
+    }
+    let missing = Export::open(Path::new("/no such directory")).unwrap_err();
+    assert!(missing.to_string().contains("/no such directory"), "{missing}");
+    assert!(matches!(Export::open(Path::new("/etc/passwd")), Err(ExportError::Open { .. })));
+}

@@ -1,0 +1,255 @@
+//! The threads: one waits for packets, the others carry out requests, and they change places.
+//!
+//! A thread that is free takes the next request; if there is none it becomes the *leader*, which waits
+//! for the socket and for files that requests wait for. A leader that receives a request wakes or starts
+//! another thread to be the next leader, and carries the request out itself: no request is handed from
+//! thread to thread, and the socket is always watched, even when every other thread hangs on a disk.
+//!
+//! Threads are started when they are needed, at most one more than requests may run at once.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
+use nix::sys::stat::{Mode, umask};
+use qnet_ipc::{PeerError, ReceiveBuffer, ServerPeer};
+use thiserror::Error;
+
+use crate::export::Export;
+use crate::identity::{Identity, SwitchError, Switcher};
+use crate::limits::Limits;
+use crate::request::{MAX_REPLY, Outcome};
+use crate::state::{Job, SOCKET, State};
+use crate::sys::{self, ThreadIdentity};
+
+/// Packets taken from the socket before the requests in them are begun.
+const RECEIVE_BURST: usize = 32;
+/// Reply buffers above this size are given back after use.
+const KEEP_BUFFER: usize = 256 * 1024;
+/// Identities whose refusal has been logged; more are not remembered, and not logged either.
+const LOGGED_REFUSALS: usize = 64;
+
+/// Why the service ended, other than by the other side closing the socket.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// The socket broke.
+    #[error("the connection to lsm-qnet: {0}")]
+    Socket(PeerError),
+    /// The kernel refused something that every thread needs.
+    #[error("cannot {what}: {errno}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        errno: Errno,
+    },
+    /// No thread could be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// A defect of this program.
+    #[error("a thread of the service panicked: {0}")]
+    Panic(String),
+}
+
+impl From<PeerError> for ServiceError {
+    fn from(error: PeerError) -> Self {
+        Self::Socket(error)
+    }
+}
+
+/// Everything the threads share.
+struct Service {
+    export: Export,
+    limits: Limits,
+    own: ThreadIdentity,
+    epoll: Arc<Epoll>,
+    shared: Mutex<Shared>,
+    free: Condvar,
+    next_name: AtomicUsize,
+    ended: Sender<Result<(), ServiceError>>,
+    logged: Mutex<HashSet<Identity>>,
+}
+
+struct Shared {
+    state: State,
+    /// A thread waits for packets.
+    leader: bool,
+    /// Threads that wait for something to do.
+    idle: usize,
+    threads: usize,
+}
+
+/// Serves until the other side closes the socket.
+///
+/// The process is expected to end after this returns: threads that hang in the kernel are left behind.
+///
+/// # Errors
+/// See [`ServiceError`].
+pub fn serve(export: Export, peer: ServerPeer, limits: Limits) -> Result<(), ServiceError> {
+    let system = |what| move |errno| ServiceError::System { what, errno };
+    let own = sys::thread_identity().map_err(system("read the process's identity"))?;
+    sys::install_wake_signal().map_err(system("install a signal handler"))?;
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(system("make an epoll descriptor"))?;
+    let epoll = Arc::new(epoll);
+    let state = State::new(peer, Arc::clone(&epoll), limits).map_err(system("watch the socket"))?;
+    let (ended, end) = channel();
+    let service = Arc::new(Service {
+        export,
+        limits,
+        own,
+        epoll,
+        shared: Mutex::new(Shared { state, leader: false, idle: 0, threads: 1 }),
+        free: Condvar::new(),
+        next_name: AtomicUsize::new(0),
+        ended,
+        logged: Mutex::default(),
+    });
+    service.spawn().map_err(ServiceError::Thread)?;
+    // the threads hold a sender each for as long as they run
+    drop(service);
+    end.recv().unwrap_or(Ok(()))
+}
+
+impl Service {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // whoever panicked has reported it, and the process is about to end
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(self: &Arc<Self>) -> std::io::Result<()> {
+        let service = Arc::clone(self);
+        let name = format!("worker {}", self.next_name.fetch_add(1, Ordering::Relaxed));
+        thread::Builder::new().name(name).spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(|| service.work()))
+                .unwrap_or_else(|panic| Err(ServiceError::Panic(panic_text(&*panic))));
+            // nobody listens any more when another thread reported first
+            let _ = service.ended.send(match result {
+                Err(ServiceError::Socket(PeerError::Closed)) => Ok(()),
+                other => other,
+            });
+        })?;
+        Ok(())
+    }
+
+    /// The life of a thread. It ends with the socket only.
+    fn work(self: &Arc<Self>) -> Result<(), ServiceError> {
+        // an own working directory, root and umask, so that no thread can meet another one's
+        unshare(CloneFlags::CLONE_FS)
+            .map_err(|errno| ServiceError::System { what: "unshare file system attributes", errno })?;
+        umask(Mode::empty());
+        let mut switcher = Switcher::new(self.own.clone())
+            .map_err(|errno| ServiceError::System { what: "read capabilities", errno })?;
+        let mut received = ReceiveBuffer::new();
+        let mut reply = Vec::new();
+        let mut shared = self.lock();
+        loop {
+            if let Some(job) = shared.state.take_job() {
+                if !shared.leader {
+                    self.next_leader(&mut shared);
+                }
+                drop(shared);
+                let (job, outcome) = self.run(job, &mut switcher, &mut reply);
+                shared = self.lock();
+                shared.state.finish(job, outcome, &reply)?;
+                shared.state.settle()?;
+                reply.clear();
+                reply.shrink_to(KEEP_BUFFER);
+            } else if !shared.leader {
+                shared.leader = true;
+                drop(shared);
+                let ready = self.wait()?;
+                shared = self.lock();
+                let result = receive(&mut shared.state, &ready, &mut received);
+                shared.leader = false;
+                result?;
+            } else {
+                shared.idle += 1;
+                shared = self.free.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                shared.idle -= 1;
+            }
+        }
+    }
+
+    /// Finds a thread that watches the socket while the calling one is busy.
+    fn next_leader(self: &Arc<Self>, shared: &mut Shared) {
+        if shared.idle > 0 {
+            self.free.notify_one();
+        } else if shared.threads <= self.limits.workers {
+            match self.spawn() {
+                Ok(()) => shared.threads += 1,
+                // the calling thread watches again when it has finished
+                Err(error) => tracing::warn!("cannot start another thread: {error}"),
+            }
+        }
+    }
+
+    /// Waits until the socket or a file is ready.
+    fn wait(&self) -> Result<Vec<u64>, ServiceError> {
+        let mut events = [EpollEvent::empty(); 16];
+        loop {
+            match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(n) => return Ok(events.iter().take(n).map(EpollEvent::data).collect()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(ServiceError::System { what: "wait for the socket", errno }),
+            }
+        }
+    }
+
+    /// Carries out a request as its caller.
+    fn run(&self, mut job: Job, switcher: &mut Switcher, reply: &mut Vec<u8>) -> (Job, Outcome) {
+        // closing needs no rights, and must be possible in any case
+        if !job.is_release()
+            && let Err(error) = switcher.become_identity(&job.request.identity)
+        {
+            self.log_refusal(&job.request.identity, &error);
+            return (job, Outcome::Failed(Errno::EPERM));
+        }
+        debug_assert!(reply.is_empty(), "left over from another request");
+        let cancel = Arc::clone(&job.request.cancel);
+        let work = || cancel.guard(|| job.request.run(&self.export, reply));
+        let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            tracing::error!("a request panicked: {}", panic_text(&*panic));
+            Outcome::Failed(Errno::EIO)
+        });
+        debug_assert!(reply.len() <= MAX_REPLY, "a reply larger than any request may ask for");
+        (job, outcome)
+    }
+
+    /// Says once for each identity why it is not served.
+    fn log_refusal(&self, identity: &Identity, error: &SwitchError) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < LOGGED_REFUSALS && logged.insert(identity.clone()) {
+            tracing::warn!("remote callers mapped to uid {} are refused: {error}", identity.uid);
+        }
+    }
+}
+
+/// Takes packets from the socket, and gives requests back to their queues whose files are ready.
+fn receive(state: &mut State, ready: &[u64], buffer: &mut ReceiveBuffer) -> Result<(), PeerError> {
+    for file in ready.iter().filter(|token| **token != SOCKET) {
+        state.on_file_ready(*file as RawFd);
+    }
+    if ready.contains(&SOCKET) {
+        for _ in 0..RECEIVE_BURST {
+            if !state.can_receive() {
+                break;
+            }
+            let Some(packet) = state.peer.recv(buffer)? else { break };
+            state.on_packet(packet)?;
+        }
+    }
+    state.settle()
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+}

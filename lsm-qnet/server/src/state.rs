@@ -1,0 +1,440 @@
+//! Connections, transactions and who may go next.
+//!
+//! All of it is plain bookkeeping under one lock; nothing here waits or touches a file.
+//!
+//! ```text
+//! Send ──▶ Gathering ──▶ Queued ──▶ Running ──▶ answered
+//!          (long path)     ▲           │
+//!                          └─ Waiting ◀┘  (FIFO or device without data)
+//! ```
+//! Unblock ends a transaction in any stage (Running: as soon as its system call lets go). Disconnect
+//! ends all of a connection without an answer and closes its files.
+//!
+//! Shares: connections take turns; one connection has at most half of the workers, one node at most
+//! three quarters, so that a node whose requests hang cannot stop the others.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use qnet_ipc::packet::{Connect, Send};
+use qnet_ipc::{MAX_DATA, PeerError, ServerPeer, ToClient};
+
+use crate::file::{Cancel, OpenFile};
+use crate::identity::Identity;
+use crate::limits::{self, Limits};
+use crate::outbox::Outbox;
+use crate::request::{Outcome, Request, Work};
+
+mod packets;
+
+/// epoll's name for the socket; files that are waited for go by their descriptors.
+pub(crate) const SOCKET: u64 = u64::MAX;
+
+/// A request with its place in the bookkeeping.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) request: Request,
+    /// The transaction to answer: (number, serial). None: nobody waits for an answer.
+    txn: Option<(u32, u64)>,
+    conn: u32,
+    conn_serial: u64,
+    nd: u32,
+    /// Where an opened file goes.
+    coid: i32,
+    attempts: u32,
+    /// Open files that are closed when it is done.
+    closes: usize,
+    /// It tries whether the connection's caller can be served.
+    probe: bool,
+}
+
+impl Job {
+    fn new(request: Request, conn: u32, conn_serial: u64, nd: u32) -> Self {
+        Self { request, txn: None, conn, conn_serial, nd, coid: 0, attempts: 0, closes: 0, probe: false }
+    }
+
+    /// It only closes files.
+    pub(crate) fn is_release(&self) -> bool {
+        self.closes > 0
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    serial: u64,
+    nd: u32,
+    identity: Arc<Identity>,
+    scoid: i32,
+    /// Still being tried whether its caller can be served.
+    probing: bool,
+    queue: VecDeque<Job>,
+    running: usize,
+    files: HashMap<i32, Slot>,
+}
+
+/// A connection's open file (QNX: OCB), by the caller's coid.
+#[derive(Debug)]
+enum Slot {
+    Opening(u64),
+    Open(Arc<OpenFile>),
+}
+
+#[derive(Debug)]
+struct Transaction {
+    conn: u32,
+    serial: u64,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Gathering(Gather),
+    Queued,
+    Running(Arc<Cancel>),
+    Waiting(RawFd),
+}
+
+/// A message of which only the first piece came along.
+#[derive(Debug)]
+struct Gather {
+    send: Send,
+    message: Vec<u8>,
+    wanted: usize,
+}
+
+/// What one node uses.
+#[derive(Debug, Default)]
+struct Share {
+    running: usize,
+    files: usize,
+    connections: usize,
+    waiting: usize,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) peer: ServerPeer,
+    epoll: Arc<Epoll>,
+    limits: Limits,
+    outbox: Outbox,
+    connections: HashMap<u32, Connection>,
+    transactions: HashMap<u32, Transaction>,
+    shares: HashMap<u32, Share>,
+    /// Connections with queued jobs, the next to be served first.
+    ring: VecDeque<u32>,
+    /// Jobs of connections that are gone: closing their files.
+    releases: VecDeque<Job>,
+    waiting: HashMap<RawFd, Vec<Job>>,
+    queued_bytes: usize,
+    running: usize,
+    open_files: usize,
+    serial: u64,
+    interest: EpollFlags,
+}
+
+impl State {
+    pub(crate) fn new(peer: ServerPeer, epoll: Arc<Epoll>, limits: Limits) -> Result<Self, Errno> {
+        let interest = EpollFlags::EPOLLIN;
+        epoll.add(&peer, EpollEvent::new(interest, SOCKET))?;
+        let mut peer = peer;
+        // Requests that cannot be queued are refused one by one, in less than a packet each.
+        peer.set_queue_limit(2 * limits::OUTGOING_BYTES);
+        Ok(Self {
+            peer,
+            epoll,
+            limits,
+            outbox: Outbox::default(),
+            connections: HashMap::new(),
+            transactions: HashMap::new(),
+            shares: HashMap::new(),
+            ring: VecDeque::new(),
+            releases: VecDeque::new(),
+            waiting: HashMap::new(),
+            queued_bytes: 0,
+            running: 0,
+            open_files: 0,
+            serial: 0,
+            interest,
+        })
+    }
+
+    /// The next job that may run now. The caller must hand it back to [`State::finish`].
+    pub(crate) fn take_job(&mut self) -> Option<Job> {
+        if self.running >= self.limits.workers {
+            return None;
+        }
+        let per_node = self.limits.workers_per_node();
+        let free = |shares: &HashMap<u32, Share>, nd| shares.get(&nd).is_none_or(|s| s.running < per_node);
+        if let Some(index) = self.releases.iter().position(|job| free(&self.shares, job.nd)) {
+            let job = self.releases.remove(index)?;
+            return Some(self.start(job));
+        }
+        for _ in 0..self.ring.len() {
+            let conn = self.ring.pop_front()?;
+            let Some(connection) = self.connections.get_mut(&conn) else { continue };
+            let share = if connection.probing { 1 } else { self.limits.workers_per_connection() };
+            let may_run = connection.running < share && free(&self.shares, connection.nd);
+            let job = if may_run { connection.queue.pop_front() } else { None };
+            if !connection.queue.is_empty() {
+                self.ring.push_back(conn);
+            }
+            if let Some(job) = job {
+                connection.running += 1;
+                self.queued_bytes = self.queued_bytes.saturating_sub(job.request.size());
+                return Some(self.start(job));
+            }
+        }
+        None
+    }
+
+    fn start(&mut self, job: Job) -> Job {
+        self.running += 1;
+        self.shares.entry(job.nd).or_default().running += 1;
+        if let Some(transaction) = job.txn.and_then(|(txn, _)| self.transactions.get_mut(&txn)) {
+            transaction.stage = Stage::Running(Arc::clone(&job.request.cancel));
+        }
+        job
+    }
+
+    /// Books what became of a job and answers its caller. `data` is the reply's.
+    ///
+    /// # Errors
+    /// The socket is closed or broken.
+    pub(crate) fn finish(&mut self, job: Job, outcome: Outcome, data: &[u8]) -> Result<(), PeerError> {
+        self.running -= 1;
+        self.shares.entry(job.nd).or_default().running -= 1;
+        if let Some(connection) = self.connections.get_mut(&job.conn)
+            && connection.serial == job.conn_serial
+        {
+            connection.running -= 1;
+        }
+        if job.closes > 0 {
+            self.forget_files(job.nd, job.closes);
+        }
+        if job.probe {
+            self.finish_probe(&job, &outcome)
+        } else {
+            self.finish_transaction(job, outcome, data)
+        }
+    }
+
+    fn finish_probe(&mut self, job: &Job, outcome: &Outcome) -> Result<(), PeerError> {
+        let conn = job.conn;
+        let Some(connection) = self.connections.get_mut(&conn).filter(|c| c.serial == job.conn_serial) else {
+            return Ok(());
+        };
+        if let Outcome::Failed(errno) = *outcome {
+            self.disconnect(conn);
+            return self.peer.send(&ToClient::ConnectFail { conn, errno: errno as i32 });
+        }
+        connection.probing = false;
+        let scoid = connection.scoid;
+        self.peer.send(&ToClient::ConnectOk { conn, scoid, limit: MAX_DATA as u32 })
+    }
+
+    fn finish_transaction(&mut self, job: Job, outcome: Outcome, data: &[u8]) -> Result<(), PeerError> {
+        let Some((txn, serial)) = job.txn else { return Ok(()) };
+        let known = self.transactions.get(&txn).is_some_and(|t| t.serial == serial);
+        if !known {
+            // its connection is gone; what was opened for it is closed again
+            if let Outcome::Opened(_, file) = outcome {
+                self.open_files += 1;
+                self.shares.entry(job.nd).or_default().files += 1;
+                self.release(job.nd, vec![Arc::new(file)]);
+            }
+            return Ok(());
+        }
+        match outcome {
+            Outcome::Wait(file) => self.wait_for(job, txn, &file),
+            Outcome::Done(status) => {
+                self.close_slot(&job, serial);
+                self.transactions.remove(&txn);
+                self.outbox.reply(&mut self.peer, txn, status, data)
+            }
+            Outcome::Opened(status, file) => {
+                self.transactions.remove(&txn);
+                if let Some(connection) = self.connections.get_mut(&job.conn) {
+                    connection.files.insert(job.coid, Slot::Open(Arc::new(file)));
+                }
+                self.outbox.reply(&mut self.peer, txn, status, data)
+            }
+            Outcome::Failed(errno) => {
+                self.close_slot(&job, serial);
+                self.fail(txn, errno)
+            }
+        }
+    }
+
+    /// Gives a reserved place back when nothing was opened for it.
+    fn close_slot(&mut self, job: &Job, serial: u64) {
+        let Some(connection) = self.connections.get_mut(&job.conn) else { return };
+        if matches!(connection.files.get(&job.coid), Some(Slot::Opening(by)) if *by == serial) {
+            connection.files.remove(&job.coid);
+            self.forget_files(job.nd, 1);
+        }
+    }
+
+    fn forget_files(&mut self, nd: u32, count: usize) {
+        self.open_files = self.open_files.saturating_sub(count);
+        let share = self.shares.entry(nd).or_default();
+        share.files = share.files.saturating_sub(count);
+        self.drop_idle_share(nd);
+    }
+
+    /// Ends a transaction with an error.
+    fn fail(&mut self, txn: u32, errno: Errno) -> Result<(), PeerError> {
+        self.transactions.remove(&txn);
+        self.peer.send(&ToClient::Error { txn, errno: errno as i32 })
+    }
+
+    /// Closes files without anybody waiting for it.
+    fn release(&mut self, nd: u32, files: Vec<Arc<OpenFile>>) {
+        let closes = files.len();
+        let request = Request {
+            identity: Arc::new(Identity::nobody()),
+            work: Work::Release { files },
+            room: 0,
+            cancel: Arc::default(),
+        };
+        let mut job = Job::new(request, 0, 0, nd);
+        job.closes = closes;
+        self.releases.push_back(job);
+    }
+
+    /// Puts a job aside until its file has something to read.
+    fn wait_for(&mut self, mut job: Job, txn: u32, file: &Arc<OpenFile>) -> Result<(), PeerError> {
+        job.attempts += 1;
+        let share = self.shares.entry(job.nd).or_default();
+        if share.waiting >= limits::WAITING_PER_NODE || job.attempts > limits::WAIT_ATTEMPTS {
+            return self.fail(txn, Errno::EAGAIN);
+        }
+        if job.request.cancel.is_set() {
+            return self.fail(txn, Errno::EINTR);
+        }
+        let fd = file.fd().as_raw_fd();
+        if !self.waiting.contains_key(&fd) {
+            let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
+            // what epoll does not know (EPERM) cannot be waited for
+            if self.epoll.add(file.fd(), EpollEvent::new(events, fd as u64)).is_err() {
+                return self.fail(txn, Errno::EAGAIN);
+            }
+        }
+        share.waiting += 1;
+        if let Some(transaction) = self.transactions.get_mut(&txn) {
+            transaction.stage = Stage::Waiting(fd);
+        }
+        self.waiting.entry(fd).or_default().push(job);
+        Ok(())
+    }
+
+    /// A file that jobs wait for has something to read: they are tried again.
+    pub(crate) fn on_file_ready(&mut self, fd: RawFd) {
+        let Some(jobs) = self.waiting.remove(&fd) else { return };
+        for job in jobs {
+            self.stop_waiting(&job);
+            if let Some(transaction) = job.txn.and_then(|(txn, _)| self.transactions.get_mut(&txn)) {
+                transaction.stage = Stage::Queued;
+            }
+            self.enqueue(job);
+        }
+    }
+
+    fn stop_waiting(&mut self, job: &Job) {
+        if let Some(share) = self.shares.get_mut(&job.nd) {
+            share.waiting = share.waiting.saturating_sub(1);
+        }
+        if let Work::File { file, .. } = &job.request.work
+            && !self.waiting.contains_key(&file.fd().as_raw_fd())
+        {
+            // an error means that it was taken off for another job already
+            let _ = self.epoll.delete(file.fd());
+        }
+    }
+
+    /// Takes the waiting jobs that `gone` names off their files.
+    fn cancel_waiting(&mut self, fd: RawFd, gone: impl Fn(&Job) -> bool) {
+        let Some(jobs) = self.waiting.remove(&fd) else { return };
+        let (gone, stay): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(gone);
+        if !stay.is_empty() {
+            self.waiting.insert(fd, stay);
+        }
+        gone.iter().for_each(|job| self.stop_waiting(job));
+    }
+
+    fn enqueue(&mut self, job: Job) {
+        let Some(connection) = self.connections.get_mut(&job.conn) else { return };
+        self.queued_bytes += job.request.size();
+        if connection.queue.is_empty() {
+            self.ring.push_back(job.conn);
+        }
+        connection.queue.push_back(job);
+    }
+
+    fn drop_idle_share(&mut self, nd: u32) {
+        if self.shares.get(&nd).is_some_and(|s| s.running + s.files + s.connections + s.waiting == 0) {
+            self.shares.remove(&nd);
+        }
+    }
+
+    /// Sends what waits, and tells epoll what to watch the socket for from now on.
+    ///
+    /// # Errors
+    /// The socket is closed or broken.
+    pub(crate) fn settle(&mut self) -> Result<(), PeerError> {
+        if self.peer.wants_write() || !self.outbox.is_empty() {
+            self.outbox.flush(&mut self.peer)?;
+        }
+        let mut interest = EpollFlags::empty();
+        interest.set(EpollFlags::EPOLLIN, self.can_receive());
+        interest.set(EpollFlags::EPOLLOUT, self.peer.wants_write());
+        if interest != self.interest {
+            let mut event = EpollEvent::new(interest, SOCKET);
+            self.epoll.modify(&self.peer, &mut event).map_err(|errno| PeerError::Io(errno.into()))?;
+            self.interest = interest;
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for more requests.
+    pub(crate) fn can_receive(&self) -> bool {
+        self.queued_bytes < limits::QUEUED_BYTES
+            && self.outbox.bytes() + self.peer.queued() < limits::OUTGOING_BYTES
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn new_job(&mut self, conn: u32, work: Work, room: u32) -> Option<Job> {
+        let connection = self.connections.get(&conn)?;
+        let request = Request {
+            identity: Arc::clone(&connection.identity),
+            work,
+            room: room as usize,
+            cancel: Arc::default(),
+        };
+        Some(Job::new(request, conn, connection.serial, connection.nd))
+    }
+
+    fn new_connection(&mut self, connect: &Connect, identity: Identity, nd: u32) -> Connection {
+        let serial = self.next_serial();
+        self.shares.entry(nd).or_default().connections += 1;
+        tracing::debug!(conn = connect.conn, nd, uid = identity.uid, gid = identity.gid, "connection");
+        Connection {
+            serial,
+            nd,
+            identity: Arc::new(identity),
+            // never 0; a wrap after 2^31 connections does no harm, callers do not look at it
+            scoid: i32::try_from(serial & 0x3fff_ffff).unwrap_or(1).max(1),
+            probing: true,
+            queue: VecDeque::new(),
+            running: 0,
+            files: HashMap::new(),
+        }
+    }
+}

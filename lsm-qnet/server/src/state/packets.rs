@@ -1,0 +1,281 @@
+//! What each packet of the client side does to the bookkeeping.
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use qnet_iomsg::message::{message_type, peek_type};
+use qnet_ipc::packet::{Connect, Send};
+use qnet_ipc::{MAX_DATA, PeerError, ToClient, ToServer};
+
+use super::{Gather, Slot, Stage, State, Transaction};
+use crate::identity::Identity;
+use crate::limits;
+use crate::request::Work;
+
+/// Process and channel that stand for the node itself, as on QNX.
+const SERVER_PID: i32 = 1;
+const SERVER_CHID: i32 = 1;
+/// QNX's mark of a channel outside the range of descriptors.
+const SIDE_CHANNEL: i32 = 0x4000_0000;
+
+impl State {
+    /// # Errors
+    /// The socket is closed or broken.
+    pub(crate) fn on_packet(&mut self, packet: ToServer<'_>) -> Result<(), PeerError> {
+        match packet {
+            ToServer::Connect(connect) => self.on_connect(&connect),
+            ToServer::Send(send, data) => self.on_send(send, data),
+            ToServer::ReadData { txn, offset, data } => self.on_read_data(txn, offset, data),
+            ToServer::ReadError { txn, errno, .. } => match self.transactions.get(&txn) {
+                Some(Transaction { stage: Stage::Gathering(_), .. }) => {
+                    self.fail(txn, Errno::from_raw(errno))
+                }
+                _ => Ok(()),
+            },
+            ToServer::Unblock { txn, .. } => self.on_unblock(txn),
+            ToServer::Disconnect { conn } => {
+                self.disconnect(conn);
+                Ok(())
+            }
+            // this server has nothing to be told by pulses
+            ToServer::Pulse(_) => Ok(()),
+        }
+    }
+
+    fn on_connect(&mut self, connect: &Connect) -> Result<(), PeerError> {
+        let conn = connect.conn;
+        if let Err(errno) = self.check_connect(connect) {
+            return self.peer.send(&ToClient::ConnectFail { conn, errno: errno as i32 });
+        }
+        let (identity, nd) = match &connect.claim {
+            Some(claim) => (Identity::new(claim.euid, claim.egid, claim.groups.clone()), claim.nd),
+            None => (Identity::nobody(), 0),
+        };
+        let connection = self.new_connection(connect, identity, nd);
+        self.connections.insert(conn, connection);
+        // a worker tries whether this caller can be served at all; the answer follows from that
+        if let Some(mut job) = self.new_job(conn, Work::Probe, 0) {
+            job.probe = true;
+            self.enqueue(job);
+        }
+        Ok(())
+    }
+
+    fn check_connect(&self, connect: &Connect) -> Result<(), Errno> {
+        if connect.pid != SERVER_PID || connect.chid & !SIDE_CHANNEL != SERVER_CHID {
+            return Err(Errno::ESRCH);
+        }
+        if self.connections.contains_key(&connect.conn) {
+            tracing::warn!(conn = connect.conn, "the number of an open connection was used for another one");
+            return Err(Errno::EBUSY);
+        }
+        let nd = connect.claim.as_ref().map_or(0, |claim| claim.nd);
+        let of_node = self.shares.get(&nd).map_or(0, |share| share.connections);
+        if self.connections.len() >= limits::CONNECTIONS || of_node >= limits::CONNECTIONS_PER_NODE {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(())
+    }
+
+    fn on_send(&mut self, send: Send, data: &[u8]) -> Result<(), PeerError> {
+        if self.transactions.contains_key(&send.txn) {
+            // an answer would end the transaction that is meant by the number
+            tracing::warn!(txn = send.txn, "the number of a running transaction was used for another one");
+            return Ok(());
+        }
+        let wanted = send.srcmsglen as usize;
+        let message = data.get(..wanted).unwrap_or(data);
+        let Some(connection) = self.connections.get(&send.conn) else {
+            return self.fail(send.txn, Errno::EBADF);
+        };
+        if connection.queue.len() >= limits::QUEUE_PER_CONNECTION {
+            return self.fail(send.txn, Errno::EAGAIN);
+        }
+        match peek_type(message) {
+            Some(message_type::CONNECT) if message.len() < wanted => self.gather(send, message, wanted),
+            Some(message_type::CONNECT) => self.on_connect_message(send, message.to_vec()),
+            // of other messages the head says enough: writing is refused without fetching the data
+            Some(kind) if message_type::RANGE.contains(&kind) => self.on_file_message(send, kind, message),
+            Some(_) => self.fail(send.txn, Errno::ENOSYS),
+            None => self.fail(send.txn, Errno::EBADMSG),
+        }
+    }
+
+    /// Asks for the rest of a message.
+    fn gather(&mut self, send: Send, first: &[u8], wanted: usize) -> Result<(), PeerError> {
+        if wanted > limits::CONNECT_MESSAGE {
+            return self.fail(send.txn, Errno::EMSGSIZE);
+        }
+        // transactions that gather count like queued ones
+        let gathering = |t: &&Transaction| t.conn == send.conn && matches!(t.stage, Stage::Gathering(_));
+        if self.transactions.values().filter(gathering).count() >= limits::QUEUE_PER_CONNECTION / 8 {
+            return self.fail(send.txn, Errno::EAGAIN);
+        }
+        let serial = self.next_serial();
+        let stage = Stage::Gathering(Gather { send, message: first.to_vec(), wanted });
+        self.transactions.insert(send.txn, Transaction { conn: send.conn, serial, stage });
+        self.ask_for_more(send.txn)
+    }
+
+    fn ask_for_more(&mut self, txn: u32) -> Result<(), PeerError> {
+        let Some(Transaction { stage: Stage::Gathering(gather), .. }) = self.transactions.get(&txn) else {
+            return Ok(());
+        };
+        let missing = gather.wanted - gather.message.len();
+        // both are far below 4 GiB: see CONNECT_MESSAGE
+        let (offset, nbytes) = (gather.message.len() as u32, missing.min(MAX_DATA) as u32);
+        self.peer.send(&ToClient::Read { txn, offset, nbytes })
+    }
+
+    fn on_read_data(&mut self, txn: u32, offset: u32, data: &[u8]) -> Result<(), PeerError> {
+        let Some(Transaction { stage: Stage::Gathering(gather), .. }) = self.transactions.get_mut(&txn)
+        else {
+            return Ok(());
+        };
+        if offset as usize != gather.message.len() {
+            return Ok(());
+        }
+        let missing = gather.wanted - gather.message.len();
+        let asked = missing.min(MAX_DATA);
+        gather.message.extend_from_slice(data.get(..asked).unwrap_or(data));
+        if data.len() >= asked && gather.message.len() < gather.wanted {
+            return self.ask_for_more(txn);
+        }
+        // complete, or ended early: then the parser says what is missing
+        let (send, message) = (gather.send, std::mem::take(&mut gather.message));
+        self.transactions.remove(&txn);
+        self.on_connect_message(send, message)
+    }
+
+    fn on_connect_message(&mut self, send: Send, message: Vec<u8>) -> Result<(), PeerError> {
+        let serial = self.next_serial();
+        // COMBINE (0) and OPEN (2) keep a file; all others leave nothing behind
+        let keeps_file = matches!(message.get(2..4), Some([0 | 2, 0]));
+        if keeps_file && let Err(errno) = self.reserve_file(&send, serial) {
+            return self.fail(send.txn, errno);
+        }
+        self.queue_transaction(send, serial, Work::Connect { message })
+    }
+
+    fn reserve_file(&mut self, send: &Send, serial: u64) -> Result<(), Errno> {
+        let Some(connection) = self.connections.get_mut(&send.conn) else { return Err(Errno::EBADF) };
+        if connection.files.contains_key(&send.coid) {
+            return Err(Errno::EBUSY);
+        }
+        let share = self.shares.entry(connection.nd).or_default();
+        if connection.files.len() >= self.limits.files_per_connection()
+            || share.files >= self.limits.files_per_node()
+        {
+            return Err(Errno::EMFILE);
+        }
+        if self.open_files >= self.limits.open_files {
+            return Err(Errno::ENFILE);
+        }
+        self.open_files += 1;
+        share.files += 1;
+        connection.files.insert(send.coid, Slot::Opening(serial));
+        Ok(())
+    }
+
+    fn on_file_message(&mut self, send: Send, kind: u16, message: &[u8]) -> Result<(), PeerError> {
+        let Some(connection) = self.connections.get_mut(&send.conn) else {
+            return self.fail(send.txn, Errno::EBADF);
+        };
+        let file = match connection.files.get(&send.coid) {
+            Some(Slot::Open(file)) => Arc::clone(file),
+            Some(Slot::Opening(_)) | None => return self.fail(send.txn, Errno::EBADF),
+        };
+        let work = if kind == message_type::CLOSE {
+            // later messages do not find it any more; requests that run keep it open until they end
+            connection.files.remove(&send.coid);
+            Work::Release { files: vec![file] }
+        } else {
+            Work::File { message: message.to_vec(), file }
+        };
+        let serial = self.next_serial();
+        self.queue_transaction(send, serial, work)
+    }
+
+    fn queue_transaction(&mut self, send: Send, serial: u64, work: Work) -> Result<(), PeerError> {
+        let Some(mut job) = self.new_job(send.conn, work, send.dstmsglen) else {
+            return self.fail(send.txn, Errno::EBADF);
+        };
+        job.txn = Some((send.txn, serial));
+        job.coid = send.coid;
+        job.closes = usize::from(matches!(job.request.work, Work::Release { .. }));
+        let transaction = Transaction { conn: send.conn, serial, stage: Stage::Queued };
+        self.transactions.insert(send.txn, transaction);
+        self.enqueue(job);
+        Ok(())
+    }
+
+    fn on_unblock(&mut self, txn: u32) -> Result<(), PeerError> {
+        let Some(transaction) = self.transactions.get(&txn) else { return Ok(()) };
+        match &transaction.stage {
+            Stage::Running(cancel) => cancel.set(),
+            // its turn comes soon, and it ends at once then
+            Stage::Queued => self.cancel_queued(transaction.conn, txn),
+            Stage::Gathering(_) => return self.fail(txn, Errno::EINTR),
+            Stage::Waiting(fd) => {
+                let fd = *fd;
+                self.cancel_waiting(fd, |job| job.txn.is_some_and(|(number, _)| number == txn));
+                return self.fail(txn, Errno::EINTR);
+            }
+        }
+        Ok(())
+    }
+
+    fn cancel_queued(&self, conn: u32, txn: u32) {
+        let Some(connection) = self.connections.get(&conn) else { return };
+        let job = connection.queue.iter().find(|job| job.txn.is_some_and(|(number, _)| number == txn));
+        // a close is done all the same: the caller could not repeat it
+        if let Some(job) = job
+            && !matches!(job.request.work, Work::Release { .. })
+        {
+            job.request.cancel.set();
+        }
+    }
+
+    /// Ends a connection: its transactions without an answer, its files closed.
+    pub(super) fn disconnect(&mut self, conn: u32) {
+        let Some(mut connection) = self.connections.remove(&conn) else { return };
+        self.ring.retain(|queued| *queued != conn);
+        let places = connection.files.len();
+        let open = connection.files.drain().filter_map(|(_, slot)| match slot {
+            Slot::Open(file) => Some(file),
+            Slot::Opening(_) => None,
+        });
+        let mut files: Vec<_> = open.collect();
+        // what was only reserved; an open that still succeeds is counted when it is found to be too late
+        self.forget_files(connection.nd, places - files.len());
+        self.abandon_transactions(conn);
+        for job in connection.queue.drain(..) {
+            self.queued_bytes = self.queued_bytes.saturating_sub(job.request.size());
+            // a file whose close was still to be done
+            if let Work::Release { files: closing } = job.request.work {
+                files.extend(closing);
+            }
+        }
+        if !files.is_empty() {
+            self.release(connection.nd, files);
+        }
+        if let Some(share) = self.shares.get_mut(&connection.nd) {
+            share.connections = share.connections.saturating_sub(1);
+        }
+        self.drop_idle_share(connection.nd);
+    }
+
+    fn abandon_transactions(&mut self, conn: u32) {
+        let of_conn: Vec<u32> =
+            self.transactions.iter().filter(|(_, t)| t.conn == conn).map(|(txn, _)| *txn).collect();
+        for txn in &of_conn {
+            let Some(transaction) = self.transactions.remove(txn) else { continue };
+            match transaction.stage {
+                Stage::Running(cancel) => cancel.set(),
+                Stage::Waiting(fd) => self.cancel_waiting(fd, |job| job.conn == conn),
+                Stage::Gathering(_) | Stage::Queued => {}
+            }
+        }
+        self.outbox.forget(|txn| of_conn.contains(&txn));
+    }
+}

@@ -1,0 +1,262 @@
+//! System calls without a safe wrapper elsewhere.
+//!
+//! The calls that change an identity are made raw: glibc's wrappers would change it in every thread of
+//! the process, and each worker here has an identity of its own.
+#![expect(unsafe_code, reason = "raw system calls")]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+/// Result of a system call.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// "Leave this id as it is" for the calls that set several.
+const KEEP: libc::uid_t = libc::uid_t::MAX;
+
+/// Takes over a descriptor that the parent process left open for us.
+///
+/// # Errors
+/// It is not open, or not a `SOCK_SEQPACKET` socket.
+pub fn inherited_socket(number: RawFd) -> io::Result<OwnedFd> {
+    let mut kind: libc::c_int = 0;
+    let mut len = size_of_val(&kind) as libc::socklen_t;
+    // SAFETY: `kind` and `len` are live and of the size that is told; a bad descriptor gives an error.
+    let result = unsafe {
+        libc::getsockopt(number, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut len)
+    };
+    Errno::result(result)?;
+    if kind != libc::SOCK_SEQPACKET {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a SOCK_SEQPACKET socket"));
+    }
+    // SAFETY: the descriptor is open, and nothing in this process has used it before: `main` calls this once,
+    // first of all.
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    // SAFETY: F_SETFD takes an integer and touches no memory.
+    Errno::result(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    Ok(socket)
+}
+
+/// Attributes of what an open descriptor means; with `cached` without asking a server behind it.
+///
+/// # Errors
+/// As `statx`.
+pub fn statx(fd: BorrowedFd<'_>, cached: bool) -> Result<libc::statx> {
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID;
+    let sync = if cached { libc::AT_STATX_DONT_SYNC } else { libc::AT_STATX_SYNC_AS_STAT };
+    let mut out = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is a NUL-terminated constant, `out` has room for the structure, `fd` is open.
+    let result = unsafe {
+        libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH | sync, mask, out.as_mut_ptr())
+    };
+    Errno::result(result)?;
+    // SAFETY: zeroed at first, so every byte is initialised; all fields are integers.
+    Ok(unsafe { out.assume_init() })
+}
+
+/// Appends what one `read` or `pread` gives, at most `max` bytes, to `out`; the number of bytes.
+///
+/// # Errors
+/// As `read`.
+pub fn read_more(fd: BorrowedFd<'_>, at: Option<i64>, max: usize, out: &mut Vec<u8>) -> Result<usize> {
+    out.reserve(max);
+    let room = &mut out.spare_capacity_mut()[..max];
+    let (raw, start) = (fd.as_raw_fd(), room.as_mut_ptr().cast());
+    let result = match at {
+        // SAFETY: `room` is writable for `max` bytes; `fd` is open.
+        Some(at) => unsafe { libc::pread64(raw, start, max, at) },
+        // SAFETY: as above.
+        None => unsafe { libc::read(raw, start, max) },
+    };
+    let n = Errno::result(result)? as usize;
+    // SAFETY: the kernel has written `n` bytes behind the old end, and `n` is at most `max`.
+    unsafe { out.set_len(out.len() + n) };
+    Ok(n)
+}
+
+/// Fills `buffer` with `linux_dirent64` records; 0 bytes are the end.
+///
+/// # Errors
+/// As `getdents64`.
+pub fn getdents64(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: `buffer` is writable for its length; `fd` is open.
+    let result =
+        unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
+    Errno::result(result).map(|n| n as usize)
+}
+
+/// The calling thread's identity as the kernel holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadIdentity {
+    /// Effective user.
+    pub euid: u32,
+    /// User for file access.
+    pub fsuid: u32,
+    /// Effective group.
+    pub egid: u32,
+    /// Group for file access.
+    pub fsgid: u32,
+    /// Supplementary groups, sorted.
+    pub groups: Vec<u32>,
+}
+
+/// Reads the calling thread's identity.
+///
+/// # Errors
+/// As `getgroups`.
+pub fn thread_identity() -> Result<ThreadIdentity> {
+    // SAFETY: these calls take integers; -1 is no valid id and only reads.
+    let ids = unsafe {
+        [
+            libc::syscall(libc::SYS_geteuid),
+            libc::syscall(libc::SYS_setfsuid, KEEP),
+            libc::syscall(libc::SYS_getegid),
+            libc::syscall(libc::SYS_setfsgid, KEEP),
+        ]
+    };
+    let [euid, fsuid, egid, fsgid] = ids.map(|id| id as u32);
+    let mut groups = thread_groups()?;
+    groups.sort_unstable();
+    Ok(ThreadIdentity { euid, fsuid, egid, fsgid, groups })
+}
+
+fn thread_groups() -> Result<Vec<u32>> {
+    loop {
+        // SAFETY: a size of 0 asks for the number and writes nothing.
+        let count = Errno::result(unsafe { libc::syscall(libc::SYS_getgroups, 0, 0) })? as usize;
+        let mut groups = vec![0u32; count.max(1)];
+        // SAFETY: `groups` is writable for the number of elements that is told.
+        let result = unsafe { libc::syscall(libc::SYS_getgroups, groups.len(), groups.as_mut_ptr()) };
+        match Errno::result(result) {
+            Ok(n) => {
+                groups.truncate(n as usize);
+                return Ok(groups);
+            }
+            // more groups than a moment ago
+            Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Sets the calling thread's supplementary groups.
+///
+/// # Errors
+/// As `setgroups`.
+pub fn set_thread_groups(groups: &[u32]) -> Result<()> {
+    // SAFETY: `groups` is readable for its length.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// Sets the calling thread's effective group, and with it the one for file access.
+///
+/// # Errors
+/// As `setresgid`.
+pub fn set_thread_egid(gid: u32) -> Result<()> {
+    // SAFETY: takes integers only.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, KEEP, gid, KEEP) }).map(drop)
+}
+
+/// Sets the calling thread's effective user, and with it the one for file access. Real and saved user
+/// stay, so that the thread can change again.
+///
+/// # Errors
+/// As `setresuid`.
+pub fn set_thread_euid(uid: u32) -> Result<()> {
+    // SAFETY: takes integers only.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, KEEP, uid, KEEP) }).map(drop)
+}
+
+/// Capability sets of the calling thread, one bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// In force now.
+    pub effective: u64,
+    /// May be put in force.
+    pub permitted: u64,
+    /// Kept over exec.
+    pub inheritable: u64,
+}
+
+/// CAP_SETGID's bit.
+pub const CAP_SETGID: u64 = 1 << 6;
+/// CAP_SETUID's bit.
+pub const CAP_SETUID: u64 = 1 << 7;
+
+/// `_LINUX_CAPABILITY_VERSION_3`: two 32-bit words a set.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Reads the calling thread's capabilities.
+///
+/// # Errors
+/// As `capget`.
+pub fn capabilities() -> Result<Capabilities> {
+    let mut header = CapHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let mut data = [CapData::default(); 2];
+    // SAFETY: header and data have the layout of version 3 and are live.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    Errno::result(result)?;
+    let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    Ok(Capabilities {
+        effective: join(data[0].effective, data[1].effective),
+        permitted: join(data[0].permitted, data[1].permitted),
+        inheritable: join(data[0].inheritable, data[1].inheritable),
+    })
+}
+
+/// Puts capabilities of the calling thread in force.
+///
+/// # Errors
+/// As `capset`.
+pub fn set_capabilities(wanted: Capabilities) -> Result<()> {
+    let mut header = CapHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let word = |set: u64, shift: u32| (set >> shift) as u32;
+    let data = [0, 32].map(|shift| CapData {
+        effective: word(wanted.effective, shift),
+        permitted: word(wanted.permitted, shift),
+        inheritable: word(wanted.inheritable, shift),
+    });
+    // SAFETY: header and data have the layout of version 3 and are live.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// The signal that gets a worker out of a waiting system call.
+const WAKE: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGUSR1;
+
+extern "C" fn on_wake(_signal: libc::c_int) {}
+
+/// Prepares for [`wake_thread`]: the signal does nothing but end a system call with EINTR.
+///
+/// # Errors
+/// As `sigaction`.
+pub fn install_wake_signal() -> Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
+    let action = SigAction::new(SigHandler::Handler(on_wake), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing, so it is async-signal-safe.
+    unsafe { sigaction(WAKE, &action) }.map(drop)
+}
+
+/// Ends the system call in which a thread of this process waits. A thread that does not wait, or is gone,
+/// is not affected.
+pub fn wake_thread(tid: i32) {
+    // SAFETY: takes integers only; the signal has a handler.
+    unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), tid, WAKE as libc::c_int) };
+}

@@ -1,0 +1,39 @@
+//! The real `qnet-server`, asked through a socket as `lsm-qnet` asks it.
+//!
+//! What needs root, a user namespace or FUSE is reported as ignored where that is missing; with `CI=true`
+//! that is a failure.
+
+#![expect(clippy::unwrap_used, reason = "a test; functions outside #[test] are not exempted by themselves")]
+
+mod hostile;
+mod identity;
+mod places;
+mod reading;
+mod support;
+
+use std::{env, process::ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use support::Need;
+
+/// A test: the behaviour it proves, what it needs, how.
+type Case = (&'static str, Need, fn());
+
+fn main() -> ExitCode {
+    let must_run = env::var_os("CI").is_some_and(|value| value == "true");
+    let cases = [reading::CASES, identity::CASES, places::CASES, hostile::CASES].concat();
+    let trials = cases.into_iter().map(|(name, need, test)| match need.missing() {
+        None => Trial::test(name, move || {
+            test();
+            Ok(())
+        }),
+        Some(reason) if must_run => Trial::test(name, move || {
+            Err(Failed::from(format!("cannot run here, and CI=true asks for it: {reason}")))
+        }),
+        Some(reason) => {
+            eprintln!("{name}: ignored: {reason}");
+            Trial::test(name, || Ok(())).with_ignored_flag(true)
+        }
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
