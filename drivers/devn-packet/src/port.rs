@@ -9,7 +9,7 @@
 
 use std::io;
 
-use io_pkt_sdk::{BATCH, ETHERNET_HEADER, TxBatch};
+use io_pkt_sdk::{BATCH, ETHERNET_HEADER, TxBatch, linux::FrameSender};
 
 use crate::{
     intake::Intake,
@@ -17,7 +17,7 @@ use crate::{
     stats::Counters,
     sys::{
         Hearing, PacketSocket,
-        messages::{Receiver, Sender},
+        messages::Receiver,
         ring::{ReceiveRing, TransmitRing},
     },
 };
@@ -82,7 +82,7 @@ enum Receive {
 #[derive(Debug)]
 enum Transmit {
     Ring(TransmitRing),
-    Messages(Box<Sender>),
+    Messages(Box<FrameSender>),
 }
 
 impl Port {
@@ -101,7 +101,7 @@ impl Port {
         let (sending, transmit) = PacketSocket::sender(index, config.bypass, |socket| {
             Ok(match config.transmit_mode {
                 Mode::Ring => Transmit::Ring(TransmitRing::open(socket, longest, config.transmit_slots)?),
-                Mode::Messages => Transmit::Messages(Box::new(Sender::new())),
+                Mode::Messages => Transmit::Messages(Box::new(FrameSender::new())),
             })
         })?;
         Ok(Self { receiving, sending, receive, transmit, longest, unsent: false })
@@ -262,7 +262,7 @@ fn fill_ring(
 }
 
 fn send_messages(
-    sender: &mut Sender,
+    sender: &mut FrameSender,
     socket: &PacketSocket,
     longest: usize,
     frames: &mut TxBatch<'_>,

@@ -1,4 +1,4 @@
-//! `recvmmsg` straight into chunks of the packet pool, `sendmmsg` straight out of them.
+//! `recvmmsg` straight into chunks of the packet pool.
 //!
 //! ```text
 //!  one message received:  [ offload header 10 ][ chunk, as far as it goes ][ spill, for what is longer ]
@@ -14,7 +14,7 @@ use std::{
     ptr,
 };
 
-use io_pkt_sdk::{BATCH, Batch, Frame};
+use io_pkt_sdk::{BATCH, Batch};
 
 use super::{PacketSocket, Tag};
 use crate::offload::{LONGEST, VNET_HEADER};
@@ -173,72 +173,6 @@ impl Receiver {
         header.msg_control = (&raw mut self.controls[at]).cast();
         header.msg_controllen = CONTROL;
         header.msg_flags = 0;
-    }
-}
-
-/// Room for sending up to 64 frames with one system call.
-pub(crate) struct Sender {
-    headers: Box<[libc::mmsghdr]>,
-    parts: Box<[libc::iovec]>,
-}
-
-impl std::fmt::Debug for Sender {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sender({} messages)", self.headers.len())
-    }
-}
-
-// SAFETY: the pointers are dead between calls of `send`, which writes them anew.
-unsafe impl Send for Sender {}
-
-impl Sender {
-    /// Room for a batch.
-    pub(crate) fn new() -> Self {
-        Self {
-            headers: vec![no_message(); BATCH].into_boxed_slice(),
-            parts: vec![NO_PART; BATCH].into_boxed_slice(),
-        }
-    }
-
-    /// Sends frames, at most a batch, in order; returns how many the kernel took. Never blocks.
-    ///
-    /// # Errors
-    /// Why the first one was not taken: EAGAIN when the socket's buffer is full, ENOBUFS when the card's queue is,
-    /// ENETDOWN, EMSGSIZE.
-    pub(crate) fn send<'f>(
-        &mut self,
-        socket: &PacketSocket,
-        frames: impl Iterator<Item = Frame<'f>>,
-    ) -> io::Result<usize> {
-        let (mut count, mut used) = (0, 0);
-        for frame in frames.take(BATCH) {
-            let pieces = frame.descs().len();
-            if used + pieces > self.parts.len() {
-                break;
-            }
-            for (part, piece) in self.parts[used..].iter_mut().zip(frame.pieces()) {
-                *part = libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
-            }
-            let header = &mut self.headers[count].msg_hdr;
-            header.msg_iov = self.parts[used..].as_mut_ptr();
-            header.msg_iovlen = pieces;
-            used += pieces;
-            count += 1;
-        }
-        if count == 0 {
-            return Ok(0);
-        }
-        // SAFETY: the socket is open; the first `count` headers point to parts in `self`, which point to pieces borrowed
-        // for `'f`; the kernel only reads them.
-        let sent = unsafe {
-            libc::sendmmsg(
-                socket.as_fd().as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                count as u32,
-                libc::MSG_DONTWAIT,
-            )
-        };
-        super::check(sent).map(|sent| sent as usize)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Linux network interfaces, for drivers that stand on one: which there are, what they are like, when they change.
+//! What drivers on Linux have in common: network interfaces (which there are, what they are like, when they change),
+//! and sending frames straight out of the pool.
 //!
 //! [`LinkWatch`] hears of changes and answers questions through rtnetlink; [`device`] changes an interface through the
 //! old `ioctl`s, which take one value each and need no message to be built. Everything is non-blocking or answered by
@@ -6,7 +7,9 @@
 
 pub mod device;
 mod message;
+mod send;
 mod watch;
 
 pub use message::{Link, LinkCounters};
+pub use send::FrameSender;
 pub use watch::LinkWatch;
