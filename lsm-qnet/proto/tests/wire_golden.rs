@@ -1,5 +1,7 @@
 //! Hex to value and back: every golden frame is read, means what it says, and is written the same.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
+
 mod common;
 
 use common::golden;

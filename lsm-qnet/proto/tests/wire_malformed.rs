@@ -1,6 +1,8 @@
 //! Hostile bytes: cut off anywhere, lying in any field, or random, they give a typed error or a
 //! harmless value, and never a panic.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
+
 mod common;
 
 use common::golden;

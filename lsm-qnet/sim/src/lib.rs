@@ -1,1 +1,22 @@
-//! A network simulator for the Qnet protocol core
+//! A network simulator for the Qnet protocol core.
+//!
+//! [`Network`] holds real [`Node`](qnet_proto::Node)s, carries their frames in simulated time and
+//! damages them as [`Faults`] say: loss, duplication, reordering, corruption, delay, partitions,
+//! reboots. Everything follows from one seed, so a failing run can be repeated exactly. On each
+//! node an [`App`] plays the programs; [`apps`] has a server and a client that check what a user
+//! would check: every message arrives once, or its sender is told.
+//!
+//! Nothing here is shipped.
+
+#![forbid(unsafe_code)]
+
+pub mod apps;
+mod faults;
+mod network;
+pub mod pcap;
+mod rng;
+pub mod seeds;
+
+pub use faults::Faults;
+pub use network::{App, HostId, Network, Programs};
+pub use rng::Rng;

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 
 use crate::link::{LinkAddr, LinkId};
 use crate::names::{Domain, Fqnn, NodeName};
-use crate::session::End;
 use crate::session::inbox::Arrival;
 use crate::session::message::Message;
 use crate::session::state::Input;
