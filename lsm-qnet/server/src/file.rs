@@ -141,6 +141,11 @@ impl OpenFile {
         self.fd.as_fd()
     }
 
+    /// Whether the same bytes can be read again.
+    pub fn has_positions(&self) -> bool {
+        self.kind != Kind::Partner
+    }
+
     /// Attributes.
     ///
     /// # Errors

@@ -104,6 +104,20 @@ impl Request {
         }
     }
 
+    /// Whether its caller may be sent away while it runs: it takes nothing that would be lost with its
+    /// reply, such as bytes from a FIFO or a step of a file's position, and closes nothing.
+    pub fn is_idempotent(&self) -> bool {
+        match &self.work {
+            Work::Connect { .. } | Work::Probe | Work::Finished => true,
+            Work::File { message, file } => {
+                let taken = |io: &Io<'_>| matches!(io, Io::Stat | Io::Read { offset: Some(_), .. });
+                file.has_positions()
+                    && Io::parse(message).is_ok_and(|(io, next)| taken(&io) && next.is_none())
+            }
+            Work::Release { .. } => false,
+        }
+    }
+
     /// Bytes it keeps in memory while it waits for its turn.
     pub fn size(&self) -> usize {
         match &self.work {

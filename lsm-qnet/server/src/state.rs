@@ -7,8 +7,9 @@
 //!          (long path)     ▲           │
 //!                          └─ Waiting ◀┘  (FIFO or device without data)
 //! ```
-//! Unblock ends a transaction in any stage (Running: as soon as its system call lets go). Disconnect
-//! ends all of a connection without an answer and closes its files.
+//! Unblock ends a transaction in any stage, at once unless that could lose data; a system call that hangs
+//! is left to itself then, and still counts for the shares below. Disconnect ends all transactions of a
+//! connection without an answer and closes its files.
 //!
 //! Shares: connections take turns; one connection has at most half of the workers, one node at most
 //! three quarters, so that a node whose requests hang cannot stop the others.
@@ -85,6 +86,7 @@ enum Slot {
 #[derive(Debug)]
 struct Transaction {
     conn: u32,
+    coid: i32,
     serial: u64,
     stage: Stage,
 }
@@ -93,7 +95,8 @@ struct Transaction {
 enum Stage {
     Gathering(Gather),
     Queued,
-    Running(Arc<Cancel>),
+    /// With true nothing is lost when nobody hears what comes of it.
+    Running(Arc<Cancel>, bool),
     Waiting(RawFd),
 }
 
@@ -195,7 +198,7 @@ impl State {
         self.running += 1;
         self.shares.entry(job.nd).or_default().running += 1;
         if let Some(transaction) = job.txn.and_then(|(txn, _)| self.transactions.get_mut(&txn)) {
-            transaction.stage = Stage::Running(Arc::clone(&job.request.cancel));
+            transaction.stage = Stage::Running(Arc::clone(&job.request.cancel), job.request.is_idempotent());
         }
         job
     }
@@ -251,7 +254,7 @@ impl State {
         match outcome {
             Outcome::Wait(file) => self.wait_for(job, txn, &file),
             Outcome::Done(status) => {
-                self.close_slot(&job, serial);
+                self.unreserve_file(job.conn, job.coid, serial);
                 self.transactions.remove(&txn);
                 self.outbox.reply(&mut self.peer, txn, status, data)
             }
@@ -263,18 +266,19 @@ impl State {
                 self.outbox.reply(&mut self.peer, txn, status, data)
             }
             Outcome::Failed(errno) => {
-                self.close_slot(&job, serial);
+                self.unreserve_file(job.conn, job.coid, serial);
                 self.fail(txn, errno)
             }
         }
     }
 
     /// Gives a reserved place back when nothing was opened for it.
-    fn close_slot(&mut self, job: &Job, serial: u64) {
-        let Some(connection) = self.connections.get_mut(&job.conn) else { return };
-        if matches!(connection.files.get(&job.coid), Some(Slot::Opening(by)) if *by == serial) {
-            connection.files.remove(&job.coid);
-            self.forget_files(job.nd, 1);
+    fn unreserve_file(&mut self, conn: u32, coid: i32, serial: u64) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        if matches!(connection.files.get(&coid), Some(Slot::Opening(by)) if *by == serial) {
+            connection.files.remove(&coid);
+            let nd = connection.nd;
+            self.forget_files(nd, 1);
         }
     }
 

@@ -7,7 +7,7 @@ use qnet_iomsg::message::{message_type, peek_type};
 use qnet_ipc::packet::{Connect, Send};
 use qnet_ipc::{MAX_DATA, PeerError, ToClient, ToServer};
 
-use super::{Gather, Slot, Stage, State, Transaction};
+use super::{Gather, Job, Slot, Stage, State, Transaction};
 use crate::identity::Identity;
 use crate::limits;
 use crate::request::Work;
@@ -113,7 +113,7 @@ impl State {
         }
         let serial = self.next_serial();
         let stage = Stage::Gathering(Gather { send, message: first.to_vec(), wanted });
-        self.transactions.insert(send.txn, Transaction { conn: send.conn, serial, stage });
+        self.transactions.insert(send.txn, Transaction { conn: send.conn, coid: send.coid, serial, stage });
         self.ask_for_more(send.txn)
     }
 
@@ -203,7 +203,7 @@ impl State {
         job.txn = Some((send.txn, serial));
         job.coid = send.coid;
         job.closes = usize::from(matches!(job.request.work, Work::Release { .. }));
-        let transaction = Transaction { conn: send.conn, serial, stage: Stage::Queued };
+        let transaction = Transaction { conn: send.conn, coid: send.coid, serial, stage: Stage::Queued };
         self.transactions.insert(send.txn, transaction);
         self.enqueue(job);
         Ok(())
@@ -212,9 +212,21 @@ impl State {
     fn on_unblock(&mut self, txn: u32) -> Result<(), PeerError> {
         let Some(transaction) = self.transactions.get(&txn) else { return Ok(()) };
         match &transaction.stage {
-            Stage::Running(cancel) => cancel.set(),
-            // its turn comes soon, and it ends at once then
-            Stage::Queued => self.cancel_queued(transaction.conn, txn),
+            Stage::Running(cancel, may_leave) => {
+                cancel.set();
+                if *may_leave {
+                    let (conn, coid, serial) = (transaction.conn, transaction.coid, transaction.serial);
+                    self.unreserve_file(conn, coid, serial);
+                    return self.fail(txn, Errno::EINTR);
+                }
+            }
+            Stage::Queued => {
+                let (conn, coid, serial) = (transaction.conn, transaction.coid, transaction.serial);
+                if self.take_from_queue(conn, txn) {
+                    self.unreserve_file(conn, coid, serial);
+                    return self.fail(txn, Errno::EINTR);
+                }
+            }
             Stage::Gathering(_) => return self.fail(txn, Errno::EINTR),
             Stage::Waiting(fd) => {
                 let fd = *fd;
@@ -225,15 +237,19 @@ impl State {
         Ok(())
     }
 
-    fn cancel_queued(&self, conn: u32, txn: u32) {
-        let Some(connection) = self.connections.get(&conn) else { return };
-        let job = connection.queue.iter().find(|job| job.txn.is_some_and(|(number, _)| number == txn));
-        // a close is done all the same: the caller could not repeat it
-        if let Some(job) = job
-            && !matches!(job.request.work, Work::Release { .. })
-        {
-            job.request.cancel.set();
+    /// Forgets a request before its turn. Not a close: the caller could not repeat it.
+    fn take_from_queue(&mut self, conn: u32, txn: u32) -> bool {
+        let Some(connection) = self.connections.get_mut(&conn) else { return false };
+        let meant = |job: &Job| job.txn.is_some_and(|(number, _)| number == txn) && !job.is_release();
+        let Some(job) = connection.queue.iter().position(meant).and_then(|at| connection.queue.remove(at))
+        else {
+            return false;
+        };
+        self.queued_bytes = self.queued_bytes.saturating_sub(job.request.size());
+        if connection.queue.is_empty() {
+            self.ring.retain(|queued| *queued != conn);
         }
+        true
     }
 
     /// Ends a connection: its transactions without an answer, its files closed.
@@ -271,7 +287,7 @@ impl State {
         for txn in &of_conn {
             let Some(transaction) = self.transactions.remove(txn) else { continue };
             match transaction.stage {
-                Stage::Running(cancel) => cancel.set(),
+                Stage::Running(cancel, _) => cancel.set(),
                 Stage::Waiting(fd) => self.cancel_waiting(fd, |job| job.conn == conn),
                 Stage::Gathering(_) | Stage::Queued => {}
             }

@@ -1,13 +1,15 @@
 //! Bad packets, exhaustion, ends.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 
+use nix::mount::{MsFlags, mount};
 use qnet_iomsg::{Connect, Io};
 use qnet_ipc::packet::{Connect as ConnectPacket, Pulse, Send};
 use qnet_ipc::{Claim, ToServer};
 
 use crate::Case;
-use crate::support::{Need, Server, Start, public_dir, until};
+use crate::support::{NOBODY, Need, Server, Start, in_mount_namespace, public_dir, until};
 
 pub(crate) const CASES: &[Case] = &[
     ("broken_messages_get_errors_and_harm_nobody", Need::Nothing, broken_messages_get_errors),
@@ -18,6 +20,8 @@ pub(crate) const CASES: &[Case] = &[
     ("waiting_requests_are_bounded", Need::Nothing, waiting_requests_are_bounded),
     ("closed_connection_gives_its_files_back", Need::Nothing, closed_connection_gives_files_back),
     ("flood_is_answered_to_the_last_request", Need::Nothing, flood_is_answered),
+    ("hanging_file_system_stops_its_caller_only", Need::Fuse, hanging_file_system),
+    ("every_request_of_a_busy_day_is_answered", Need::Nothing, busy_day),
     ("server_ends_with_its_socket", Need::Nothing, server_ends_with_its_socket),
     ("server_says_what_is_wrong_at_its_start", Need::Nothing, server_says_what_is_wrong),
 ];
@@ -200,6 +204,114 @@ fn flood_is_answered() {
         }
     }
     assert!(served >= 4, "{served}");
+}
+
+/// A mount that answers nothing, of a kind that is not Qnet's: whoever asks it waits for ever.
+fn hanging_file_system() {
+    in_mount_namespace(|| {
+        let dir = public_dir();
+        fs::create_dir(dir.path().join("hang")).unwrap();
+        fs::write(dir.path().join("f"), "x").unwrap();
+        let fuse = fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", fuse.as_raw_fd());
+        let target = dir.path().join("hang");
+        mount(Some("hang"), &target, Some("fuse.hang"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        let mut server = Start::new().export(dir.path()).options(&["--workers", "4"]).start();
+        let conn = server.connect(NOBODY).unwrap();
+        let message = Connect::combine_close(b"hang/x", false, &Io::Stat.to_bytes()).emit().unwrap();
+        let open = Connect::open(b"hang/x", 1, 0).emit().unwrap();
+        let mut hanging: Vec<u32> = (0..5).map(|_| server.submit(conn, 0, &message, 300)).collect();
+        hanging.push(server.submit(conn, 7, &open, 0));
+        // half of the workers hang, the same node has one left, other nodes the last one
+        let same = server.connect(NOBODY).unwrap();
+        assert_eq!(server.cat(same, "f").unwrap(), b"x");
+        hanging.push(server.submit(same, 0, &message, 300));
+        let other = server.connect_from(3, Some(Claim::user(NOBODY, NOBODY, vec![]))).unwrap();
+        assert_eq!(server.cat(other, "f").unwrap(), b"x");
+        assert!(hanging.iter().all(|txn| !server.is_answered(*txn)));
+        for txn in hanging {
+            server.send(&ToServer::Unblock { txn, tid: 1 });
+            assert_eq!(server.wait(txn), Err(libc::EINTR), "{txn}");
+        }
+        assert_eq!(server.cat(other, "f").unwrap(), b"x");
+        // the hang ends, and with it the wait of whoever is still asking
+        let txn = server.submit(conn, 0, &message, 300);
+        drop(fuse);
+        server.wait(txn).unwrap_err();
+        assert_eq!(server.cat(conn, "f").unwrap(), b"x");
+    });
+}
+
+/// Many connections open, read, list, leave requests and leave altogether, in an order that a seed decides.
+fn busy_day() {
+    let dir = public_dir();
+    for n in 0..20u8 {
+        fs::write(dir.path().join(format!("f{n}")), vec![n; 100_000]).unwrap();
+    }
+    let mut server = Start::new().export(dir.path()).options(&["--max-open", "200"]).start();
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    /// A connection, its open files with their content, its requests that were not waited for.
+    type Caller = (u32, Vec<(i32, u8)>, Vec<u32>);
+    let mut conns: Vec<Caller> = Vec::new();
+    for _ in 0..3000 {
+        if conns.len() < 5 {
+            conns.push((server.connect_self(), Vec::new(), Vec::new()));
+        }
+        let index = random(conns.len() as u64) as usize;
+        let (conn, files, pending) = &mut conns[index];
+        match random(20) {
+            0..6 => {
+                let n = random(20) as u8;
+                match server.open(*conn, &format!("f{n}")) {
+                    Ok(coid) => files.push((coid, n)),
+                    Err(errno) => assert!(matches!(errno, libc::EMFILE | libc::ENFILE), "{errno}"),
+                }
+            }
+            6..12 if !files.is_empty() => {
+                let (coid, n) = files[random(files.len() as u64) as usize];
+                let read = server.read_at(*conn, coid, random(100_000), 70_000).unwrap();
+                assert!(!read.is_empty() && read.iter().all(|byte| *byte == n));
+            }
+            12..16 if !files.is_empty() => {
+                let (coid, _) = files[0];
+                let read = Io::Read { nbytes: 200_000, xtype: 0, offset: Some(0) }.to_bytes();
+                let txn = server.submit(*conn, coid, &read, 200_000);
+                if random(2) == 0 {
+                    server.send(&ToServer::Unblock { txn, tid: 1 });
+                }
+                pending.push(txn);
+            }
+            16..19 if !files.is_empty() => {
+                let (coid, _) = files.swap_remove(random(files.len() as u64) as usize);
+                server.close(*conn, coid).unwrap();
+            }
+            19 => {
+                for txn in std::mem::take(pending) {
+                    match server.wait(txn) {
+                        Ok(answer) => assert_eq!(answer.data.len(), 100_000),
+                        Err(errno) => assert_eq!(errno, libc::EINTR),
+                    }
+                }
+                let (conn, ..) = conns.swap_remove(index);
+                server.send(&ToServer::Disconnect { conn });
+            }
+            _ => {}
+        }
+    }
+    for (conn, _, pending) in conns {
+        for txn in pending {
+            assert!(matches!(server.wait(txn), Ok(_) | Err(libc::EINTR)));
+        }
+        server.send(&ToServer::Disconnect { conn });
+    }
+    until(|| (server.descriptors(dir.path()) == 1).then_some(()));
+    assert_eq!(server.log(), "");
 }
 
 fn server_ends_with_its_socket() {

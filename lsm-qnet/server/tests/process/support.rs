@@ -92,7 +92,11 @@ impl Start {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let program = dir.path().join("qnet-server");
-        fs::copy(env!("CARGO_BIN_EXE_qnet-server"), &program).unwrap();
+        // by another process: a file that is open for writing here could be inherited by a child of another
+        // test, and cannot be executed meanwhile
+        let copied =
+            Command::new("cp").arg(env!("CARGO_BIN_EXE_qnet-server")).arg(&program).status().unwrap();
+        assert!(copied.success());
         Self { program, before: Vec::new(), options: Vec::new(), user: None, dir }
     }
 
