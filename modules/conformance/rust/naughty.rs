@@ -1,0 +1,99 @@
+//! A driver on the SDK that misbehaves on demand: `mode=` names the entry and what it does there. It also sends every
+//! frame back, so that others can be seen to carry on.
+
+use io_pkt_sdk::{Args, Batch, Driver, DriverStats, Error, Host, Interface, Opt, TxBatch, Work, export_driver};
+
+const MODES: &str = "none|create-error|create-panic|start-error|start-panic|poll-error|poll-panic|transmit-panic|\
+                     stats-panic|stop-panic|drop-panic|payload-panic|thread-panic|hold";
+
+struct Naughty {
+    host: Host,
+    mode: String,
+    looped: Batch,
+    held: Vec<Batch>,
+}
+
+/// A panic payload that panics again when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the payload exploded");
+    }
+}
+
+impl Naughty {
+    fn is(&self, mode: &str) -> bool {
+        self.mode == mode
+    }
+}
+
+impl Driver for Naughty {
+    const OPTIONS: &'static [Opt] = &[Opt::choice("mode", "how to misbehave (default none)", MODES)];
+
+    fn create(host: Host, args: &Args<'_>) -> Result<Self, Error> {
+        let mode = args.text("mode").unwrap_or("none").to_owned();
+        match mode.as_str() {
+            "create-error" => Err(Error::new(19, "there is no card in slot 5")),
+            "create-panic" => panic!("no card, no driver"),
+            _ => Ok(Self { looped: host.batch(), held: Vec::new(), host, mode }),
+        }
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        match self.mode.as_str() {
+            "start-error" => return Err(Error::new(13, "slot 5 is locked")),
+            "start-panic" => panic!("slot 5 is on fire"),
+            _ => {}
+        }
+        tracing::info!(mode = self.mode, "started");
+        self.host.interface(&Interface::default())
+    }
+
+    fn poll(&mut self, _: &mut Work<'_>) -> Result<(), Error> {
+        match self.mode.as_str() {
+            "poll-error" => return Err(Error::new(5, "the card fell out of slot 5")),
+            "poll-panic" if !self.looped.is_empty() => {
+                let nothing: [u8; 0] = [];
+                let index = self.looped.len();
+                panic!("frame {} of nothing", nothing.get(index).map_or(index, |byte| *byte as usize));
+            }
+            "payload-panic" => std::panic::panic_any(Bomb),
+            "thread-panic" => {
+                let _ = std::thread::spawn(|| panic!("a thread of slot 5")).join();
+            }
+            _ => {}
+        }
+        self.host.deliver(&mut self.looped);
+        Ok(())
+    }
+
+    fn transmit(&mut self, frames: &mut TxBatch<'_>) -> Result<(), Error> {
+        frames.move_to(&mut self.looped);
+        if self.is("transmit-panic") {
+            panic!("out of ink");
+        }
+        if self.is("hold") {
+            self.held.push(self.host.alloc(8));
+        }
+        self.host.wake();
+        Ok(())
+    }
+
+    fn stats(&mut self) -> DriverStats {
+        assert!(!self.is("stats-panic"), "cannot count");
+        DriverStats::unknown()
+    }
+
+    fn stop(&mut self) {
+        assert!(!self.is("stop-panic"), "cannot stop");
+    }
+}
+
+impl Drop for Naughty {
+    fn drop(&mut self) {
+        assert!(!self.is("drop-panic"), "cannot leave");
+    }
+}
+
+export_driver!("devn-naughty", Naughty);
