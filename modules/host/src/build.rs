@@ -8,7 +8,7 @@ use std::{
     ffi::c_void,
     fs::{File, OpenOptions},
     hash::{DefaultHasher, Hash, Hasher},
-    io::Read,
+    io::{Read, Seek},
     ops::Range,
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -28,7 +28,7 @@ use crate::{
     elf::{self, ElfFacts},
     error::{LoadError, Refusal},
     handshake::{self, Offer},
-    image::{Image, LoadMode},
+    image::{Image, LoadMode, Source},
     options::{self, Accepted, Given, OptionError, OptionInfo},
     tables,
 };
@@ -36,7 +36,7 @@ use crate::{
 /// Largest module file: a debug build of a large module has a tenth of it.
 const MAX_FILE: u64 = 1 << 30;
 /// Most builds in one process unless [`Loader::set_max_builds`] says otherwise; a build takes about a megabyte.
-const MAX_BUILDS: usize = 128;
+pub const MAX_BUILDS: usize = 128;
 
 /// What a module is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -224,12 +224,6 @@ impl Build {
     }
 }
 
-/// What is being loaded, from a file that is already read.
-struct Contents {
-    path: PathBuf,
-    bytes: Vec<u8>,
-}
-
 /// Loads module files; knows every build of the process.
 #[derive(Debug)]
 pub struct Loader {
@@ -285,8 +279,8 @@ impl Loader {
     /// # Errors
     /// As [`Loader::load`].
     pub fn load_file(&mut self, kind: Kind, file: File, shown: &Path) -> Result<Arc<Build>, LoadError> {
-        let contents = read(file, shown)?;
-        let build = self.find_or_map(kind, &contents).map_err(|refusal| LoadError::new(shown, refusal))?;
+        let source = read(file, shown)?;
+        let build = self.find_or_map(kind, source).map_err(|refusal| LoadError::new(shown, refusal))?;
         if build.kind() != kind {
             let found = format!("{}, which is a {}", build.name(), build.kind().word());
             return Err(LoadError::new(shown, Refusal::handshake(format!("a {}", kind.word()), found)));
@@ -294,9 +288,9 @@ impl Loader {
         Ok(build)
     }
 
-    fn find_or_map(&mut self, kind: Kind, contents: &Contents) -> Result<Arc<Build>, Refusal> {
-        let facts = elf::inspect(&contents.bytes)?;
-        let identity = identity(&contents.bytes);
+    fn find_or_map(&mut self, kind: Kind, source: Source) -> Result<Arc<Build>, Refusal> {
+        let facts = elf::inspect(&source.bytes)?;
+        let identity = identity(&source.bytes);
         if let Some(build) = self.builds.get(&identity) {
             return Ok(Arc::clone(build));
         }
@@ -307,9 +301,10 @@ impl Loader {
             return Err(Refusal::TooMany(self.builds.len() + self.refused.len()));
         }
         let name = format!("{}-{:016x}", facts.name, identity[0]);
-        let image = Image::map(self.mode, &name, &contents.bytes, &contents.path, self.loads)?;
+        let path = source.path.clone();
+        let image = Image::map(self.mode, &name, source, self.loads)?;
         self.loads += 1;
-        match make_build(kind, contents.path.clone(), facts, image) {
+        match make_build(kind, path, facts, image) {
             Ok(build) => {
                 let build = Arc::new(build);
                 self.builds.insert(identity, Arc::clone(&build));
@@ -370,7 +365,7 @@ fn fetch_table(kind: Kind, offer: &Offer) -> Result<Table, Refusal> {
     Ok(Table::Protocol(table, prefix))
 }
 
-fn read(mut file: File, path: &Path) -> Result<Contents, LoadError> {
+fn read(mut file: File, path: &Path) -> Result<Source, LoadError> {
     let fail = |refusal: Refusal| LoadError::new(path, refusal);
     let metadata = file.metadata().map_err(|reason| LoadError::new(path, reason))?;
     let kind = metadata.file_type();
@@ -388,9 +383,9 @@ fn read(mut file: File, path: &Path) -> Result<Contents, LoadError> {
     }
     let mut bytes = Vec::with_capacity(metadata.size() as usize);
     // The descriptor may have been read by whoever handed it over.
-    let read = std::io::Seek::rewind(&mut file).and_then(|()| file.take(MAX_FILE).read_to_end(&mut bytes));
+    let read = file.rewind().and_then(|()| (&mut file).take(MAX_FILE).read_to_end(&mut bytes));
     read.map_err(|reason| LoadError::new(path, reason))?;
-    Ok(Contents { path: path.to_owned(), bytes })
+    Ok(Source { file, path: path.to_owned(), bytes })
 }
 
 /// Tells contents apart. Not meant against forgery: whoever chooses modules runs code here anyway.

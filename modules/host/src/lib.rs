@@ -28,7 +28,7 @@ mod protocol;
 mod search;
 mod tables;
 
-pub use build::{Build, Kind, Loader};
+pub use build::{Build, Kind, Loader, MAX_BUILDS};
 pub use driver::DriverUse;
 pub use elf::{ElfError, ElfFacts, inspect};
 pub use error::{LoadError, Refusal};

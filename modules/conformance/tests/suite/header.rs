@@ -113,3 +113,18 @@ fn what_abi_1_0_fixed_is_unchanged() {
         }
     }
 }
+
+#[test]
+fn the_document_quotes_the_numbers_of_the_code() {
+    let document = include_str!("../../../../docs/abi.md");
+    let version = format!("| {}.{} |", io_pkt_abi::ABI_MAJOR, io_pkt_abi::ABI_MINOR);
+    assert!(document.contains(&version), "docs/abi.md: the history lacks {version}");
+    for quoted in [
+        format!("There is a limit of {} builds in one process.", io_pkt_host::MAX_BUILDS),
+        format!("|   7    |   {}   | 0x{:04x} |", size_of::<note::ModuleNote>() - 20, note::TYPE),
+        format!("NUL padded to {} bytes", note::NAME_LEN),
+        format!("owns up to {} descriptors", io_pkt_sdk::BATCH),
+    ] {
+        assert!(document.contains(&quoted), "docs/abi.md should say: {quoted}");
+    }
+}

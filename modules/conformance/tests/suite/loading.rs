@@ -218,6 +218,11 @@ fn the_path_itself_is_mapped_when_asked_for() {
     assert_eq!(build.load_mode(), LoadMode::Path);
     assert!(fs::read_to_string("/proc/self/maps").unwrap().contains("/by-path.so"));
     carries_frames(&mut Driver::start(&build, "").unwrap());
+    // A descriptor whose path names nothing here, as from another mount namespace, is mapped all the same.
+    let open = fs::File::open(forge(&module("echo"), "elsewhere.so", |bytes| bytes.extend([0; 48])).unwrap())
+        .unwrap();
+    let elsewhere = loader.load_file(Kind::Driver, open, "/nowhere/elsewhere.so".as_ref()).unwrap();
+    carries_frames(&mut Driver::start(&elsewhere, "").unwrap());
     // A new file under the old name, as an installation makes it.
     fs::remove_file(&path).unwrap();
     forge(&module("echo"), "by-path.so", |bytes| bytes.extend([0; 32])).unwrap();
