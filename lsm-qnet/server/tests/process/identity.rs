@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use qnet_ipc::Claim;
 
 use crate::Case;
-use crate::support::{NOBODY, Need, Server, Start, public_dir};
+use crate::support::{NOBODY, Need, Server, Start, public_dir, until};
 
 pub(crate) const CASES: &[Case] = &[
     ("nobody_reads_what_nobody_may_and_nothing_else", Need::Root, nobody_reads_what_nobody_may),
@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     ("other_processes_are_closed_to_nobody", Need::Root, other_processes_are_closed),
     ("rootless_server_refuses_everybody_but_its_own_user", Need::Root, rootless_server_refuses),
     ("ordinary_user_serves_only_as_itself", Need::Nothing, ordinary_user_serves_only_as_itself),
+    ("namespace_without_nobody_refuses_nobody", Need::Root, namespace_without_nobody),
     ("namespace_without_setgroups_refuses_nobody", Need::UserNamespace, namespace_without_setgroups),
 ];
 
@@ -146,4 +147,25 @@ fn namespace_without_setgroups() {
     assert!(server.log().contains("mapany=0"), "{}", server.log());
     let own = server.connect(0).unwrap();
     server.cat(own, "etc/passwd").unwrap();
+}
+
+/// A user namespace that maps the users below 1000 and no others.
+fn namespace_without_nobody() {
+    let wait = "until grep -q . /proc/self/gid_map; do :; done; exec \"$@\"";
+    let mut server = Start::new().through(&["unshare", "-U", "sh", "-c", wait, "sh"]).start();
+    let process = format!("/proc/{}", server.pid());
+    let ours = fs::read_link("/proc/self/ns/user").unwrap();
+    until(|| fs::read_link(format!("{process}/ns/user")).ok().filter(|theirs| *theirs != ours));
+    fs::write(format!("{process}/uid_map"), "0 0 1000").unwrap();
+    fs::write(format!("{process}/gid_map"), "0 0 1000").unwrap();
+    assert_eq!(server.connect(NOBODY), Err(libc::EPERM));
+    let log = server.log();
+    assert!(log.contains("is the id mapped") && log.contains("mapany=0"), "{log}");
+    // who is mapped is served, by the same threads
+    for uid in [7, 0, 7] {
+        let conn = server.connect(uid).unwrap();
+        let shadow = server.open(conn, "etc/shadow");
+        assert_eq!(shadow.is_ok(), uid == 0, "uid {uid}: {shadow:?}");
+    }
+    assert_eq!(server.connect(NOBODY), Err(libc::EPERM));
 }

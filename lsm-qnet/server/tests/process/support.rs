@@ -18,6 +18,7 @@ use qnet_iomsg::stat::REPLY_LEN;
 use qnet_iomsg::{Connect, Dirents, Io, Stat, StatReply};
 use qnet_ipc::packet::{Connect as ConnectPacket, Send};
 use qnet_ipc::{Claim, ClientPeer, ReceiveBuffer, ToClient, ToServer};
+use qnet_server::identity::{Identity, Switcher};
 use tempfile::TempDir;
 
 /// How long any single answer may take; far more than it ever should.
@@ -41,12 +42,21 @@ impl Need {
     /// Why it is not there.
     pub(crate) fn missing(self) -> Option<&'static str> {
         match self {
-            Self::Root | Self::Fuse if !geteuid().is_root() => Some("needs root"),
+            Self::Root | Self::Fuse if !may_become_nobody() => Some("needs root, and nobody to become"),
             Self::Fuse if !Path::new("/dev/fuse").exists() => Some("needs /dev/fuse"),
             Self::UserNamespace if !user_namespaces() => Some("needs user namespaces"),
             _ => None,
         }
     }
+}
+
+/// In some containers root is root only in name.
+fn may_become_nobody() -> bool {
+    let attempt = || {
+        let mut switcher = Switcher::new(qnet_server::sys::thread_identity().ok()?).ok()?;
+        switcher.become_identity(&Identity::nobody()).ok()
+    };
+    geteuid().is_root() && std::thread::spawn(attempt).join().unwrap().is_some()
 }
 
 fn user_namespaces() -> bool {
