@@ -27,7 +27,7 @@ use crate::{
     uses::{Body, Use, UseId},
 };
 
-pub use mount::{MountError, ModuleFile};
+pub use mount::{ModuleFile, MountError};
 pub use unmount::UnmountError;
 
 /// Failed uses that are remembered.
@@ -109,6 +109,12 @@ impl Registry {
     #[must_use]
     pub fn deadline(&self) -> u64 {
         self.uses.iter().map(|use_| use_.context.deadline()).filter(|at| *at > 0).min().unwrap_or(0)
+    }
+
+    /// True when a module asked to be polled soon, from inside one of its own calls.
+    #[must_use]
+    pub fn is_woken(&self) -> bool {
+        self.uses.iter().any(|use_| use_.context.is_woken())
     }
 
     /// The interfaces, or the one that `name` means (any form that `umount` takes).

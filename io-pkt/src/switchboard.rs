@@ -352,6 +352,19 @@ impl Switchboard {
         port.dirty = !port.tx.is_empty();
     }
 
+    /// Drops what waits to be sent out of an interface.
+    pub fn clear(&mut self, id: InterfaceId, pool: &mut Pool) {
+        if let Some(port) = self.ports.iter_mut().find(|port| port.id == id) {
+            let waiting = port.tx.all();
+            port.drops.count(DropReason::UseGone, frames_in(waiting));
+            pool.release(waiting);
+            let n = waiting.len();
+            port.tx.pop(n);
+            self.queued -= n;
+            port.dirty = false;
+        }
+    }
+
     /// Descriptors that wait to be sent out of an interface.
     #[must_use]
     pub fn queued(&self, id: InterfaceId) -> usize {

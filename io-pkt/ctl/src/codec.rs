@@ -1,21 +1,22 @@
 //! Lines in and out of a byte stream.
 //!
-//! The reading side never keeps more than [`MAX_LINE`] bytes of an unfinished line, whatever the peer sends, and looks
-//! at every byte once.
+//! The reading side never keeps more of an unfinished line than its limit, whatever the peer sends, and looks at every
+//! byte once.
 
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::MAX_LINE;
 
-/// The peer sent a line longer than [`MAX_LINE`]; the stream cannot be trusted any more.
+/// The peer sent a line longer than the limit; the stream cannot be trusted any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a line is longer than {MAX_LINE} bytes")]
-pub struct LineTooLong;
+#[error("a line is longer than {0} bytes")]
+pub struct LineTooLong(pub usize);
 
 /// Collects bytes until they make lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LineBuffer {
+    limit: usize,
     bytes: Vec<u8>,
     /// Bytes before this one hold no newline.
     scanned: usize,
@@ -23,7 +24,20 @@ pub struct LineBuffer {
     consumed: usize,
 }
 
+impl Default for LineBuffer {
+    /// For lines up to [`MAX_LINE`].
+    fn default() -> Self {
+        Self::with_limit(MAX_LINE)
+    }
+}
+
 impl LineBuffer {
+    /// For lines up to `limit` bytes, newline included.
+    #[must_use]
+    pub fn with_limit(limit: usize) -> Self {
+        Self { limit, bytes: Vec::new(), scanned: 0, consumed: 0 }
+    }
+
     /// Adds what was read.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.consumed > 0 {
@@ -41,11 +55,11 @@ impl LineBuffer {
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, LineTooLong> {
         let Some(found) = self.bytes[self.scanned..].iter().position(|&b| b == b'\n') else {
             self.scanned = self.bytes.len();
-            return if self.pending() >= MAX_LINE { Err(LineTooLong) } else { Ok(None) };
+            return if self.pending() >= self.limit { Err(LineTooLong(self.limit)) } else { Ok(None) };
         };
         let (start, end) = (self.consumed, self.scanned + found);
-        if end - start >= MAX_LINE {
-            return Err(LineTooLong);
+        if end - start >= self.limit {
+            return Err(LineTooLong(self.limit));
         }
         self.consumed = end + 1;
         self.scanned = end + 1;
@@ -99,7 +113,7 @@ mod tests {
         buffer.push(b"\n");
         assert_eq!(buffer.next_line().map(|line| line.map(<[u8]>::len)), Ok(Some(MAX_LINE - 1)));
         buffer.push(&vec![b'x'; MAX_LINE]);
-        assert_eq!(buffer.next_line(), Err(LineTooLong));
+        assert_eq!(buffer.next_line(), Err(LineTooLong(MAX_LINE)));
     }
 
     #[test]

@@ -33,8 +33,7 @@ pub fn next_program(name: &str) -> Option<Command> {
 
 fn next_in(path: &OsStr, name: &str, visited: &[String]) -> Option<PathBuf> {
     env::split_paths(path).map(|folder| folder.join(name)).find(|candidate| {
-        let is_program =
-            fs::metadata(candidate).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0);
+        let is_program = fs::metadata(candidate).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0);
         is_program && identity(candidate).is_some_and(|identity| !visited.contains(&identity))
     })
 }

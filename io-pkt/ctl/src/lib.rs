@@ -1,7 +1,7 @@
 //! Control messages of io-pkt and a client for them.
 //!
 //! A daemon listens on `ROOT/io-pktN.sock` (a Unix stream socket). Both directions carry one JSON object a line, at
-//! most [`MAX_LINE`] bytes long, newline included:
+//! most [`MAX_LINE`] bytes long, newline included (requests: [`MAX_REQUEST`]):
 //!
 //! ```text
 //!  client ► {"v":1,"id":7,"cmd":"mount","module":"devn-packet.so","options":"dev=eth1"}      (+ the file by SCM_RIGHTS)
@@ -39,6 +39,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Longest line in bytes, newline included, in either direction.
 pub const MAX_LINE: usize = 1 << 20;
+
+/// Longest request that a daemon reads. Reading one may not keep frames waiting, and real ones are far shorter.
+pub const MAX_REQUEST: usize = 64 << 10;
 
 /// Most descriptors that one request may bring along.
 pub const MAX_DESCRIPTORS: usize = 4;

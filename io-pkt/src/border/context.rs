@@ -133,6 +133,12 @@ impl UseContext {
         self.role
     }
 
+    /// True when a wake-up waits to be taken.
+    #[must_use]
+    pub fn is_woken(&self) -> bool {
+        self.remote.woken.load(Ordering::Relaxed)
+    }
+
     /// True once after each wake-up.
     #[must_use]
     pub fn take_wake(&self) -> bool {
@@ -242,6 +248,13 @@ impl UseContext {
         }
         let changed = self.interface.borrow().as_ref() != Some(&data);
         if changed {
+            if self.interface.borrow().as_ref().is_some_and(|old| old.link() != data.link()) {
+                tracing::info!(
+                    subject = self.remote.name,
+                    "link is {}",
+                    if data.link() { "up" } else { "down" }
+                );
+            }
             self.interface.replace(Some(data));
             self.noted.set(true);
         }

@@ -1,0 +1,231 @@
+//! The event loop: turns of work while there is any, a short spin after traffic, then sleep.
+//!
+//! ```text
+//!  ┌─► uses that are ready, each once ─► frames moved ─► one step of control work ─► events ─┐
+//!  └──────────────── no wait while somebody has more; spin; sleep until an event ◄───────────┘
+//! ```
+
+mod spin;
+
+use std::{io, time::Duration};
+
+use ctl::report::LoopCounters;
+use io_pkt_abi::{PollEvent, info::READY_HELPER_EXIT};
+use mio::{Events, Interest, Poll, unix::SourceFd};
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+    time::TimeSpec,
+    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+};
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::{
+    control::{
+        Control,
+        commands::{self, Facts},
+    },
+    registry::Registry,
+    token::{Address, Class},
+};
+pub use spin::Spin;
+
+/// Control steps in a turn without frames.
+const IDLE_STEPS: usize = 32;
+
+/// A daemon's loop with everything that it turns.
+#[derive(Debug)]
+pub struct EventLoop {
+    poll: Poll,
+    events: Events,
+    registry: Registry,
+    control: Control,
+    timer: TimerFd,
+    /// What the timer is set to, 0 for nothing.
+    armed: u64,
+    signals: SignalFd,
+    spin: Spin,
+    facts: Facts,
+    stop: Option<Signal>,
+}
+
+/// Blocks the signals that end the daemon, so that the loop can read them. Call before other threads exist.
+///
+/// # Errors
+/// As sigprocmask(2) and signalfd(2).
+pub fn take_signals() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+impl EventLoop {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// When the poller refuses the timer or the signals.
+    pub fn new(
+        poll: Poll,
+        registry: Registry,
+        control: Control,
+        signals: SignalFd,
+        spin: Spin,
+        program: String,
+    ) -> io::Result<Self> {
+        let timer =
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        let watch = |fd: i32, class| {
+            poll.registry().register(&mut SourceFd(&fd), Address::only(class).token(), Interest::READABLE)
+        };
+        watch(timer.as_fd().as_raw_fd(), Class::Timer)?;
+        watch(signals.as_fd().as_raw_fd(), Class::Signals)?;
+        let facts = Facts { program, ..Facts::default() };
+        let events = Events::with_capacity(256);
+        Ok(Self { poll, events, registry, control, timer, armed: 0, signals, spin, facts, stop: None })
+    }
+
+    /// The uses, for mounting at the start.
+    pub fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// Runs until a signal says stop, then takes everything down in order. Returns the signal.
+    ///
+    /// # Errors
+    /// When the poller fails, which nothing can repair.
+    pub fn run(mut self) -> io::Result<Signal> {
+        loop {
+            if let Some(signal) = self.stop {
+                tracing::info!("{signal}: shutting down");
+                return self.shut_down(signal);
+            }
+            self.turn()?;
+        }
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let now = self.registry.core().clock.now();
+        let turn = self.registry.turn(now);
+        self.registry.core().helpers.borrow_mut().expire(now);
+        let steps = if turn.done > 0 { 1 } else { IDLE_STEPS };
+        self.serve(steps);
+        if turn.done > 0 {
+            self.spin.worked(now);
+        }
+        let counters = &mut self.facts.event_loop;
+        counters.turns += 1;
+        if turn.again || self.control.has_work() || self.registry.is_woken() {
+            return self.collect(Some(Duration::ZERO));
+        }
+        if self.spin.go_on(now) {
+            counters.spins += 1;
+            let events = self.collect(Some(Duration::ZERO));
+            // Without this a spinner would starve the very client that it waits for.
+            std::thread::yield_now();
+            return events;
+        }
+        counters.sleeps += 1;
+        self.arm();
+        self.collect(None)?;
+        let after = self.registry.core().clock.now();
+        let counters: &mut LoopCounters = &mut self.facts.event_loop;
+        counters.longest_turn_ns = counters.longest_turn_ns.max(self.spin.slept(now, after));
+        Ok(())
+    }
+
+    /// Control work. Mounting happens in here, between two turns of frames.
+    fn serve(&mut self, steps: usize) {
+        let Self { control, registry, facts, .. } = self;
+        for _ in 0..steps {
+            if !control.has_work() {
+                return;
+            }
+            facts.clients = control.len() as u64;
+            control.step(|request| commands::answer(registry, facts, request));
+        }
+    }
+
+    /// Sets the timer to the next deadline, if it is not set to it already.
+    fn arm(&mut self) {
+        let helpers = self.registry.core().helpers.borrow().deadline().unwrap_or(0);
+        let next = [self.registry.deadline(), helpers].into_iter().filter(|at| *at > 0).min().unwrap_or(0);
+        if next == self.armed {
+            return;
+        }
+        self.armed = next;
+        let result = if next == 0 {
+            self.timer.unset()
+        } else {
+            // At least a nanosecond: zero would disarm the timer.
+            let left = next.saturating_sub(self.registry.core().clock.now()).max(1);
+            let left = TimeSpec::from_duration(Duration::from_nanos(left));
+            self.timer.set(Expiration::OneShot(left), TimerSetTimeFlags::empty())
+        };
+        if let Err(error) = result {
+            tracing::error!("setting the timer: {error}");
+        }
+    }
+
+    /// Fetches events, waiting at most `timeout`, and hands them to whom they concern.
+    fn collect(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        for event in &self.events {
+            let Some(address) = Address::of(event.token()) else { continue };
+            match address.class {
+                Class::Waker => {}
+                Class::Timer => self.armed = 0,
+                Class::Signals => self.stop = read_signal(&self.signals).or(self.stop),
+                Class::Listener | Class::Client => {
+                    self.control.on_event(
+                        address,
+                        event.is_readable() || event.is_error(),
+                        event.is_writable(),
+                    );
+                }
+                Class::Source => {
+                    let found = self.registry.core().sources.borrow().resolve(address, event);
+                    if let Some((owner, token, ready)) = found {
+                        self.registry.notify(owner, PollEvent { token, ready, value: 0 });
+                    }
+                }
+                Class::Helper => on_helper(&mut self.registry, address),
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything is unmounted, the last first; helpers get their time to end.
+    fn shut_down(mut self, signal: Signal) -> io::Result<Signal> {
+        self.registry.unmount_all();
+        self.stop = None;
+        while !self.registry.core().helpers.borrow().is_empty() {
+            let now = self.registry.core().clock.now();
+            // A second signal means that somebody is in a hurry.
+            let hurry = if self.stop.take().is_some() { u64::MAX } else { now };
+            self.registry.core().helpers.borrow_mut().expire(hurry);
+            self.arm();
+            self.collect(None)?;
+        }
+        Ok(signal)
+    }
+}
+
+fn on_helper(registry: &mut Registry, address: Address) {
+    let exit = registry.core().helpers.borrow_mut().reap(address);
+    let Some(exit) = exit else { return };
+    tracing::debug!(pid = exit.pid, helper = exit.name, "helper ended: {}", exit.describe());
+    if let Some(owner) = exit.owner {
+        registry.notify(owner, PollEvent { token: exit.token, ready: READY_HELPER_EXIT, value: exit.status });
+    }
+}
+
+fn read_signal(signals: &SignalFd) -> Option<Signal> {
+    let info = signals.read_signal().ok().flatten()?;
+    Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
+}

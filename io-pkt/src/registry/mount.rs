@@ -1,0 +1,341 @@
+//! Mounting: from a name and options to a running use, or to nothing at all.
+
+use std::{fs::File, path::PathBuf, sync::Arc};
+
+use ctl::Mounted;
+use io_pkt_abi::info::{EVENT_ARRIVED, EVENT_GONE};
+use io_pkt_host::{Accepted, Build, Kind, LoadError, OptionError, Refusal, UseError, UseSpec, options};
+use nix::errno::Errno;
+use thiserror::Error;
+
+use super::{Registry, explain};
+use crate::{
+    border::{self, Role, UseContext},
+    names::{DeviceName, LockError, PidLock, devices::DeviceError},
+    uses::{Body, Use, UseId},
+};
+
+/// Where a module's bytes come from.
+#[derive(Debug)]
+pub enum ModuleFile {
+    /// A name to look up, or a path.
+    Named(String),
+    /// An open file that `mount` handed over, and what the user called it.
+    Open(File, String),
+}
+
+/// Why nothing was mounted.
+#[derive(Debug, Error)]
+pub enum MountError {
+    /// The module cannot be had.
+    #[error("{0}")]
+    Load(LoadError),
+    /// There is no such module; says what to do instead.
+    #[error("{0}")]
+    NoModule(String),
+    /// An option is wrong.
+    #[error("{0}")]
+    Option(#[from] OptionError),
+    /// There is no name for it.
+    #[error("{module}: {cause}")]
+    Name {
+        /// Module name.
+        module: String,
+        /// Cause.
+        cause: DeviceError,
+    },
+    /// One is enough for a node, and there is one.
+    #[error("{module}: {name} runs already in {}; there is one {name} on a node", explain::holder(.pid))]
+    Single {
+        /// Module name.
+        module: String,
+        /// Name of the use.
+        name: String,
+        /// Process that has it.
+        pid: String,
+    },
+    /// The lock for it cannot be made.
+    #[error("{module}: {cause}")]
+    Lock {
+        /// Module name.
+        module: String,
+        /// Cause.
+        cause: LockError,
+    },
+    /// The module refused.
+    #[error("{0}")]
+    Use(#[from] UseError),
+    /// The driver started without telling of an interface, or there is no room for another protocol.
+    #[error("{module}: {what}")]
+    Broken {
+        /// Module name.
+        module: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl MountError {
+    /// The errno that fits best.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Load(error) => Errno::from_raw(error.errno()),
+            Self::NoModule(_) => Errno::ENOENT,
+            Self::Option(_) => Errno::EINVAL,
+            Self::Name { cause: DeviceError::Taken { .. }, .. } | Self::Single { .. } => Errno::EBUSY,
+            Self::Name { .. } | Self::Lock { .. } => Errno::EIO,
+            Self::Use(error) => Errno::from_raw(error.errno),
+            Self::Broken { .. } => Errno::EPROTO,
+        }
+    }
+}
+
+/// Everything a use needs beside its module. Given back when the module refuses.
+struct Prepared {
+    name: String,
+    device: Option<DeviceName>,
+    lock: Option<PidLock>,
+}
+
+impl Registry {
+    /// Mounts a module as a driver or protocol; with no `kind`, as whatever it is.
+    ///
+    /// # Errors
+    /// [`MountError`], one sentence; nothing remains mounted.
+    pub fn mount(
+        &mut self,
+        kind: Option<Kind>,
+        file: ModuleFile,
+        option_text: &str,
+    ) -> Result<Mounted, MountError> {
+        let build = self.load(kind, file)?;
+        let accepted = build.accept(&options::parse(option_text))?;
+        let prepared = self.prepare(&build, &accepted)?;
+        let context = self.context(&build, &prepared.name, accepted.verbose.unwrap_or(0))?;
+        let (name, id) = (prepared.name.clone(), context.id());
+        let body = match self.create(&build, &prepared.name, &accepted, &context) {
+            Ok(body) => body,
+            Err(error) => {
+                self.release(&context);
+                return Err(error.into());
+            }
+        };
+        let Prepared { device, lock, .. } = prepared;
+        let path = device.as_ref().map(|device| device.path().to_owned());
+        let options = option_text.to_owned();
+        self.uses.push(Use { body, context, device, lock, options, events: Vec::new(), more: false });
+        if let Err(error) = self.start(id) {
+            if let Some(at) = self.place(id) {
+                self.dismantle(at);
+            }
+            return Err(error);
+        }
+        tracing::info!(subject = name, "mounted {}{}", build.name(), explain::with_options(option_text));
+        self.bury();
+        match self.failed.iter().rev().find(|use_| use_.name == name).filter(|_| self.place(id).is_none()) {
+            // It failed while it was told of the interfaces.
+            Some(use_) => {
+                let what = use_.reason.clone().unwrap_or_default();
+                Err(MountError::Broken { module: build.name().to_owned(), what })
+            }
+            None => Ok(Mounted { name, module: build.name().to_owned(), path }),
+        }
+    }
+
+    fn load(&mut self, kind: Option<Kind>, file: ModuleFile) -> Result<Arc<Build>, MountError> {
+        let kinds = match (kind, &file) {
+            (Some(kind), _) => vec![kind],
+            (None, ModuleFile::Named(name) | ModuleFile::Open(_, name)) => explain::kinds_of(name),
+        };
+        match file {
+            ModuleFile::Open(file, shown) => self.load_first(&kinds, |loader, kind| {
+                let again = file.try_clone().map_err(|reason| LoadError {
+                    file: PathBuf::from(&shown),
+                    refusal: Refusal::from(reason),
+                })?;
+                loader.load_file(kind, again, shown.as_ref())
+            }),
+            ModuleFile::Named(name) => {
+                let search = self.core.search.clone();
+                let loaded =
+                    self.load_first(&kinds, |loader, kind| loader.load(kind, &search.resolve(kind, &name)?));
+                loaded.map_err(|error| match error {
+                    MountError::Load(error) if matches!(error.refusal, Refusal::NotFound { .. }) => {
+                        MountError::NoModule(explain::no_module(&kinds, &name, &error, &search))
+                    }
+                    other => other,
+                })
+            }
+        }
+    }
+
+    /// Tries the kinds in turn; the first error is the one that is told.
+    fn load_first(
+        &mut self,
+        kinds: &[Kind],
+        mut load: impl FnMut(&mut io_pkt_host::Loader, Kind) -> Result<Arc<Build>, LoadError>,
+    ) -> Result<Arc<Build>, MountError> {
+        let mut first = None;
+        for kind in kinds {
+            match load(&mut self.loader, *kind) {
+                Ok(build) => return Ok(build),
+                Err(error) => first.get_or_insert(error),
+            };
+        }
+        Err(first
+            .map_or_else(|| MountError::NoModule("no kind of module was asked for".into()), MountError::Load))
+    }
+
+    /// Takes the use's name: a device file, a lock for what there may be one of, or both.
+    fn prepare(&mut self, build: &Build, accepted: &Accepted) -> Result<Prepared, MountError> {
+        let module = || build.name().to_owned();
+        let devices = &self.identity.devices;
+        let prefix = accepted.uptype.as_deref().unwrap_or_else(|| build.prefix());
+        if build.is_single() {
+            let name = prefix.to_owned();
+            let path = self.identity.root.dir().join(format!("{name}.pid"));
+            let lock = PidLock::take(&path).map_err(|cause| match cause {
+                LockError::Held { pid, .. } => {
+                    MountError::Single { module: module(), name: name.clone(), pid }
+                }
+                cause => MountError::Lock { module: module(), cause },
+            })?;
+            return Ok(Prepared { name, device: None, lock: Some(lock) });
+        }
+        if !build.is_unmountable() {
+            let taken = |name: &String| self.uses.iter().any(|use_| use_.name() == name);
+            let name = (0..).map(|n| format!("{prefix}{n}")).find(|name| !taken(name)).unwrap_or_default();
+            return Ok(Prepared { name, device: None, lock: None });
+        }
+        let device = devices
+            .take(prefix, accepted.lan)
+            .map_err(|cause| MountError::Name { module: module(), cause })?;
+        Ok(Prepared { name: device.name().to_owned(), device: Some(device), lock: None })
+    }
+
+    /// Makes the use's place in pool and switchboard.
+    fn context(
+        &mut self,
+        build: &Build,
+        name: &str,
+        verbose: u64,
+    ) -> Result<std::rc::Rc<UseContext>, MountError> {
+        let role = match build.kind() {
+            Kind::Driver => Role::Driver(self.core.board.borrow_mut().add_port()),
+            Kind::Protocol => {
+                let slot = self.core.board.borrow_mut().add_receiver();
+                let what = || "there are too many protocols already".to_owned();
+                let slot =
+                    slot.ok_or_else(|| MountError::Broken { module: build.name().to_owned(), what: what() })?;
+                Role::Protocol(slot)
+            }
+        };
+        let holder = self.core.pool.borrow_mut().register();
+        let id = UseId(self.next_id);
+        self.next_id += 1;
+        Ok(std::rc::Rc::new(UseContext::new(&self.core, id, name, role, holder, verbose)))
+    }
+
+    fn create(
+        &self,
+        build: &Arc<Build>,
+        name: &str,
+        accepted: &Accepted,
+        context: &std::rc::Rc<UseContext>,
+    ) -> Result<Body, UseError> {
+        let root = self.identity.root.dir().to_string_lossy();
+        let devices = self.identity.devices.path().to_string_lossy();
+        let net = self.identity.root.net();
+        let spec = UseSpec {
+            name,
+            instance: self.identity.instance,
+            host: std::ptr::null(),
+            ctx: std::ptr::null_mut(),
+            root: &root,
+            devices: &devices,
+            net: &net.to_string_lossy(),
+            options: &accepted.pass,
+            state: &[],
+        };
+        match build.kind() {
+            Kind::Driver => border::create_driver(build, &spec, context).map(Body::Driver),
+            Kind::Protocol => border::create_protocol(build, &spec, context).map(Body::Protocol),
+        }
+    }
+
+    /// Starts a use and tells the others, or a protocol of the others.
+    fn start(&mut self, id: UseId) -> Result<(), MountError> {
+        let Some(at) = self.place(id) else { return Ok(()) };
+        match &mut self.uses[at].body {
+            Body::Driver(driver) => driver.start()?,
+            Body::Protocol(protocol) => protocol.start()?,
+        }
+        // New data and failures of `start` are dealt with here; what follows is ordinary life.
+        let noted = self.uses[at].context.take_noted();
+        if let Some(reason) = self.uses[at].context.take_failure().filter(|_| noted) {
+            return Err(MountError::Broken { module: self.uses[at].build().name().to_owned(), what: reason });
+        }
+        if self.uses[at].kind() == Kind::Protocol {
+            self.introduce(id);
+        } else if self.uses[at].context.interface().is_some() {
+            self.announce(at, EVENT_ARRIVED);
+        } else {
+            let what = "the driver started and told of no interface".to_owned();
+            return Err(MountError::Broken { module: self.uses[at].build().name().to_owned(), what });
+        }
+        // A first poll right away: descriptors may have been ready before they were watched.
+        if let Some(at) = self.place(id) {
+            self.uses[at].more = true;
+        }
+        Ok(())
+    }
+
+    /// Tells a new protocol of the interfaces present.
+    fn introduce(&mut self, protocol: UseId) {
+        for at in 0..self.uses.len() {
+            if let Role::Driver(id) = self.uses[at].role()
+                && let Some(data) = self.uses[at].context.interface()
+            {
+                let name = self.uses[at].name().to_owned();
+                self.tell(protocol, EVENT_ARRIVED, id.0, &name, &data);
+            }
+        }
+        self.send_all();
+    }
+
+    /// Tells all protocols of an interface, and writes its device file.
+    pub(super) fn announce(&mut self, at: usize, kind: u32) {
+        let use_ = &self.uses[at];
+        let (Role::Driver(id), Some(data)) = (use_.role(), use_.context.interface()) else { return };
+        let name = use_.name().to_owned();
+        if let Some(device) = use_.device.as_ref().filter(|_| kind != EVENT_GONE)
+            && let Err(error) = device.describe(use_.build().name(), data.mac(), &data.system_name)
+        {
+            tracing::warn!(subject = name, "device file not written: {error}");
+        }
+        for protocol in self.protocols() {
+            self.tell(protocol, kind, id.0, &name, &data);
+        }
+        self.send_all();
+    }
+
+    fn tell(
+        &mut self,
+        protocol: UseId,
+        kind: u32,
+        interface: u32,
+        name: &str,
+        data: &crate::interface::InterfaceData,
+    ) {
+        let Some(at) = self.place(protocol) else { return };
+        let Body::Protocol(body) = &mut self.uses[at].body else { return };
+        if border::interface_event(body, kind, interface, name, data).is_err() {
+            self.doom(at);
+        }
+        if let Some(reason) = self.uses[at].context.take_failure() {
+            self.uses[at].fail(reason);
+            self.doom(at);
+        }
+    }
+}
