@@ -57,11 +57,14 @@ impl Identity {
 pub enum SwitchError {
     /// The process may not change its identity.
     #[error(
-        "this process (uid {own}) may not become another user: {why}; mapany={own} serves remote callers as uid {own}"
+        "this process (uid {own}, gid {gid}) may not become another user: {why}; \
+         mapany={own} serves remote callers as uid {own}"
     )]
     NotAllowed {
         /// Its own user.
         own: u32,
+        /// Its own group.
+        gid: u32,
         /// What it lacks.
         why: &'static str,
     },
@@ -130,7 +133,7 @@ impl Switcher {
             if (wanted.uid, wanted.gid) == (self.own.euid, self.own.egid) {
                 return Ok(());
             }
-            return Err(SwitchError::NotAllowed { own: self.own.euid, why });
+            return Err(SwitchError::NotAllowed { own: self.own.euid, gid: self.own.egid, why });
         }
         self.current = None;
         self.change(wanted)?;

@@ -8,16 +8,22 @@ pub const CONNECTIONS_PER_NODE: usize = 512;
 pub const CONNECTIONS: usize = 2048;
 /// Requests of one connection that wait for a worker; more are answered with EAGAIN.
 pub const QUEUE_PER_CONNECTION: usize = 512;
-/// Bytes of requests that wait for a worker; above this nothing is received until some are done.
-pub const QUEUED_BYTES: usize = 32 * 1024 * 1024;
+/// The same of one node.
+pub const QUEUE_PER_NODE: usize = 1024;
+/// The same of all nodes.
+pub const QUEUE: usize = 4096;
 /// Bytes of replies that wait for the socket; above this nothing is received until it takes some.
 pub const OUTGOING_BYTES: usize = 8 * 1024 * 1024;
 /// Requests of one node that wait for a FIFO or device; more are answered with EAGAIN.
 pub const WAITING_PER_NODE: usize = 64;
 /// Vain attempts to read from a device that claims to be ready, before the caller gets EAGAIN.
 pub const WAIT_ATTEMPTS: u32 = 1000;
-/// Longest `_IO_CONNECT`: header, path, padding and extra at the most their lengths can say.
-pub const CONNECT_MESSAGE: usize = 40 + 2 * 65535 + 8;
+/// Messages of one connection of which a part is still to come.
+pub const GATHERING_PER_CONNECTION: usize = 16;
+/// The same of all connections.
+pub const GATHERING: usize = 256;
+/// Bytes kept of a message: an `_IO_CONNECT` with the longest path and the longest target of a link.
+pub const MESSAGE: usize = 40 + 2 * 4096 + 8;
 
 /// Descriptors that are not open files of remote callers: the sockets and logs, and what resolving a
 /// path takes for a moment in each worker.

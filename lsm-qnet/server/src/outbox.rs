@@ -12,7 +12,11 @@ use qnet_ipc::{MAX_DATA, PeerError, ServerPeer, ToClient};
 struct Unsent {
     txn: u32,
     status: i64,
+    /// What was unsent when it came here, ...
     data: Vec<u8>,
+    /// ... where that stands in the reply, ...
+    base: usize,
+    /// ... and how much of it has been sent since.
     sent: usize,
 }
 
@@ -41,7 +45,7 @@ impl Outbox {
         }
         let data = data.get(sent..).unwrap_or_default().to_vec();
         self.bytes += data.len();
-        self.unsent.push_back(Unsent { txn, status, data, sent });
+        self.unsent.push_back(Unsent { txn, status, data, base: sent, sent: 0 });
         Ok(())
     }
 
@@ -52,17 +56,13 @@ impl Outbox {
     pub(crate) fn flush(&mut self, peer: &mut ServerPeer) -> Result<(), PeerError> {
         peer.flush()?;
         while let Some(first) = self.unsent.front_mut() {
-            // `data` holds what was unsent when it was queued; `sent` counts from the reply's beginning
-            let base = first.sent;
-            let mut sent = 0;
-            let done = send_pieces(peer, first.txn, first.status, &first.data, base, &mut sent)?;
-            first.sent += sent;
-            first.data.drain(..sent);
-            self.bytes = self.bytes.saturating_sub(sent);
+            let before = first.sent;
+            let done = send_pieces(peer, first.txn, first.status, &first.data, first.base, &mut first.sent)?;
+            self.bytes = self.bytes.saturating_sub(first.sent - before);
             if !done {
                 break;
             }
-            self.bytes = self.bytes.saturating_sub(first.data.len());
+            self.bytes = self.bytes.saturating_sub(first.data.len() - first.sent);
             self.unsent.pop_front();
         }
         Ok(())
@@ -71,7 +71,7 @@ impl Outbox {
     /// Forgets the reply to a transaction that has been ended.
     pub(crate) fn forget(&mut self, gone: impl Fn(u32) -> bool) {
         self.unsent.retain(|unsent| !gone(unsent.txn));
-        self.bytes = self.unsent.iter().map(|unsent| unsent.data.len()).sum();
+        self.bytes = self.unsent.iter().map(|unsent| unsent.data.len() - unsent.sent).sum();
     }
 
     /// Bytes that wait.

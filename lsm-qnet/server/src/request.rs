@@ -117,14 +117,6 @@ impl Request {
             Work::Release { .. } => false,
         }
     }
-
-    /// Bytes it keeps in memory while it waits for its turn.
-    pub fn size(&self) -> usize {
-        match &self.work {
-            Work::Connect { message } | Work::File { message, .. } => size_of::<Self>() + message.capacity(),
-            Work::Probe | Work::Release { .. } | Work::Finished => size_of::<Self>(),
-        }
-    }
 }
 
 /// Where reply data goes.

@@ -115,6 +115,7 @@ struct Share {
     files: usize,
     connections: usize,
     waiting: usize,
+    queued: usize,
 }
 
 /// See the head of this file.
@@ -132,7 +133,8 @@ pub(crate) struct State {
     /// Jobs of connections that are gone: closing their files.
     releases: VecDeque<Job>,
     waiting: HashMap<RawFd, Vec<Job>>,
-    queued_bytes: usize,
+    /// Jobs in the queues of connections.
+    queued: usize,
     running: usize,
     open_files: usize,
     serial: u64,
@@ -157,7 +159,7 @@ impl State {
             ring: VecDeque::new(),
             releases: VecDeque::new(),
             waiting: HashMap::new(),
-            queued_bytes: 0,
+            queued: 0,
             running: 0,
             open_files: 0,
             serial: 0,
@@ -187,7 +189,7 @@ impl State {
             }
             if let Some(job) = job {
                 connection.running += 1;
-                self.queued_bytes = self.queued_bytes.saturating_sub(job.request.size());
+                self.count_queued(job.nd, -1);
                 return Some(self.start(job));
             }
         }
@@ -370,16 +372,26 @@ impl State {
     }
 
     fn enqueue(&mut self, job: Job) {
+        self.count_queued(job.nd, 1);
         let Some(connection) = self.connections.get_mut(&job.conn) else { return };
-        self.queued_bytes += job.request.size();
         if connection.queue.is_empty() {
             self.ring.push_back(job.conn);
         }
         connection.queue.push_back(job);
     }
 
+    fn count_queued(&mut self, nd: u32, change: isize) {
+        self.queued = self.queued.saturating_add_signed(change);
+        let share = self.shares.entry(nd).or_default();
+        share.queued = share.queued.saturating_add_signed(change);
+    }
+
     fn drop_idle_share(&mut self, nd: u32) {
-        if self.shares.get(&nd).is_some_and(|s| s.running + s.files + s.connections + s.waiting == 0) {
+        if self
+            .shares
+            .get(&nd)
+            .is_some_and(|s| s.connections + s.queued + s.running + s.waiting + s.files == 0)
+        {
             self.shares.remove(&nd);
         }
     }
@@ -403,10 +415,9 @@ impl State {
         Ok(())
     }
 
-    /// Whether there is room for more requests.
+    /// Whether there is room for more replies.
     pub(crate) fn can_receive(&self) -> bool {
-        self.queued_bytes < limits::QUEUED_BYTES
-            && self.outbox.bytes() + self.peer.queued() < limits::OUTGOING_BYTES
+        self.outbox.bytes() + self.peer.queued() < limits::OUTGOING_BYTES
     }
 
     fn next_serial(&mut self) -> u64 {

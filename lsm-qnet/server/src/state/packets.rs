@@ -85,30 +85,44 @@ impl State {
         }
         let wanted = send.srcmsglen as usize;
         let message = data.get(..wanted).unwrap_or(data);
-        let Some(connection) = self.connections.get(&send.conn) else {
-            return self.fail(send.txn, Errno::EBADF);
-        };
-        if connection.queue.len() >= limits::QUEUE_PER_CONNECTION {
-            return self.fail(send.txn, Errno::EAGAIN);
+        if let Err(errno) = self.check_queue(send.conn) {
+            return self.fail(send.txn, errno);
         }
         match peek_type(message) {
+            Some(message_type::CONNECT) if wanted > limits::MESSAGE => {
+                self.fail(send.txn, Errno::ENAMETOOLONG)
+            }
             Some(message_type::CONNECT) if message.len() < wanted => self.gather(send, message, wanted),
             Some(message_type::CONNECT) => self.on_connect_message(send, message.to_vec()),
             // of other messages the head says enough: writing is refused without fetching the data
-            Some(kind) if message_type::RANGE.contains(&kind) => self.on_file_message(send, kind, message),
+            Some(kind) if message_type::RANGE.contains(&kind) => {
+                let head = message.get(..limits::MESSAGE).unwrap_or(message);
+                self.on_file_message(send, kind, head)
+            }
             Some(_) => self.fail(send.txn, Errno::ENOSYS),
             None => self.fail(send.txn, Errno::EBADMSG),
         }
     }
 
+    /// Whether a connection is there, and one more request of it may wait.
+    fn check_queue(&self, conn: u32) -> Result<(), Errno> {
+        let connection = self.connections.get(&conn).ok_or(Errno::EBADF)?;
+        let of_node = self.shares.get(&connection.nd).map_or(0, |share| share.queued);
+        if connection.queue.len() >= limits::QUEUE_PER_CONNECTION
+            || of_node >= limits::QUEUE_PER_NODE
+            || self.queued >= limits::QUEUE
+        {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(())
+    }
+
     /// Asks for the rest of a message.
     fn gather(&mut self, send: Send, first: &[u8], wanted: usize) -> Result<(), PeerError> {
-        if wanted > limits::CONNECT_MESSAGE {
-            return self.fail(send.txn, Errno::EMSGSIZE);
-        }
-        // transactions that gather count like queued ones
-        let gathering = |t: &&Transaction| t.conn == send.conn && matches!(t.stage, Stage::Gathering(_));
-        if self.transactions.values().filter(gathering).count() >= limits::QUEUE_PER_CONNECTION / 8 {
+        let gathering = |t: &&Transaction| matches!(t.stage, Stage::Gathering(_));
+        let of_connection = |t: &&Transaction| t.conn == send.conn;
+        let (all, own) = (self.transactions.values().filter(gathering), limits::GATHERING_PER_CONNECTION);
+        if all.clone().count() >= limits::GATHERING || all.filter(of_connection).count() >= own {
             return self.fail(send.txn, Errno::EAGAIN);
         }
         let serial = self.next_serial();
@@ -245,10 +259,10 @@ impl State {
         else {
             return false;
         };
-        self.queued_bytes = self.queued_bytes.saturating_sub(job.request.size());
         if connection.queue.is_empty() {
             self.ring.retain(|queued| *queued != conn);
         }
+        self.count_queued(job.nd, -1);
         true
     }
 
@@ -266,7 +280,7 @@ impl State {
         self.forget_files(connection.nd, places - files.len());
         self.abandon_transactions(conn);
         for job in connection.queue.drain(..) {
-            self.queued_bytes = self.queued_bytes.saturating_sub(job.request.size());
+            self.count_queued(job.nd, -1);
             // a file whose close was still to be done
             if let Work::Release { files: closing } = job.request.work {
                 files.extend(closing);
