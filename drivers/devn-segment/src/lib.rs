@@ -10,7 +10,7 @@
 //!
 //! The segment is the directory `path=`: made by the first port (mode 0700: one user's processes), removed by the last.
 //! No port is special; any of them may die at any time, and the others go on. A frame is lost only to a port that has
-//! read nothing for a quarter of a second, and that is counted; a port that reads slowly slows the senders down instead.
+//! read nothing for half a second, and that is counted; a port that reads slowly slows the senders down instead.
 //! `mac=` is the port's address (made up if not given), `mtu=` its longest frame.
 //!
 //! | File | What |

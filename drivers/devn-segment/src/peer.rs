@@ -23,7 +23,7 @@ use nix::{
 use crate::greeting::{self, Greeting, NoGreeting};
 
 /// How long a port may read nothing before it misses frames. Nanoseconds.
-pub(crate) const PATIENCE: u64 = 250_000_000;
+pub(crate) const PATIENCE: u64 = 500_000_000;
 
 /// Whether a port can be sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -296,17 +296,4 @@ fn bad_ports(text: &str, why: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_are_named_once_each_and_are_two_at_least() {
-        assert_eq!(wanted_ports(None).expect("all"), Vec::<String>::new());
-        assert_eq!(wanted_ports(Some("en0:en1:tap0")).expect("three").len(), 3);
-        for bad in ["en0", "en0:", ":en0", "en0::en1", "en0:en0", ""] {
-            let error = wanted_ports(Some(bad)).expect_err(bad);
-            assert_eq!(error.errno(), libc::EINVAL);
-            assert!(error.text().starts_with(&format!("ports={bad}: ")), "{error}");
-        }
-    }
-}
+mod tests;
