@@ -69,6 +69,8 @@ pub fn module_level() -> u32 {
 
 /// Writes a line for a module. `level` as in the ABI: 1 error … 5 trace; other values count as trace.
 pub fn module_line(name: &str, level: u32, text: &str) {
+    // Some modules begin with their own name, as they would have to elsewhere.
+    let text = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(text);
     match level {
         1 => tracing::error!(target: "module", subject = name, "{text}"),
         2 => tracing::warn!(target: "module", subject = name, "{text}"),

@@ -83,10 +83,13 @@ impl DeviceDir {
         fs::create_dir_all(&self.dir)
     }
 
-    /// Removes the directory when nothing is left in it; another instance's names keep it alive.
+    /// Removes the directory, and the `dev` above it, when nothing is left in it; another instance's names keep it alive.
     pub fn remove_if_empty(&self) {
-        // The usual failure is ENOTEMPTY, and any other one changes nothing for us.
-        let _ = fs::remove_dir(&self.dir);
+        // The usual failure is ENOTEMPTY (always so for /dev itself), and any other one changes nothing for us.
+        let removed = fs::remove_dir(&self.dir).is_ok();
+        if let Some(above) = self.dir.parent().filter(|_| removed) {
+            let _ = fs::remove_dir(above);
+        }
     }
 
     /// Takes the name `prefixN`: with N = `number`, or with the lowest free one.

@@ -277,6 +277,7 @@ impl Registry {
             return Err(MountError::Broken { module: self.uses[at].build().name().to_owned(), what: reason });
         }
         if self.uses[at].kind() == Kind::Protocol {
+            self.describe_device(at, ctl::Mac::default(), "");
             self.introduce(id);
         } else if self.uses[at].context.interface().is_some() {
             self.announce(at, EVENT_ARRIVED);
@@ -309,15 +310,23 @@ impl Registry {
         let use_ = &self.uses[at];
         let (Role::Driver(id), Some(data)) = (use_.role(), use_.context.interface()) else { return };
         let name = use_.name().to_owned();
-        if let Some(device) = use_.device.as_ref().filter(|_| kind != EVENT_GONE)
-            && let Err(error) = device.describe(use_.build().name(), data.mac(), &data.system_name)
-        {
-            tracing::warn!(subject = name, "device file not written: {error}");
+        if kind != EVENT_GONE {
+            self.describe_device(at, data.mac(), &data.system_name);
         }
         for protocol in self.protocols() {
             self.tell(protocol, kind, id.0, &name, &data);
         }
         self.send_all();
+    }
+
+    /// Writes what is behind a use into its device file, if it has one.
+    fn describe_device(&self, at: usize, mac: ctl::Mac, system_name: &str) {
+        let use_ = &self.uses[at];
+        if let Some(device) = &use_.device
+            && let Err(error) = device.describe(use_.build().name(), mac, system_name)
+        {
+            tracing::warn!(subject = use_.name(), "device file not written: {error}");
+        }
     }
 
     fn tell(
