@@ -71,6 +71,10 @@ impl Protocol for Qnet {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         engine.set_now(now);
         for event in work.events() {
+            if event.is_deadline() {
+                // It is used up: the same one would have to be asked for again.
+                self.deadline = None;
+            }
             match event.helper_exit() {
                 Some(status) => {
                     self.helpers.on_exit(event.token(), status, engine, now);
@@ -232,3 +236,6 @@ impl Watched for HostWatched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,6 +211,7 @@ fn errno_of(error: CommandError) -> i32 {
         CommandError::NoSuchConnection => libc::EBADF,
         CommandError::NoSuchMessage => libc::ESRCH,
         CommandError::NoSuchNode => libc::EHOSTUNREACH,
+        CommandError::BadName => libc::ENOENT,
         CommandError::TooLarge => libc::EMSGSIZE,
         CommandError::Busy => libc::EAGAIN,
         CommandError::KeyInUse | CommandError::NoSuchRead => libc::EINVAL,

@@ -1,0 +1,295 @@
+//! The module behind its real tables: alone, and two nodes whose frames are handed over by the test.
+
+use std::{
+    io::{IoSlice, IoSliceMut},
+    thread,
+    time::{Duration, Instant},
+};
+
+use io_pkt_sdk::{
+    Interface, Mac, abi,
+    abi::info::READY_HELPER_EXIT,
+    testing::{Bench, LogLine},
+};
+use qnet::{Channel, ChannelFlags, Connection, Netmgr, Received, SendOptions};
+use qnet_ipc::{ToClient, ToServer};
+
+use super::*;
+
+/// The interface of every node here.
+const EN0: InterfaceId = InterfaceId(1);
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct TestNode {
+    bench: Bench,
+    root: Root,
+    directory: tempfile::TempDir,
+}
+
+impl TestNode {
+    fn new(name: &str, last_octet: u8, options: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut all = vec![("host", name)];
+        all.extend_from_slice(options);
+        let mut bench = Bench::protocol::<Qnet>("qnet", directory.path().to_str().unwrap(), &all).unwrap();
+        bench.start().unwrap();
+        let mac = Mac([2, 0, 0, 0, 0, last_octet]);
+        let interface = Interface { mac, permanent_mac: mac, ..Interface::default() };
+        bench.interface_event(EventKind::Arrived, EN0, "en0", &interface);
+        let root = Root::at(directory.path()).unwrap();
+        Self { bench, root, directory }
+    }
+
+    /// Hands what it sent since the last time to the other one.
+    fn send_to(&mut self, other: &mut Self) {
+        let frames: Vec<Vec<u8>> = self.bench.sent().into_iter().map(|(_, frame)| frame).collect();
+        for frames in frames.chunks(32) {
+            let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+            other.bench.receive(EN0, &frames);
+        }
+    }
+
+    fn log(&self) -> Vec<LogLine> {
+        self.bench.host().log_lines()
+    }
+}
+
+/// Runs both nodes until `done`.
+fn run(a: &mut TestNode, b: &mut TestNode, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "it did not happen within {PATIENCE:?}");
+        let busy = a.bench.poll() | b.bench.poll();
+        a.send_to(b);
+        b.send_to(a);
+        if !busy {
+            a.bench.host().wait(Duration::from_millis(1));
+        }
+    }
+}
+
+fn soon() -> Option<Instant> {
+    Some(Instant::now() + PATIENCE)
+}
+
+fn error(options: &[(&str, &str)]) -> Error {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().to_str().unwrap();
+    Bench::protocol::<Qnet>("qnet", root, options).map(drop).unwrap_err()
+}
+
+#[test]
+fn wrong_options_are_refused_before_anything_is_done() {
+    for (options, text) in [
+        (&[("host", "a b")][..], "host=a b: "),
+        (&[("mount", "net")], "mount=net: an absolute path"),
+        (&[("mapany", "root")], "mapany=root: "),
+        (&[("enforce_crc", "1")], "enforce_crc=1: "),
+    ] {
+        let error = error(options);
+        assert!(error.text().starts_with(text), "{error}");
+        assert_eq!(error.errno(), libc::EINVAL);
+    }
+}
+
+#[test]
+fn a_node_claims_its_ethertype_and_its_frames_are_whole() {
+    let mut node = TestNode::new("alonzo.lab.example", 1, &[]);
+    assert_eq!(node.bench.host().claims(), [0x8204]);
+    let mut frames = node.bench.sent();
+    node.bench.poll_until(|bench| {
+        frames.extend(bench.sent());
+        !frames.is_empty()
+    });
+    for (interface, frame) in frames {
+        assert_eq!(interface, EN0);
+        assert!(frame.len() >= 60, "{} bytes", frame.len());
+        assert_eq!(frame[..6], [0xff; 6], "an announcement is for everybody");
+        assert_eq!(frame[6..14], [2, 0, 0, 0, 0, 1, 0x82, 0x04]);
+    }
+    let report = node.bench.report("").unwrap();
+    assert!(report.starts_with("node alonzo.lab.example, checksums off\n"), "{report}");
+    assert!(report.contains("en0    02:00:00:00:00:01 up"), "{report}");
+    assert_eq!(node.bench.report("more").unwrap_err().errno(), libc::ENOENT);
+}
+
+#[test]
+fn it_says_who_is_let_in_and_leaves_other_interfaces_alone() {
+    let mut node = TestNode::new("alonzo", 1, &[("bind", "en0")]);
+    let interface = Interface { mac: Mac([2, 0, 0, 0, 9, 9]), ..Interface::default() };
+    node.bench.interface_event(EventKind::Arrived, InterfaceId(2), "en1", &interface);
+    node.bench.settle();
+    let said: Vec<String> = node.log().into_iter().map(|line| line.text).collect();
+    let sentences: Vec<&String> = said.iter().filter(|text| text.starts_with("Qnet uses")).collect();
+    assert_eq!(sentences, ["Qnet uses en0: every caller from another node is nobody and may read"]);
+    assert!(node.bench.sent().iter().all(|(interface, _)| *interface == EN0));
+    assert!(!node.bench.report("").unwrap().contains("en1"));
+}
+
+#[test]
+fn the_helpers_are_started_and_the_server_again_after_a_crash() {
+    let mut node = TestNode::new("alonzo", 1, &[("mount", "/somewhere/net")]);
+    node.bench.settle();
+    let root = node.directory.path().to_str().unwrap().to_owned();
+    let helpers = node.bench.host().helpers();
+    assert_eq!(helpers.len(), 2);
+    assert_eq!((helpers[0].program.as_str(), helpers[0].fds), ("qnet-server", 1));
+    assert_eq!(helpers[0].args, ["--root", &root]);
+    assert_eq!(helpers[1].args, ["--root", &root, "--mount", "/somewhere/net"]);
+
+    let exit = |index: usize, status: i32| abi::PollEvent {
+        token: helpers[index].token,
+        ready: READY_HELPER_EXIT,
+        value: status,
+    };
+    // A crash of the server (SIGKILL), and a file system that somebody unmounted.
+    node.bench.poll_with(&[exit(0, 9), exit(1, 0)]).unwrap();
+    node.bench.poll_until(|bench| bench.host().helpers().len() == 3);
+    assert_eq!(node.bench.host().helpers()[2].program, "qnet-server");
+    let report = node.bench.report("").unwrap();
+    assert!(report.contains("qnet-server: running"), "{report}");
+    assert!(report.contains("qnet-netfs: not running: unmounted"), "{report}");
+    assert!(node.log().iter().any(|line| line.text.contains("qnet-server ended (signal: 9")));
+    node.bench.stop();
+}
+
+#[test]
+fn a_file_system_that_cannot_serve_is_reported_once_and_not_tried_for_ever() {
+    let mut node = TestNode::new("alonzo", 1, &[]);
+    node.bench.settle();
+    let token = node.bench.host().helpers()[1].token;
+    let status = 1 << 8;
+    node.bench.poll_with(&[abi::PollEvent { token, ready: READY_HELPER_EXIT, value: status }]).unwrap();
+    node.bench.settle();
+    assert_eq!(node.bench.host().helpers().len(), 2);
+    let lines = node.log();
+    let warnings = lines.iter().filter(|line| line.text.starts_with("Qnet runs without a network directory"));
+    assert_eq!(warnings.count(), 1);
+}
+
+#[test]
+fn messages_cross_between_channels_of_two_nodes() {
+    let mut alonzo = TestNode::new("alonzo", 1, &[]);
+    let mut joseph = TestNode::new("joseph", 2, &[("allow", "connect")]);
+    let channel = Channel::create(&joseph.root, ChannelFlags::empty()).unwrap();
+    let (pid, chid) = (channel.pid(), channel.chid());
+    let question: Vec<u8> = (0..300_000u32).map(|i| (i * 7) as u8).collect();
+    let answer: Vec<u8> = (0..1_000_000u32).map(|i| (i / 3) as u8).collect();
+    let root = alonzo.root.clone();
+    thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            let Received::Message(message) = channel.receive(soon()).unwrap() else { panic!("a pulse came") };
+            let info = message.info().clone();
+            assert_eq!(info.credentials.euid, 65534, "callers from elsewhere are nobody");
+            assert_eq!((info.priority, info.coid), (17, 5));
+            let mut whole = vec![0; question.len()];
+            assert_eq!(message.read(0, &mut whole).unwrap(), question.len());
+            assert!(whole == question);
+            message.reply(11, &answer).unwrap();
+            let Received::Message(message) = channel.receive(soon()).unwrap() else { panic!("a pulse came") };
+            message.error(libc::ENOTEMPTY).unwrap();
+            let Received::Pulse(pulse) = channel.receive(soon()).unwrap() else { panic!("a message came") };
+            assert_eq!((pulse.code, pulse.value, pulse.priority), (7, 0xcafe, 3));
+        });
+        let client = scope.spawn(|| {
+            let nd = Netmgr::attach(&root).unwrap().strtond("joseph").unwrap();
+            let connection = Connection::attach(&root, nd, pid, chid).unwrap();
+            let mut got = vec![0; answer.len()];
+            let options = SendOptions { priority: 17, coid: 5, ..SendOptions::default() };
+            let reply = connection
+                .send_vectored(&[IoSlice::new(&question)], &mut [IoSliceMut::new(&mut got)], options)
+                .unwrap();
+            assert_eq!((reply.status, reply.len), (11, answer.len()));
+            assert!(got == answer);
+            let error = connection.send(b"again", &mut []).unwrap_err();
+            assert_eq!(error.errno(), libc::ENOTEMPTY, "errno numbers differ on the wire");
+            connection.pulse(3, 7, 0xcafe).unwrap();
+            let names: Vec<String> =
+                Netmgr::attach(&root).unwrap().nodes().unwrap().into_iter().map(|node| node.name).collect();
+            assert_eq!(names, ["alonzo", "joseph"]);
+        });
+        run(&mut alonzo, &mut joseph, || client.is_finished() && server.is_finished());
+        client.join().unwrap();
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn callers_from_elsewhere_reach_no_channel_unless_allowed() {
+    let mut alonzo = TestNode::new("alonzo", 1, &[]);
+    let mut joseph = TestNode::new("joseph", 2, &[]);
+    let channel = Channel::create(&joseph.root, ChannelFlags::empty()).unwrap();
+    let (pid, chid) = (channel.pid(), channel.chid());
+    let root = alonzo.root.clone();
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let nd = Netmgr::attach(&root).unwrap().strtond("joseph").unwrap();
+            for _ in 0..2 {
+                let error = Connection::attach(&root, nd, pid, chid).unwrap_err();
+                assert_eq!(error.errno(), libc::EPERM, "{error}");
+            }
+        });
+        run(&mut alonzo, &mut joseph, || client.is_finished());
+        client.join().unwrap();
+    });
+    let sentence = "node alonzo may not connect to channel";
+    let told = joseph
+        .log()
+        .into_iter()
+        .filter(|line| line.level == 2 && line.text.starts_with(sentence))
+        .collect::<Vec<_>>();
+    assert_eq!(told.len(), 1, "once: {told:?}");
+    assert!(told[0].text.contains("allow=connect"));
+}
+
+#[test]
+fn a_name_that_nobody_bears_is_not_found() {
+    let mut alonzo = TestNode::new("alonzo", 1, &[]);
+    let mut joseph = TestNode::new("joseph", 2, &[]);
+    let root = alonzo.root.clone();
+    thread::scope(|scope| {
+        let client = scope.spawn(|| Netmgr::attach(&root).unwrap().strtond("eileen").unwrap_err().errno());
+        run(&mut alonzo, &mut joseph, || client.is_finished());
+        assert_eq!(client.join().unwrap(), libc::ENOENT);
+    });
+}
+
+#[test]
+fn the_death_of_a_server_reaches_its_remote_client() {
+    let mut alonzo = TestNode::new("alonzo", 1, &[]);
+    let mut joseph = TestNode::new("joseph", 2, &[("allow", "connect")]);
+    let address = joseph.root.channel(std::process::id().cast_signed(), 2_000_001).unwrap();
+    let listener = qnet_ipc::Listener::channel(&address).unwrap();
+    let root = alonzo.root.clone();
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let nd = Netmgr::attach(&root).unwrap().strtond("joseph").unwrap();
+            let connection = Connection::attach(&root, nd, address.pid, address.chid).unwrap();
+            let blocked = connection.send(b"x", &mut []).unwrap_err().errno();
+            (blocked, connection.send(b"x", &mut []).unwrap_err().errno())
+        });
+        // A server that takes the message and dies with it.
+        let mut server = None;
+        let mut buffer = qnet_ipc::ReceiveBuffer::new();
+        run(&mut alonzo, &mut joseph, || {
+            if server.is_none() {
+                server = listener.accept().unwrap().map(|(peer, _)| peer);
+            }
+            match server.as_mut().map(|peer| peer.recv(&mut buffer)) {
+                Some(Ok(Some(ToServer::Connect(connect)))) => {
+                    let conn = connect.conn;
+                    let peer = server.as_mut().unwrap();
+                    peer.send(&ToClient::ConnectOk { conn, scoid: 1, limit: 1 }).unwrap();
+                }
+                Some(Ok(Some(ToServer::Send(..)))) => server = None,
+                _ => {}
+            }
+            client.is_finished()
+        });
+        let (blocked, later) = client.join().unwrap();
+        assert_eq!(blocked, libc::ESRCH);
+        // The news of the end travels behind the error.
+        assert!([libc::ESRCH, libc::EBADF].contains(&later), "errno {later}");
+    });
+}
