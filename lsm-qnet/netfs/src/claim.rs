@@ -55,11 +55,26 @@ impl Claim {
     /// # Errors
     /// The root does not exist or may not be written.
     pub fn take(root: &Path, mount: &Path) -> Result<Claimed, ClaimError> {
+        Self::lock(root, mount, true)
+    }
+
+    /// Claims `mount` if its server has died, which leaves the file behind; `None` when the server ended in order.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn inherit(root: &Path, mount: &Path) -> Result<Option<Claimed>, ClaimError> {
+        match Self::lock(root, mount, false) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            claimed => claimed.map(Some),
+        }
+    }
+
+    fn lock(root: &Path, mount: &Path, create: bool) -> Result<Claimed, ClaimError> {
         let path = root.join(format!("netfs-{:016x}.pid", hash(mount.as_os_str().as_bytes())));
         let error = |source| ClaimError { path: path.clone(), source };
         for _ in 0..MAX_ATTEMPTS {
             let mut options = OpenOptions::new();
-            let options = options.read(true).write(true).create(true).truncate(false).mode(0o644);
+            let options = options.read(true).write(true).create(create).truncate(false).mode(0o644);
             let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&path).map_err(error)?;
             let mut words = String::new();
             match file.try_lock() {
@@ -155,6 +170,20 @@ mod tests {
         fs::write(path, left).unwrap();
         let Claimed::Ours(second) = take(root.path(), "/net") else { panic!("the first is dead") };
         assert!(second.created_before());
+    }
+
+    #[test]
+    fn only_the_dead_leave_something_to_inherit() {
+        let root = tempfile::tempdir().unwrap();
+        let inherit = || Claim::inherit(root.path(), Path::new("/net")).unwrap();
+        assert!(inherit().is_none(), "nobody was there");
+        let Claimed::Ours(first) = take(root.path(), "/net") else { panic!("nobody else is there") };
+        assert!(matches!(inherit(), Some(Claimed::Served { .. })));
+        let path = first.path.clone();
+        drop(first);
+        assert!(inherit().is_none(), "it ended in order");
+        fs::write(path, "1\n").unwrap();
+        assert!(matches!(inherit(), Some(Claimed::Ours(_))));
     }
 
     #[test]

@@ -44,8 +44,10 @@ pub struct Inode {
     /// Inodes below, those that have lost their name included.
     dependants: u64,
     names: HashMap<Box<[u8]>, u64>,
-    /// Node directories: the node's number and the link's generation it belongs to.
+    /// Node directories: the link's generation and the node's number in it.
     nd: Option<(u32, u32)>,
+    /// Node directories: the last number, valid or not; the inode number is made of it.
+    last_nd: Option<u32>,
     /// Directories only.
     pub search: Option<Search>,
     /// A question about `search` is under way.
@@ -64,6 +66,7 @@ impl Inode {
             dependants: 0,
             names: HashMap::new(),
             nd: None,
+            last_nd: None,
             search: None,
             asking: false,
             told: None,
@@ -78,6 +81,11 @@ impl Inode {
     /// The directory it lies in; the root lies in itself.
     pub fn parent(&self) -> u64 {
         self.parent
+    }
+
+    /// The number that the node had when it was last known.
+    pub fn last_nd(&self) -> Option<u32> {
+        self.last_nd
     }
 
     /// Its last path component; empty for the root.
@@ -177,6 +185,7 @@ impl Inodes {
     pub fn set_nd(&mut self, node: u64, nd: Option<(u32, u32)>) {
         if let Some(inode) = self.inodes.get_mut(&node) {
             inode.nd = nd;
+            inode.last_nd = nd.map(|(_, nd)| nd).or(inode.last_nd);
         }
     }
 

@@ -21,4 +21,5 @@ pub mod inodes;
 pub mod link;
 pub mod mount;
 pub mod serve;
+pub mod standby;
 mod sys;

@@ -23,6 +23,7 @@ use qnet_netfs::{
     link::Link,
     mount::{self, Mount, MountPoint},
     serve::{self, Ended},
+    standby,
 };
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -54,6 +55,10 @@ struct Arguments {
     /// Time after which a request that nobody answers ends with an error
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
+
+    /// If a living qnet-netfs serves the directory, wait: take over when it dies, end when it ends, pass signals on
+    #[arg(long)]
+    standby: bool,
 
     /// Stay in the foreground, which it always does; for symmetry with io-pkt
     #[arg(long)]
@@ -93,11 +98,20 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut claim = match Claim::take(root.path(), &path)? {
         Claimed::Ours(claim) => claim,
+        Claimed::Served { pid } if arguments.standby => {
+            info!("{}: is served by pid {}, standing by", path.display(), shown(pid));
+            match standby::wait(root.path(), &path, &signals)? {
+                Some(claim) => claim,
+                None => return Ok(()),
+            }
+        }
         Claimed::Served { pid } => return report_served(&path, pid),
     };
     let point = MountPoint::prepare(&path, claim.created_before())?;
     claim.note(point.is_created()).context("the lock file of the mount point")?;
     let mount = Mount::new(point)?;
+    // A working directory on some file system would keep that from being unmounted.
+    std::env::set_current_dir("/").context("/")?;
 
     let config = Config {
         mount: path.as_os_str().as_bytes().to_vec(),
@@ -125,17 +139,23 @@ fn default_mount(root: &Root) -> PathBuf {
 
 /// Another one does the work.
 fn report_served(path: &Path, pid: Option<i32>) -> Result<()> {
-    let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+    let pid = shown(pid);
     info!("{}: is served by pid {pid}, nothing to do", path.display());
     writeln!(io::stdout(), "served by pid {pid}").context("standard output")
 }
 
-/// Without times under a service manager, which adds its own.
+/// A process number; a server that has just started may not have written it yet.
+fn shown(pid: Option<i32>) -> String {
+    pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
+}
+
+/// Without times under a service manager, which adds its own. Whoever reads the log may end before us, with io-pkt: what
+/// cannot be written is dropped.
 fn start_log(verbose: u8) {
     let level = ["info", "debug", "trace"][usize::from(verbose.min(2))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let terminal = io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
-    let log = log.with_target(false);
+    let log = log.with_target(false).log_internal_errors(false);
     if terminal { log.init() } else { log.without_time().init() }
 }

@@ -215,7 +215,9 @@ impl Engine {
                 reply::status(unique, 0)
             }
             Operation::Other(opcode) => reply::status(unique, refusal(opcode)),
-            Operation::Getattr { .. } if header.nodeid == ROOT_ID => self.root_attributes(unique),
+            Operation::Getattr { .. } if self.is_own_directory(header.nodeid) => {
+                self.own_attributes(unique, header.nodeid)
+            }
             Operation::Opendir if header.nodeid == ROOT_ID => self.open_nodes(unique),
             Operation::Readdir { fh, offset, size } => {
                 match self.buffered_entries(unique, fh, offset, size) {

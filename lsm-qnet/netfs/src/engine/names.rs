@@ -60,13 +60,8 @@ impl Engine {
         let stat = parse(data)?;
         let inode = self.inodes.get(nodeid).ok_or(libc::ESTALE)?;
         let parent = inode.parent();
-        match inode.kind() {
-            Kind::Node => {
-                self.note_search(now, nodeid, &stat);
-                return Ok(self.node_attributes(unique, nodeid));
-            }
-            Kind::File(id) if by_path && !is_same(id, &stat) => return Err(libc::ESTALE),
-            _ => {}
+        if matches!(inode.kind(), Kind::File(id) if by_path && !is_same(id, &stat)) {
+            return Err(libc::ESTALE);
         }
         let lifetime = self.lifetime_below(now, parent, caller);
         let attr = self.learn(now, nodeid, &stat).ok_or(libc::ESTALE)?;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     attributes,
     fuse::{ROOT_ID, abi::OpenOut, reply},
-    inodes::Kind,
+    inodes::{Inode, Kind},
 };
 
 /// A line of the listing.
@@ -37,16 +37,16 @@ pub(super) fn lookup_task(name: &[u8]) -> Result<Task, i32> {
 }
 
 impl Engine {
-    pub(super) fn root_attributes(&self, unique: u64) -> Vec<u8> {
-        let attr = attributes::of_own_directory(ROOT_ID, self.config.owner, self.config.since);
-        reply::body(unique, &attributes_for(LIFETIME, attr))
+    /// Whether a nodeid is `/net` or a node's entry in it, whose attributes are known without asking.
+    pub(super) fn is_own_directory(&self, nodeid: u64) -> bool {
+        self.inodes.get(nodeid).is_some_and(|inode| matches!(inode.kind(), Kind::Root | Kind::Node))
     }
 
-    /// Attributes of a node's directory.
-    pub(super) fn node_attributes(&self, unique: u64, nodeid: u64) -> Vec<u8> {
-        let nd = self.inodes.nd(nodeid, self.link.generation()).unwrap_or_default();
-        let attr =
-            attributes::of_own_directory(attributes::node_ino(nd), self.config.owner, self.config.since);
+    /// Attributes of such a directory.
+    pub(super) fn own_attributes(&self, unique: u64, nodeid: u64) -> Vec<u8> {
+        let nd = self.inodes.get(nodeid).and_then(Inode::last_nd);
+        let ino = nd.map_or(ROOT_ID, attributes::node_ino);
+        let attr = attributes::of_own_directory(ino, self.config.owner, self.config.since);
         reply::body(unique, &attributes_for(LIFETIME, attr))
     }
 

@@ -50,6 +50,9 @@ fn finish(unique: u64, errno: i32, mut reply: Vec<u8>) -> Vec<u8> {
     reply
 }
 
+/// A first piece of this size announces more: room for all of it is made at once.
+const LARGE: usize = 32 * 1024;
+
 /// Data that grows behind the room for its header.
 #[derive(Debug)]
 pub struct Buffer {
@@ -69,6 +72,9 @@ impl Buffer {
         let data = &data[..data.len().min(room)];
         if data.is_empty() {
             return;
+        }
+        if self.bytes.len() == HEADER && data.len() >= LARGE {
+            self.bytes.reserve_exact(self.limit);
         }
         let start = HEADER + offset;
         if start == self.bytes.len() {

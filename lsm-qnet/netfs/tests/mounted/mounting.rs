@@ -1,10 +1,23 @@
 //! The mount point: made, taken, left behind, taken over.
 
-use std::fs;
+use std::{
+    fs::{self, Permissions},
+    io::{BufRead, BufReader},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
-    sys::signal::Signal,
+    sys::{
+        signal::{Signal, kill},
+        stat::{Mode, SFlag, makedev, mknod},
+    },
+    unistd::Pid,
 };
 
 use crate::{
@@ -19,10 +32,17 @@ pub(crate) const TESTS: &Tests = &[
     ("files_are_not_hidden", files_are_not_hidden),
     ("a_second_server_sees_that_the_first_lives", a_second_server_sees_that_the_first_lives),
     ("a_dead_servers_mount_is_replaced", a_dead_servers_mount_is_replaced),
+    ("a_standby_takes_over_when_the_server_dies", a_standby_takes_over_when_the_server_dies),
+    ("a_standby_ends_both_when_asked", a_standby_ends_both_when_asked),
+    ("a_standby_ends_with_a_server_that_ends_in_order", a_standby_ends_with_a_server_that_ends_in_order),
     ("unmounting_ends_the_server", unmounting_ends_the_server),
     ("a_busy_directory_is_unmounted_all_the_same", a_busy_directory_is_unmounted_all_the_same),
     ("it_works_before_qnet_is_there", it_works_before_qnet_is_there),
 ];
+
+/// Those that need fusermount3.
+pub(crate) const HELPER_TESTS: &Tests =
+    &[("an_ordinary_user_mounts_through_the_helper", an_ordinary_user_mounts_through_the_helper)];
 
 fn mount_options(node: &Node) -> Option<String> {
     // Each test's mounts are those of its thread.
@@ -93,6 +113,78 @@ fn a_dead_servers_mount_is_replaced() {
     assert_eq!(fs::read_to_string(node.path("joseph/etc/hostname")).unwrap(), "joseph\n");
     assert!(node.end_netfs(Signal::SIGTERM).success());
     assert!(!node.net().exists(), "it was made by the one that died");
+}
+
+/// A second server that waits for the first to end.
+fn standby(node: &Node) -> Child {
+    let mut command = node.command(&["--standby"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut words = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(words.any(|line| line.unwrap().contains("standing by")));
+    child
+}
+
+fn a_standby_takes_over_when_the_server_dies() {
+    let mut node = Node::start(World::pair(), &[]);
+    let mut second = standby(&node);
+    node.end_netfs(Signal::SIGKILL);
+    let hostname = node.path("joseph/etc/hostname");
+    eventually("the standby serves", || fs::read_to_string(&hostname).is_ok_and(|name| name == "joseph\n"));
+    kill(Pid::from_raw(second.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(ends("the standby that took over", &mut second).success());
+    assert!(!node.net().exists());
+}
+
+fn a_standby_ends_both_when_asked() {
+    let mut node = Node::start(World::pair(), &[]);
+    let mut second = standby(&node);
+    kill(Pid::from_raw(second.id() as i32), Signal::SIGTERM).unwrap();
+    // The first is this process's child and stays a zombie until it is waited for; its lock goes before.
+    assert!(ends("the standby", &mut second).success());
+    assert!(ends("the server", node.netfs()).success());
+    assert!(!node.net().exists());
+}
+
+fn a_standby_ends_with_a_server_that_ends_in_order() {
+    let mut node = Node::start(World::pair(), &[]);
+    let mut second = standby(&node);
+    assert!(node.end_netfs(Signal::SIGTERM).success());
+    assert!(ends("the standby", &mut second).success());
+    assert!(!node.net().exists());
+}
+
+/// Puts a device of mode 0666 over `/dev/fuse`, for this test's mount namespace: not every system has it so.
+fn open_fuse_to_everybody(directory: &Path) {
+    let devices = directory.join("dev");
+    fs::create_dir(&devices).unwrap();
+    mount(Some("devices"), &devices, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+    let device = devices.join("fuse");
+    mknod(&device, SFlag::S_IFCHR, Mode::all(), makedev(10, 229)).unwrap();
+    fs::set_permissions(&device, Permissions::from_mode(0o666)).unwrap();
+    mount(Some(&device), "/dev/fuse", None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+}
+
+fn an_ordinary_user_mounts_through_the_helper() {
+    let node = Node::unmounted(World::pair());
+    let binary = node.root().join("qnet-netfs");
+    fs::copy(node.command(&[]).get_program(), &binary).unwrap();
+    fs::create_dir(node.path("")).unwrap();
+    chown(node.root(), Some(65534), Some(65534)).unwrap();
+    chown(node.net(), Some(65534), Some(65534)).unwrap();
+    open_fuse_to_everybody(node.root());
+    let arguments: Vec<_> = node.command(&[]).get_args().map(ToOwned::to_owned).collect();
+    let mut server = Command::new(binary).args(arguments).uid(65534).gid(65534).spawn().unwrap();
+    let hostname = node.path("joseph/etc/hostname");
+    let cat = || Command::new("cat").arg(&hostname).uid(65534).gid(65534).output().unwrap();
+    eventually("the helper has mounted", || cat().status.success());
+    assert_eq!(cat().stdout, b"joseph\n");
+    assert!(fs::metadata(&hostname).is_err(), "others may not enter a private mount, root included");
+    let line = mount_options(&node).unwrap();
+    assert!(line.contains("ro,nosuid,nodev") && line.contains("- fuse.qnet qnet"), "{line}");
+    kill(Pid::from_raw(server.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(ends("the user's server", &mut server).success());
+    assert_eq!(mount_options(&node), None);
+    umount2(&node.root().join("dev"), MntFlags::MNT_DETACH).unwrap();
 }
 
 fn unmounting_ends_the_server() {

@@ -74,6 +74,12 @@ pub(crate) fn obstacle() -> Option<String> {
     }
 }
 
+/// Why a mount through the helper cannot be tested here, if it cannot.
+pub(crate) fn helper_obstacle() -> Option<String> {
+    let tried = Command::new("fusermount3").arg("-V").output();
+    tried.err().map(|error| format!("needs fusermount3: {error}"))
+}
+
 /// Gives this thread, and what it starts, mounts of its own.
 fn enter_private_namespace() -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
@@ -137,7 +143,8 @@ impl Node {
     pub(crate) fn command(&self, options: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.arg("--root").arg(self.root.path()).arg("--mount").arg(self.net()).args(options);
-        command.stdin(Stdio::null());
+        // Some tests read the log.
+        command.stdin(Stdio::null()).env("RUST_LOG", "info");
         command
     }
 

@@ -88,9 +88,9 @@ fn run(listener: &Listener, woken: &UnixStream, inbox: &mpsc::Receiver<Order>, w
             }
         }
         drop(watched);
-        while let Ok(Some((mut peer, _))) = listener.accept() {
+        while let Ok(Some((mut peer, identity))) = listener.accept() {
             peer.set_queue_limit(64 << 20);
-            clients.push(Client { peer, conns: HashMap::new(), txns: HashMap::new() });
+            clients.push(Client { peer, uid: identity.uid, conns: HashMap::new(), txns: HashMap::new() });
         }
         while let Ok(Order::Cut(nd)) = inbox.try_recv() {
             clients.iter_mut().for_each(|client| client.cut(nd, &mut world.lock().unwrap()));
@@ -112,6 +112,8 @@ struct Txn {
 
 struct Client {
     peer: ServerPeer,
+    /// Whose process it is.
+    uid: u32,
     conns: HashMap<u32, Conn>,
     txns: HashMap<u32, Txn>,
 }
@@ -163,11 +165,12 @@ impl Client {
         let packet::Connect { conn, nd, pid, chid, claim, .. } = connect;
         let netmgr = (nd, pid, chid) == (0, 0, 0);
         assert!(netmgr || (pid, chid) == (1, 1), "netfs connects to a node's server");
-        assert_eq!(netmgr, claim.is_none(), "netfs speaks for its caller to nodes only");
+        assert!(!netmgr || claim.is_none(), "netfs speaks for its callers to nodes only");
         if let Some(claim) = &claim {
             world.groups.clone_from(&claim.groups);
         }
-        self.conns.insert(conn, Conn { nd, uid: claim.map(|claim| claim.euid) });
+        let uid = (!netmgr).then(|| claim.map_or(self.uid, |claim| claim.euid));
+        self.conns.insert(conn, Conn { nd, uid });
         self.say(&ToClient::ConnectOk { conn, scoid: 1, limit: LIMIT });
     }
 
