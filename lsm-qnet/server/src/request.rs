@@ -3,8 +3,8 @@
 //! This runs in a thread that acts for the caller, may take as long as the disk takes, and knows nothing
 //! of sockets and other requests.
 //!
-//! Nothing is changed yet: whatever would change a file or a name is answered with EROFS, as on a
-//! file system mounted read-only.
+//! DEVIATION: a node's files are read-only for other nodes. Whatever would change a file or a name is
+//! answered with EROFS, as on a file system mounted read-only, whoever the caller is.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

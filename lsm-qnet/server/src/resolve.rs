@@ -10,6 +10,9 @@
 //!   whoever the thread acts for. `self` and `thread-self` do not exist (ENOENT), because the process
 //!   that asks runs on another node. What `/proc/net` and `/proc/mounts` show is served under these names.
 //!
+//! DEVIATION: QNX's `/proc/self` is the caller's own; and a QNX node serves whatever its path names lead
+//! to, `/net` included.
+//!
 //! Nothing is opened here: the result is an O_PATH descriptor. All calls run as the caller.
 
 use std::ffi::{CString, OsString};

@@ -453,3 +453,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

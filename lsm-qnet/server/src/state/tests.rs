@@ -1,0 +1,257 @@
+//! The bookkeeping alone: jobs are taken and finished by hand, nothing is carried out.
+
+use std::path::Path;
+
+use nix::sys::epoll::EpollCreateFlags;
+use qnet_iomsg::{Connect as ConnectMessage, Io};
+use qnet_ipc::{Claim, ClientPeer, ReceiveBuffer, ToServer};
+
+use super::*;
+use crate::export::Export;
+use crate::resolve::resolve;
+
+struct Rig {
+    state: State,
+    client: ClientPeer,
+    last_txn: u32,
+}
+
+impl Rig {
+    fn new(workers: usize) -> Self {
+        let (client, socket) = qnet_ipc::pair().unwrap();
+        let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap());
+        let limits = Limits { workers, open_files: 8 };
+        let state = State::new(ServerPeer::new(socket).unwrap(), epoll, limits).unwrap();
+        Self { state, client, last_txn: 0 }
+    }
+
+    fn packet(&mut self, packet: ToServer<'_>) {
+        self.state.on_packet(packet).unwrap();
+    }
+
+    fn begin_connect(&mut self, conn: u32, nd: u32) {
+        let claim = Some(Claim { nd, ..Claim::user(1, 1, vec![]) });
+        self.packet(ToServer::Connect(Connect { conn, nd: 0, pid: 1, chid: 1, flags: 0, claim }));
+    }
+
+    fn connect(&mut self, conn: u32, nd: u32) {
+        self.begin_connect(conn, nd);
+        let probe = self.state.take_job().unwrap();
+        self.finish(probe, Outcome::Done(0));
+        assert_eq!(self.heard(), [format!("ok {conn}")]);
+    }
+
+    fn send(&mut self, conn: u32, coid: i32, message: &[u8]) -> u32 {
+        self.last_txn += 1;
+        let txn = self.last_txn;
+        let srcmsglen = message.len() as u32;
+        self.packet(ToServer::Send(Send { txn, conn, coid, srcmsglen, ..Send::default() }, message));
+        txn
+    }
+
+    fn lookup(&mut self, conn: u32) -> u32 {
+        let stat = Io::Stat.to_bytes();
+        self.send(conn, 0, &ConnectMessage::combine_close(b"x", false, &stat).emit().unwrap())
+    }
+
+    fn open(&mut self, conn: u32, coid: i32) -> u32 {
+        self.send(conn, coid, &ConnectMessage::open(b"x", 1, 0).emit().unwrap())
+    }
+
+    fn finish(&mut self, job: Job, outcome: Outcome) {
+        self.state.finish(job, outcome, b"").unwrap();
+    }
+
+    /// Connections whose jobs may start now, in their order; the jobs.
+    fn take_all(&mut self) -> (Vec<u32>, Vec<Job>) {
+        let jobs: Vec<Job> = std::iter::from_fn(|| self.state.take_job()).collect();
+        (jobs.iter().map(|job| job.conn).collect(), jobs)
+    }
+
+    /// What the client has been told since the last time.
+    fn heard(&mut self) -> Vec<String> {
+        let mut buffer = ReceiveBuffer::new();
+        let mut heard = Vec::new();
+        while let Some(packet) = self.client.recv(&mut buffer).unwrap() {
+            heard.push(match packet {
+                ToClient::ConnectOk { conn, .. } => format!("ok {conn}"),
+                ToClient::ConnectFail { conn, errno } => format!("refused {conn} {errno}"),
+                ToClient::Reply { txn, .. } => format!("reply {txn}"),
+                ToClient::Error { txn, errno } => format!("error {txn} {errno}"),
+                other => panic!("{other:?}"),
+            });
+        }
+        heard
+    }
+
+    /// Nothing is left of anybody.
+    fn assert_clean(&self) {
+        let state = &self.state;
+        assert!(state.connections.is_empty() && state.transactions.is_empty() && state.ring.is_empty());
+        assert!(state.shares.is_empty(), "{:?}", state.shares);
+        assert_eq!((state.running, state.queued, state.open_files), (0, 0, 0));
+    }
+}
+
+fn open_file() -> OpenFile {
+    let export = Export::open(Path::new("/")).unwrap();
+    let found = resolve(&export, b"etc", true).unwrap();
+    OpenFile::open(&export, found, 0, &Cancel::default()).unwrap()
+}
+
+#[test]
+fn connections_take_turns() {
+    let mut rig = Rig::new(1);
+    rig.connect(1, 7);
+    rig.connect(2, 7);
+    (0..3).for_each(|_| _ = rig.lookup(1));
+    rig.lookup(2);
+    let mut order = Vec::new();
+    while let Some(job) = rig.state.take_job() {
+        order.push(job.conn);
+        rig.finish(job, Outcome::Done(0));
+    }
+    assert_eq!(order, [1, 2, 1, 1]);
+}
+
+#[test]
+fn one_connection_gets_half_and_one_node_three_quarters() {
+    let mut rig = Rig::new(8);
+    rig.connect(1, 7);
+    rig.connect(2, 7);
+    rig.connect(3, 9);
+    for _ in 0..10 {
+        rig.lookup(1);
+    }
+    assert_eq!(rig.take_all().0, [1, 1, 1, 1]);
+    for _ in 0..10 {
+        rig.lookup(2);
+        rig.lookup(3);
+    }
+    // two more for node 7, and the last two workers for node 9
+    let (mut order, _) = rig.take_all();
+    order.sort_unstable();
+    assert_eq!(order, [2, 2, 3, 3]);
+}
+
+#[test]
+fn nothing_runs_before_the_caller_was_tried() {
+    let mut rig = Rig::new(4);
+    rig.begin_connect(1, 7);
+    let early = rig.lookup(1);
+    let (_, mut jobs) = rig.take_all();
+    assert_eq!(jobs.len(), 1);
+    rig.finish(jobs.remove(0), Outcome::Failed(Errno::EPERM));
+    assert_eq!(rig.heard(), [format!("refused 1 {}", libc::EPERM)]);
+    assert!(rig.take_all().1.is_empty(), "{early} went with its connection");
+    rig.assert_clean();
+}
+
+#[test]
+fn request_left_in_the_queue_is_answered_at_once() {
+    let mut rig = Rig::new(1);
+    rig.connect(1, 7);
+    let (first, second) = (rig.lookup(1), rig.open(1, 5));
+    let running = rig.state.take_job().unwrap();
+    rig.packet(ToServer::Unblock { txn: second, tid: 1 });
+    assert_eq!(rig.heard(), [format!("error {second} {}", libc::EINTR)]);
+    assert_eq!(rig.state.open_files, 0);
+    // the running one too, and what comes of it later is not heard
+    rig.packet(ToServer::Unblock { txn: first, tid: 1 });
+    assert_eq!(rig.heard(), [format!("error {first} {}", libc::EINTR)]);
+    assert!(running.request.cancel.is_set());
+    rig.finish(running, Outcome::Done(0));
+    assert!(rig.heard().is_empty());
+    rig.packet(ToServer::Disconnect { conn: 1 });
+    rig.assert_clean();
+}
+
+#[test]
+fn file_that_opens_too_late_is_closed_again() {
+    let mut rig = Rig::new(2);
+    rig.connect(1, 7);
+    let txn = rig.open(1, 5);
+    let opening = rig.state.take_job().unwrap();
+    rig.packet(ToServer::Unblock { txn, tid: 1 });
+    // the number is free again, and belongs to another file now
+    let again = rig.open(1, 5);
+    rig.finish(opening, Outcome::Opened(0, open_file()));
+    let mut releases = 0;
+    while let Some(job) = rig.state.take_job() {
+        releases += usize::from(job.is_release());
+        let outcome = if job.is_release() { Outcome::Done(0) } else { Outcome::Opened(0, open_file()) };
+        rig.finish(job, outcome);
+    }
+    assert_eq!(releases, 1);
+    assert_eq!(rig.heard(), [format!("error {txn} {}", libc::EINTR), format!("reply {again}")]);
+    assert_eq!(rig.state.open_files, 1);
+    rig.packet(ToServer::Disconnect { conn: 1 });
+    let release = rig.state.take_job().unwrap();
+    rig.finish(release, Outcome::Done(0));
+    rig.assert_clean();
+}
+
+#[test]
+fn disconnect_silences_everything_of_its_connection() {
+    let mut rig = Rig::new(2);
+    rig.connect(1, 7);
+    rig.open(1, 5);
+    rig.lookup(1);
+    rig.lookup(1);
+    let running = rig.state.take_job().unwrap();
+    rig.packet(ToServer::Disconnect { conn: 1 });
+    // the same numbers again, from another node
+    rig.begin_connect(1, 8);
+    rig.finish(running, Outcome::Opened(0, open_file()));
+    let (_, jobs) = rig.take_all();
+    assert_eq!(jobs.len(), 2, "closing the late file, trying the new caller");
+    for job in jobs {
+        rig.finish(job, Outcome::Done(0));
+    }
+    assert_eq!(rig.heard(), ["ok 1"]);
+    rig.packet(ToServer::Disconnect { conn: 1 });
+    rig.assert_clean();
+}
+
+#[test]
+fn closing_is_done_even_if_its_caller_leaves() {
+    let mut rig = Rig::new(1);
+    rig.connect(1, 7);
+    rig.open(1, 5);
+    let opening = rig.state.take_job().unwrap();
+    rig.finish(opening, Outcome::Opened(0, open_file()));
+    let txn = rig.send(1, 5, &Io::Close.to_bytes());
+    rig.packet(ToServer::Unblock { txn, tid: 1 });
+    assert_eq!(rig.state.open_files, 1);
+    let close = rig.state.take_job().unwrap();
+    assert!(close.is_release());
+    rig.finish(close, Outcome::Done(0));
+    assert_eq!(rig.heard(), ["reply 1", "reply 2"]);
+    assert_eq!(rig.state.open_files, 0);
+}
+
+#[test]
+fn queues_are_bounded() {
+    let mut rig = Rig::new(1);
+    rig.connect(1, 7);
+    for _ in 0..limits::QUEUE_PER_CONNECTION {
+        rig.lookup(1);
+    }
+    let txn = rig.lookup(1);
+    assert_eq!(rig.heard(), [format!("error {txn} {}", libc::EAGAIN)]);
+    // other connections of the node have room until the node's bound is reached
+    let more = limits::QUEUE_PER_NODE / limits::QUEUE_PER_CONNECTION;
+    for conn in 2..=more as u32 + 1 {
+        rig.begin_connect(conn, 7);
+        (0..limits::QUEUE_PER_CONNECTION).for_each(|_| _ = rig.lookup(conn));
+    }
+    assert_eq!(
+        rig.state.shares[&7].queued,
+        limits::QUEUE_PER_NODE + 1,
+        "the last connection's trial included"
+    );
+    assert!(rig.heard().iter().all(|told| told.ends_with(&format!(" {}", libc::EAGAIN))));
+    rig.begin_connect(100, 8);
+    rig.lookup(100);
+    assert!(rig.heard().is_empty());
+}
