@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, ResolveFlag, open, openat};
 use nix::sys::stat::Mode;
 use thiserror::Error;
 
 use crate::mounts::{MountKind, MountTable};
-use crate::resolve::Place;
+use crate::resolve::{self, Place};
 use crate::sys;
 
 /// Why a directory cannot be served.
@@ -31,6 +31,19 @@ pub enum ExportError {
         path: PathBuf,
         /// What it is.
         what: &'static str,
+    },
+    /// The kernel, or a filter between it and this process, does not know the calls that keep paths in
+    /// their bounds.
+    #[error(
+        "cannot export {path}: {what}: {errno}; Linux 5.8 and no system call filter against it are needed"
+    )]
+    Kernel {
+        /// The directory.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        errno: Errno,
     },
     /// There is no `/proc`.
     #[error("cannot read {what}: {source}; serving files needs a mounted /proc")]
@@ -61,6 +74,11 @@ impl Export {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let open_error = |errno| ExportError::Open { path: path.to_owned(), errno };
         let root = open(path, flags, Mode::empty()).map_err(open_error)?;
+        check_kernel(root.as_fd()).map_err(|(what, errno)| ExportError::Kernel {
+            path: path.to_owned(),
+            what,
+            errno,
+        })?;
         let mounts = MountTable::open()
             .map_err(|source| ExportError::Proc { what: "/proc/self/mountinfo", source })?;
         let descriptors = open("/proc/self/fd", flags, Mode::empty())
@@ -115,6 +133,16 @@ impl Export {
         let number = found.as_raw_fd().to_string();
         openat(&self.descriptors, number.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
     }
+}
+
+/// Tries on `root` what every path will need.
+fn check_kernel(root: BorrowedFd<'_>) -> Result<(), (&'static str, Errno)> {
+    resolve::open_below(root, b"", true, ResolveFlag::RESOLVE_IN_ROOT).map_err(|errno| ("openat2", errno))?;
+    let stat = sys::statx(root, true).map_err(|errno| ("statx", errno))?;
+    if stat.stx_mask & libc::STATX_MNT_ID == 0 {
+        return Err(("statx with a mount's id", Errno::ENOSYS));
+    }
+    Ok(())
 }
 
 fn mount_kind(mounts: &MountTable, fd: BorrowedFd<'_>) -> Result<MountKind, Errno> {

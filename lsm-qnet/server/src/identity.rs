@@ -3,7 +3,8 @@
 //! Every thread that serves requests has a [`Switcher`]. Before a request it makes the thread the mapped
 //! caller: effective user and group (file access follows them), supplementary groups, and no effective
 //! capability, unless the caller is mapped to uid 0. The effective ids are changed, and not only those
-//! for file access, because parts of the kernel such as `/proc/sys` look at the effective user.
+//! for file access, because parts of the kernel such as `/proc/sys` look at the effective user. (The
+//! price: processes of that user on this machine may set a worker's nice value while it acts for them.)
 //! Every change is read back; what is not exactly as wanted is an error and nothing is served.
 //!
 //! A process without the right to change (rootless, `setgroups` denied, the uid not mapped in its user

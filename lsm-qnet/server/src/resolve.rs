@@ -96,7 +96,12 @@ impl TrimSlash for [u8] {
 }
 
 /// One `openat2` for all of `path`, which must stay on the file system of `dir`.
-fn open_below(dir: BorrowedFd<'_>, path: &[u8], follow: bool, scope: ResolveFlag) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_below(
+    dir: BorrowedFd<'_>,
+    path: &[u8],
+    follow: bool,
+    scope: ResolveFlag,
+) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
     let flags = if follow { OFlag::empty() } else { OFlag::O_NOFOLLOW };
     open_path(dir, path, flags, scope | ResolveFlag::RESOLVE_NO_XDEV)
