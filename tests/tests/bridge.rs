@@ -1,0 +1,194 @@
+//! Two Linux stacks, with the offloads that Linux gives them, joined by io-pkt: two packet drivers and the bridge.
+//!
+//! ```text
+//!   namespace left          namespace middle              namespace right
+//!   10.9.0.1 la ──veth── va ─[ en0 io-pkt en1 ]─ vb ──veth── lb 10.9.0.2
+//! ```
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use ctl::Client;
+use io_pkt_sdk::testing::netns::{Netns, ip, run};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use system_tests::{Need, cases, eventually};
+
+cases! {
+    ping_and_tcp_survive_the_bridge_and_its_remounting:
+        [Need::RootNodes, Need::Program("iperf3"), Need::Program("ping"), Need::Program("ethtool")],
+    offloads_of_the_ports_come_back: [Need::RootNodes, Need::Program("ethtool")],
+}
+
+/// How long iperf3 sends, in seconds: everything is remounted in the first of them.
+const TRANSFER: &str = "8";
+
+struct Bridged {
+    left: Netns,
+    middle: Netns,
+    right: Netns,
+    daemon: Child,
+    client: Client,
+    root: tempfile::TempDir,
+}
+
+impl Drop for Bridged {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.daemon.id() as i32), Signal::SIGTERM);
+        let _ = self.daemon.wait();
+    }
+}
+
+impl Bridged {
+    fn up() -> Result<Self> {
+        let (left, right) = (Netns::enter_fresh(), Netns::enter_fresh());
+        let middle = Netns::enter_fresh();
+        for (inner, outer, netns, address) in
+            [("va", "la", &left, "10.9.0.1"), ("vb", "lb", &right, "10.9.0.2")]
+        {
+            ip(&format!("link add {inner} type veth peer name {outer}"));
+            ip(&format!("link set {outer} netns {}", netns.path()));
+            netns.enter();
+            ip(&format!("addr add {address}/24 dev {outer}"));
+            ip(&format!("link set {outer} up"));
+            middle.enter();
+        }
+        let root = tempfile::tempdir()?;
+        let daemon = Command::new(built("io-pkt")?)
+            .arg("--root")
+            .arg(root.path())
+            .args(["-d", "packet", "dev=va", "-d", "packet", "dev=vb", "-p", "bridge"])
+            .stdin(Stdio::null())
+            .spawn()
+            .context("io-pkt")?;
+        let socket = root.path().join("io-pkt0.sock");
+        let mut client = None;
+        let up = eventually("io-pkt with its bridge", || {
+            client = Client::connect(&socket, Duration::from_secs(20)).ok();
+            client.as_mut().is_some_and(|client| client.report("bridge0", "").is_ok())
+        });
+        let mut daemon = daemon;
+        if up.is_err() || client.is_none() {
+            let _ = daemon.kill();
+        }
+        up?;
+        let client = client.context("connected")?;
+        Ok(Self { left, middle, right, daemon, client, root })
+    }
+
+    /// Starts a program in a namespace.
+    fn start(&self, netns: &Netns, line: &str) -> Result<Child> {
+        netns.enter();
+        let mut words = line.split_whitespace();
+        let program = words.next().context("a program")?;
+        let child = Command::new(program)
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| line.to_owned());
+        self.middle.enter();
+        child
+    }
+
+    fn pings(&self) -> Result<bool> {
+        let output = self.start(&self.left, "ping -c 1 -W 1 10.9.0.2")?.wait_with_output()?;
+        Ok(output.status.success())
+    }
+
+    fn ping_until(&self, answered: bool) -> Result<()> {
+        let what = if answered { "an answer through the bridge" } else { "silence without the bridge" };
+        eventually(what, || self.pings().is_ok_and(|answer| answer == answered))
+    }
+}
+
+/// A program in cargo's folder.
+fn built(name: &str) -> Result<PathBuf> {
+    let us = std::env::current_exe()?;
+    let found = us.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("{name} is not built; run cargo build --workspace"))
+}
+
+fn succeeded(output: &Output, what: &str) -> Result<String> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{what}: {text} {}", String::from_utf8_lossy(&output.stderr));
+    Ok(text)
+}
+
+/// Bits a second in each second of an iperf3 report.
+fn rates(report: &str) -> Result<Vec<f64>> {
+    let report: serde_json::Value = serde_json::from_str(report)?;
+    let seconds = report["intervals"].as_array().context("intervals")?;
+    Ok(seconds.iter().filter_map(|second| second["sum"]["bits_per_second"].as_f64()).collect())
+}
+
+fn ping_and_tcp_survive_the_bridge_and_its_remounting() -> Result<()> {
+    let mut bridged = Bridged::up()?;
+    for (netns, interface) in [(&bridged.left, "la"), (&bridged.right, "lb")] {
+        netns.enter();
+        let features = run("ethtool", &format!("-k {interface}"));
+        ensure!(
+            features.contains("tcp-segmentation-offload: on"),
+            "the stations keep their offloads: {features}"
+        );
+    }
+    bridged.middle.enter();
+    bridged.ping_until(true)?;
+
+    let server = bridged.start(&bridged.right, "iperf3 -s -1 -B 10.9.0.2")?;
+    let listening =
+        || bridged.start(&bridged.right, "ss -ltn").and_then(|ss| Ok(ss.wait_with_output()?.stdout));
+    eventually("iperf3 listens", || {
+        listening().is_ok_and(|sockets| String::from_utf8_lossy(&sockets).contains(":5201"))
+    })?;
+    let mut transfer = bridged.start(&bridged.left, &format!("iperf3 -J -c 10.9.0.2 -t {TRANSFER}"))?;
+
+    bridged.client.umount("en1")?;
+    bridged.ping_until(false)?;
+    bridged.client.mount("devn-packet.so", "dev=vb", None)?;
+    bridged.ping_until(true)?;
+    bridged.client.umount("bridge0")?;
+    bridged.ping_until(false)?;
+    bridged.client.mount("lsm-bridge.so", "", None)?;
+    bridged.ping_until(true)?;
+
+    ensure!(transfer.try_wait()?.is_none(), "the transfer ended before everything was mounted again");
+    let report = succeeded(&transfer.wait_with_output()?, "iperf3 -c")?;
+    succeeded(&server.wait_with_output()?, "iperf3 -s")?;
+    let rates = rates(&report)?;
+    ensure!(rates.last().is_some_and(|last| *last > 1e6), "it recovered: {rates:?}");
+    let report = bridged.client.report("bridge0", "table")?;
+    ensure!(report.contains("en0") && report.contains("en1"), "{report}");
+    Ok(())
+}
+
+fn offloads_of_the_ports_come_back() -> Result<()> {
+    let mut bridged = Bridged::up()?;
+    let is_on = |interface| run("ethtool", &format!("-k {interface}")).contains("tx-tcp-segmentation: on");
+    ensure!(!is_on("va") && !is_on("vb"), "switched off while mounted");
+    bridged.client.umount("en1")?;
+    ensure!(!is_on("va") && is_on("vb"), "put back at umount");
+    // A killed daemon puts nothing back; the next one does.
+    bridged.daemon.kill()?;
+    bridged.daemon.wait()?;
+    ensure!(!is_on("va"));
+    let mut next = Command::new(built("io-pkt")?)
+        .arg("--root")
+        .arg(bridged.root.path())
+        .args(["-d", "packet", "dev=vb"])
+        .stdin(Stdio::null())
+        .spawn()?;
+    let back = eventually("the settings of va to be put back", || is_on("va"));
+    kill(Pid::from_raw(next.id() as i32), Signal::SIGTERM)?;
+    next.wait()?;
+    back?;
+    ensure!(is_on("vb"));
+    Ok(())
+}
