@@ -107,7 +107,7 @@ impl<K: Kernel> Device<K> {
         self.open(link)?;
         let Some(link) = self.link() else { return Err(self.kernel.not_found()) };
         if !link.has_carrier() {
-            tracing::warn!("{} ({}) has no carrier", self.host.name(), link.name);
+            tracing::warn!("{} has no carrier", link.name);
         }
         self.tell()
     }
@@ -176,11 +176,11 @@ impl<K: Kernel> Device<K> {
         match (found, self.link()) {
             (None, None) => return Ok(()),
             (None, Some(gone)) => {
-                tracing::warn!("{}: {} is gone; waiting for it", self.host.name(), gone.name);
+                tracing::warn!("{} is gone; waiting for it", gone.name);
                 self.close();
             }
             (Some(link), None) => {
-                tracing::info!("{}: {} is back", self.host.name(), link.name);
+                tracing::info!("{} is back", link.name);
                 self.reopen(link);
             }
             (Some(link), Some(known)) if link.index != known.index || link.mtu != known.mtu => {
@@ -201,7 +201,7 @@ impl<K: Kernel> Device<K> {
     fn reopen(&mut self, link: Link) {
         let name = link.name.clone();
         if let Err(error) = self.open(link) {
-            tracing::warn!("{}: cannot open {name}: {error}", self.host.name());
+            tracing::warn!("cannot open {name}: {error}");
         }
     }
 
@@ -254,7 +254,7 @@ impl<K: Kernel> Device<K> {
             && told.link_up != interface.link_up
         {
             let state = if interface.link_up { "up" } else { "down" };
-            tracing::info!("{} ({}): link {state}", self.host.name(), interface.system_name);
+            tracing::info!("{}: link {state}", interface.system_name);
         }
         self.host.interface(&interface)?;
         self.told = Some(interface);

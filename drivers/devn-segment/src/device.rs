@@ -168,7 +168,7 @@ impl Port {
                     Flow::Waiting(since) if now.saturating_sub(since) >= PATIENCE => {
                         let lost = peer.give_up();
                         self.counters.tx_stalled += lost;
-                        tracing::debug!("{}: a port does not read; it misses frames", self.host.name());
+                        tracing::debug!("a port does not read; it misses frames");
                     }
                     flow => {
                         self.counters.tx_waits += u64::from(before == Flow::Open && flow != Flow::Open);
@@ -204,7 +204,7 @@ impl Port {
                     Ok(true) => {}
                     Ok(false) => peer.readable = false,
                     Err(why) => {
-                        tracing::debug!("{}: a port is given up: {why}", self.host.name());
+                        tracing::debug!("a port is given up: {why}");
                         self.peers[index] = None;
                     }
                 }
@@ -323,7 +323,7 @@ impl Port {
         match Peer::new(&self.host, socket, PEERS + index as u64, &self.greeting) {
             Ok(peer) if index == self.peers.len() => self.peers.push(Some(peer)),
             Ok(peer) => self.peers[index] = Some(peer),
-            Err(error) => tracing::debug!("{}: {error}", self.host.name()),
+            Err(error) => tracing::debug!("{error}"),
         }
         // It may have spoken already.
         self.host.wake();
@@ -335,7 +335,7 @@ impl Port {
             match self.place.connect(&name) {
                 Ok(socket) => self.add(socket),
                 Err(nix::errno::Errno::EAGAIN) => self.busy.push(name),
-                Err(errno) => tracing::debug!("{}: {name}: {errno}", self.host.name()),
+                Err(errno) => tracing::debug!("{name}: {errno}"),
             }
         }
     }

@@ -42,6 +42,8 @@ pub struct Bridge {
     /// Frames to be flooded; empty between calls.
     flood: Batch,
     age: u64,
+    /// The operator was told what a card without `promiscuous` does to a bridge.
+    hinted: bool,
 }
 
 impl Protocol for Bridge {
@@ -64,7 +66,7 @@ impl Protocol for Bridge {
         let secret = RandomState::new().hash_one(0_u8);
         let switch = Switch::new(Table::new(entries, age * SECOND, secret));
         let flood = host.batch();
-        Ok(Self { host, wanted, ports: Vec::new(), switch, flood, age })
+        Ok(Self { host, wanted, ports: Vec::new(), switch, flood, age, hinted: false })
     }
 
     fn start(&mut self) -> Result<(), Error> {
@@ -169,12 +171,11 @@ impl Bridge {
             port.system_name.clone_from(&event.interface.system_name);
             return;
         }
-        tracing::info!("{}: {} ({}) joins", self.host.name(), event.name, event.interface.system_name);
-        if !event.interface.promiscuous {
+        tracing::info!("{} ({}) joins", event.name, event.interface.system_name);
+        if !event.interface.promiscuous && !std::mem::replace(&mut self.hinted, true) {
             tracing::info!(
-                "{}: {} is not promiscuous: a card that filters addresses keeps frames for other stations from the \
-                 bridge (mount its driver with the option promiscuous)",
-                self.host.name(),
+                "{} is not promiscuous: a card that filters addresses keeps frames for other stations from the bridge \
+                 (mount its driver with the option promiscuous)",
                 event.name
             );
         }
@@ -191,7 +192,7 @@ impl Bridge {
         self.switch.remove_port(id.0);
         if let Some(at) = self.ports.iter().position(|port| port.id == id) {
             let port = self.ports.remove(at);
-            tracing::info!("{}: {} ({}) leaves", self.host.name(), port.name, port.system_name);
+            tracing::info!("{} ({}) leaves", port.name, port.system_name);
         }
     }
 
