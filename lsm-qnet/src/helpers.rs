@@ -21,6 +21,9 @@ const LONGEST_PAUSE: u64 = 10_000_000_000;
 /// A helper that lived this long is taken for sound: the next pause is the first again.
 const SOUND: u64 = 30_000_000_000;
 
+/// A `qnet-netfs` that ends well within this time did not serve at all.
+const AT_ONCE: u64 = 5_000_000_000;
+
 /// Which helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -52,6 +55,8 @@ enum State {
         helper: Helper,
         since: u64,
     },
+    /// One that a former daemon left serves, as far as is known.
+    Foreign,
     /// To be started at that time.
     Waiting {
         at: u64,
@@ -104,9 +109,14 @@ impl Helpers {
                 };
             }
         }
+        self.next_start()
+    }
+
+    /// When the next one is due.
+    pub(crate) fn next_start(&self) -> Option<u64> {
         let due = |watched: &Watched| match watched.state {
             State::Waiting { at } => Some(at),
-            State::Running { .. } | State::Done { .. } => None,
+            State::Running { .. } | State::Foreign | State::Done { .. } => None,
         };
         self.watched.iter().filter_map(due).min()
     }
@@ -120,6 +130,17 @@ impl Helpers {
             engine.server_gone();
         }
         watched.on_exit(status, now);
+        true
+    }
+
+    /// A program of the node's owner left: was it the `qnet-netfs` of a former daemon? Then ours takes its place.
+    pub(crate) fn on_owner_left(&mut self, engine: &Engine, now: u64) -> bool {
+        let orphaned = |watched: &&mut Watched| matches!(watched.state, State::Foreign);
+        let Some(watched) = self.watched.iter_mut().find(orphaned) else { return false };
+        if engine.owners_processes().any(is_netfs) {
+            return false;
+        }
+        watched.state = State::Waiting { at: now + watched.pause };
         true
     }
 
@@ -146,6 +167,7 @@ impl Helpers {
                 State::Running { since, .. } => {
                     format!("{program}: running for {} s", now.saturating_sub(*since) / 1_000_000_000)
                 }
+                State::Foreign => format!("{program}: the one of a former daemon serves"),
                 State::Waiting { .. } => format!("{program}: about to be started"),
                 State::Done { why } => format!("{program}: not running: {why}"),
             }
@@ -177,11 +199,14 @@ impl Watched {
         let lived = now.saturating_sub(since);
         if self.kind == Kind::Netfs {
             match status.code() {
+                Some(0) if lived < AT_ONCE => {
+                    tracing::debug!("{program} ended: a living one serves the directory already");
+                    self.state = State::Foreign;
+                    return;
+                }
                 Some(0) => {
-                    tracing::debug!(
-                        "{program} ended: unmounted, or a living one serves the directory already"
-                    );
-                    self.state = State::Done { why: "unmounted, or served by the one of a former daemon" };
+                    tracing::info!("{program} ended: the network directory was unmounted");
+                    self.state = State::Done { why: "the directory was unmounted" };
                     return;
                 }
                 // It said why on standard error: no FUSE, the directory is taken.

@@ -146,8 +146,14 @@ impl Engine {
             .map(|who| who.pid)
     }
 
+    /// Whether one of them left since the last call.
+    pub fn take_owner_left(&mut self) -> bool {
+        std::mem::take(&mut self.owner_left)
+    }
+
     fn client_gone(&mut self, token: Token) {
         let Some(client) = self.clients.remove(&token) else { return };
+        self.owner_left |= client.identity.uid == nix::unistd::geteuid().as_raw();
         for conn in client.conns.into_values() {
             self.front_gone(conn);
         }

@@ -32,7 +32,7 @@ use std::{
 
 use io_pkt_sdk::Error;
 use qnet_ipc::{ListenError, Listener, ReceiveBuffer, Root};
-use qnet_proto::{Config, Instant, Node, Rcv, ServerId};
+use qnet_proto::{Config, Instant, Node, NodeId, Rcv, ServerId};
 
 use crate::Access;
 use channel::Channel;
@@ -145,6 +145,8 @@ pub struct Engine {
     calls: HashMap<CallId, Call>,
     by_server: HashMap<ServerId, ConnId>,
     by_rcv: HashMap<Rcv, CallId>,
+    /// What the nodes with a session are called, for the log.
+    names: HashMap<NodeId, String>,
     last_token: Token,
     last_id: u32,
     buffer: ReceiveBuffer,
@@ -153,6 +155,8 @@ pub struct Engine {
     /// A client waits to be accepted until descriptors are free.
     accept_again: bool,
     totals: Totals,
+    /// A program of the node's owner left `qnet.sock` since somebody asked.
+    owner_left: bool,
     /// The sentence about refused connections was said.
     told_refusal: bool,
     now: Instant,
@@ -194,12 +198,14 @@ impl Engine {
             calls: HashMap::new(),
             by_server: HashMap::new(),
             by_rcv: HashMap::new(),
+            names: HashMap::new(),
             last_token: FIRST_TOKEN,
             last_id: 0,
             buffer: ReceiveBuffer::new(),
             again: Vec::new(),
             accept_again: false,
             totals: Totals::default(),
+            owner_left: false,
             told_refusal: false,
             now,
         }

@@ -169,6 +169,7 @@ impl Engine {
 
     fn on_node_up(&mut self, nd: NodeId) {
         let name = self.name_of(nd);
+        self.names.insert(nd, name.clone());
         if self.verbose {
             tracing::info!("session with {name} is up");
         } else {
@@ -177,7 +178,8 @@ impl Engine {
     }
 
     fn on_node_down(&mut self, nd: NodeId, why: DownReason) {
-        let name = self.name_of(nd);
+        // The core may have forgotten the node with its session.
+        let name = self.names.remove(&nd).unwrap_or_else(|| self.name_of(nd));
         match why {
             // What an operator wants to hear of without asking.
             DownReason::Unacknowledged | DownReason::Silent => tracing::warn!("node {name} is down: {why}"),

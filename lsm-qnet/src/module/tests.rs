@@ -143,13 +143,13 @@ fn the_helpers_are_started_and_the_server_again_after_a_crash() {
         ready: READY_HELPER_EXIT,
         value: status,
     };
-    // A crash of the server (SIGKILL), and a file system that somebody unmounted.
+    // A crash of the server (SIGKILL), and a file system that is served already.
     node.bench.poll_with(&[exit(0, 9), exit(1, 0)]).unwrap();
     node.bench.poll_until(|bench| bench.host().helpers().len() == 3);
     assert_eq!(node.bench.host().helpers()[2].program, "qnet-server");
     let report = node.bench.report("").unwrap();
     assert!(report.contains("qnet-server: running"), "{report}");
-    assert!(report.contains("qnet-netfs: not running: unmounted"), "{report}");
+    assert!(report.contains("qnet-netfs: the one of a former daemon serves"), "{report}");
     assert!(node.log().iter().any(|line| line.text.contains("qnet-server ended (signal: 9")));
     node.bench.stop();
 }
