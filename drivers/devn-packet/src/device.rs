@@ -271,3 +271,6 @@ fn drop_all(frames: &mut TxBatch<'_>, counters: &mut Counters) {
     counters.tx_no_carrier += count as u64;
     frames.finish(count);
 }
+
+#[cfg(test)]
+mod tests;
