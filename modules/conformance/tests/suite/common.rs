@@ -14,6 +14,7 @@ use io_pkt_host::{
     Build, CallError, DriverUse, Kind, LoadError, Loader, ProtocolUse, State, UseError, UseSpec, options,
 };
 use io_pkt_sdk::testing::TestHost;
+use tempfile::TempDir;
 
 /// Built once for each test binary, in Cargo's directory for test files.
 pub(crate) fn workshop() -> &'static Workshop {
@@ -72,6 +73,7 @@ pub(crate) struct Driver {
     pub(crate) use_: DriverUse,
     pub(crate) host: TestHost,
     more: bool,
+    _root: TempDir,
 }
 
 impl Driver {
@@ -83,11 +85,11 @@ impl Driver {
     }
 
     pub(crate) fn create(build: &Arc<Build>, typed: &str) -> Result<Self, UseError> {
-        let host = TestHost::new();
+        let (host, root) = (TestHost::new(), TempDir::new().expect("a root for the node"));
         let accepted = build.accept(&options::parse(typed)).unwrap_or_else(|error| panic!("{error}"));
         // SAFETY: the host is dropped after the use.
-        let use_ = unsafe { DriverUse::create(build, &spec(&host, "en0", &accepted.pass)) }?;
-        Ok(Self { use_, host, more: false })
+        let use_ = unsafe { DriverUse::create(build, &spec(&host, "en0", &root, &accepted.pass)) }?;
+        Ok(Self { use_, host, more: false, _root: root })
     }
 
     /// Polls until nothing is due.
@@ -115,7 +117,7 @@ impl Driver {
 
     /// What has to be true of a use that is gone.
     pub(crate) fn end(self) {
-        let Self { use_, host, .. } = self;
+        let Self { use_, host, _root, .. } = self;
         drop(use_);
         check_end(&host);
     }
@@ -126,15 +128,17 @@ impl Driver {
 pub(crate) struct Protocol {
     pub(crate) use_: ProtocolUse,
     pub(crate) host: TestHost,
+    _root: TempDir,
 }
 
 impl Protocol {
     pub(crate) fn create(build: &Arc<Build>, typed: &str) -> Result<Self, UseError> {
-        let host = TestHost::new();
+        let (host, root) = (TestHost::new(), TempDir::new().expect("a root for the node"));
         let accepted = build.accept(&options::parse(typed)).unwrap_or_else(|error| panic!("{error}"));
         // SAFETY: the host is dropped after the use.
-        let use_ = unsafe { ProtocolUse::create(build, &spec(&host, build.prefix(), &accepted.pass)) }?;
-        Ok(Self { use_, host })
+        let use_ =
+            unsafe { ProtocolUse::create(build, &spec(&host, build.prefix(), &root, &accepted.pass)) }?;
+        Ok(Self { use_, host, _root: root })
     }
 
     pub(crate) fn poll(&mut self) -> Result<(), CallError> {
@@ -174,7 +178,7 @@ impl Protocol {
     }
 
     pub(crate) fn end(self) {
-        let Self { use_, host } = self;
+        let Self { use_, host, _root } = self;
         drop(use_);
         check_end(&host);
     }
@@ -186,15 +190,21 @@ fn check_end(host: &TestHost) {
     assert_eq!(host.watched(), 0, "descriptors are still watched");
 }
 
-fn spec<'a>(host: &TestHost, name: &'a str, options: &'a [(String, String)]) -> UseSpec<'a> {
+fn spec<'a>(
+    host: &TestHost,
+    name: &'a str,
+    root: &'a TempDir,
+    options: &'a [(String, String)],
+) -> UseSpec<'a> {
+    let root = root.path().to_str().expect("a path of letters");
     UseSpec {
         name,
         instance: 0,
         host: host.table(),
         ctx: host.ctx(),
-        root: env!("CARGO_TARGET_TMPDIR"),
-        devices: concat!(env!("CARGO_TARGET_TMPDIR"), "/dev/io-net"),
-        net: concat!(env!("CARGO_TARGET_TMPDIR"), "/net"),
+        root,
+        devices: root,
+        net: root,
         options,
         state: &[],
     }
