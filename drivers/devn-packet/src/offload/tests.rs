@@ -1,3 +1,5 @@
+//! Super-frames of every kind, cut and checked by summing them again.
+
 use super::*;
 
 /// TCP or UDP over IPv4 or IPv6 with `payload` bytes, as the kernel hands a super-frame over.

@@ -1,3 +1,5 @@
+//! Ports of real segments in temporary directories, each on the SDK's test host.
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,

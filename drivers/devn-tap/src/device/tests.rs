@@ -1,3 +1,5 @@
+//! The driver's behaviour on a TAP made of two queues.
+
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 use io_pkt_sdk::{Args, Driver, DriverStats, testing::Bench};
