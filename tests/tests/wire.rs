@@ -118,7 +118,7 @@ fn fields_say_what_was_sent() -> Result<()> {
     ] {
         ensure!(count(node, filter)? > 0, "{what}: no frame matches {filter}\n{}", ask(node, "")?);
     }
-    let names = ask(node, "-Y lr -V -O lwl4")?;
+    let names = ask(node, "-Y lr -V -O lwl4,lr")?;
     ensure!(names.contains("alonzo") && names.contains("joseph"), "{names}");
     Ok(())
 }

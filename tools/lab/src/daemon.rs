@@ -5,6 +5,7 @@ use nix::unistd::Uid;
 use crate::net;
 use crate::root::WIRE;
 use crate::state::{Isolation, LabRecord, State, Wire};
+use crate::sys;
 
 /// Arguments of a node's io-pkt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,10 +17,26 @@ pub struct Start {
 impl Start {
     /// The usual start: the wire's driver, and Qnet with `qnet_options` added.
     pub(crate) fn usual(state: &State, lab: &LabRecord, name: &str, qnet_options: &[String]) -> Self {
+        // A node that cannot become `nobody` serves nobody, unless told to serve as its owner.
+        let owner = match lab.isolation {
+            Isolation::UserNamespaces => Some(Uid::from_raw(0)),
+            _ if sys::can_become_nobody() => None,
+            _ => Some(Uid::effective()),
+        };
+        Self::serving_as(owner, state, lab, name, qnet_options)
+    }
+
+    fn serving_as(
+        owner: Option<Uid>,
+        state: &State,
+        lab: &LabRecord,
+        name: &str,
+        qnet_options: &[String],
+    ) -> Self {
         let mut args = vec!["-d".to_owned()];
         args.extend(driver(state, lab));
         args.extend(["-p".to_owned(), "qnet".to_owned()]);
-        let options = qnet(lab, name, qnet_options);
+        let options = qnet(owner, lab, name, qnet_options);
         if !options.is_empty() {
             args.push(options.join(","));
         }
@@ -42,21 +59,15 @@ pub(crate) fn driver(state: &State, lab: &LabRecord) -> [String; 2] {
     }
 }
 
-fn qnet(lab: &LabRecord, name: &str, more: &[String]) -> Vec<String> {
+fn qnet(owner: Option<Uid>, lab: &LabRecord, name: &str, more: &[String]) -> Vec<String> {
     let mut options = Vec::new();
     if lab.isolation == Isolation::Roots {
         // Without a UTS namespace all nodes have the machine's host name.
         options.push(format!("host={name}"));
     }
-    // A node that cannot become `nobody` serves nobody, unless told to serve as its owner.
     let says_who = more.iter().any(|option| option.starts_with("mapany=") || option.starts_with("maproot="));
-    if !says_who {
-        match lab.isolation {
-            Isolation::Namespaces => {}
-            Isolation::UserNamespaces => options.push("mapany=0".to_owned()),
-            Isolation::Roots if Uid::effective().is_root() => {}
-            Isolation::Roots => options.push(format!("mapany={}", Uid::effective())),
-        }
+    if let Some(owner) = owner.filter(|_| !says_who) {
+        options.push(format!("mapany={owner}"));
     }
     options.extend(more.iter().cloned());
     options

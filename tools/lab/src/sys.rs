@@ -106,6 +106,25 @@ pub(crate) fn start_time(pid: i32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }
 
+/// May this process become `nobody`? Not without root, and not where a user namespace does not know it.
+pub(crate) fn can_become_nobody() -> bool {
+    const NOBODY: u64 = 65534;
+    let is_mapped = |path: &str| {
+        fs::read_to_string(path).is_ok_and(|map| {
+            map.lines().any(|line| {
+                let numbers: Vec<u64> =
+                    line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+                matches!(numbers[..], [first, _, length] if first <= NOBODY && NOBODY - first < length)
+            })
+        })
+    };
+    let may_drop_groups = fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow");
+    nix::unistd::Uid::effective().is_root()
+        && may_drop_groups
+        && is_mapped("/proc/self/uid_map")
+        && is_mapped("/proc/self/gid_map")
+}
+
 /// Ignores `signal` from now on.
 pub(crate) fn ignore(signal: Signal) -> io::Result<()> {
     // SAFETY: ignoring installs no code of ours, so nothing can run at a bad moment.
