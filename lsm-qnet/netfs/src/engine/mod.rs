@@ -17,11 +17,13 @@
 //! | `mod.rs` | entry points, dispatch |
 //! | `job.rs` | a request's way through resolution, connection and reply |
 //! | `names.rs` | look-ups, attributes, symbolic links, what may be cached |
+//! | `links.rs` | where a symbolic link of a node leads |
 //! | `files.rs` | open files and directories |
 //! | `nodes.rs` | `/net` itself |
 
 mod files;
 mod job;
+mod links;
 mod names;
 mod nodes;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 
 use qnet_iomsg::{Connect, Io, Stat, StatReply, stat};
 
-use super::{Engine, Owner, Symlinks, job::Job};
+use super::{Engine, Owner, Symlinks, job::Job, links};
 use crate::{
     attributes::{self, FileId},
     caller::Caller,
@@ -73,12 +73,13 @@ impl Engine {
         if target.is_empty() {
             return Err(libc::EIO);
         }
-        if self.config.symlinks == Symlinks::Verbatim || !target.starts_with(b"/") {
+        if self.config.symlinks == Symlinks::Verbatim {
             return Ok(reply::bytes(unique, target));
         }
-        let Location { node, .. } = self.inodes.location(nodeid).ok_or(libc::ESTALE)?;
+        let Location { node, path } = self.inodes.location(nodeid).ok_or(libc::ESTALE)?;
+        let Some(path) = links::leaving(&path, target) else { return Ok(reply::bytes(unique, target)) };
         let name = self.inodes.get(node).ok_or(libc::ESTALE)?.name();
-        let target = [&self.config.mount[..], b"/", name, target].concat();
+        let target = [&self.config.mount[..], b"/", name, &path].concat();
         if target.len() > super::job::LINK_MAX {
             return Err(libc::ENAMETOOLONG);
         }

@@ -148,7 +148,8 @@ fn links() -> World {
         .with_directory("etc")
         .with_file("etc/hosts", "hosts of eileen\n")
         .with("absolute", 0o777, Content::Link("/etc/hosts".into()))
-        .with("relative", 0o777, Content::Link("etc/hosts".into()));
+        .with("relative", 0o777, Content::Link("etc/hosts".into()))
+        .with("climbing", 0o777, Content::Link("../../../../../../etc/hosts".into()));
     World::pair().with(host)
 }
 
@@ -158,6 +159,7 @@ fn absolute_links_stay_on_their_node() {
     assert_eq!(fs::read_link(&absolute).unwrap(), node.path("eileen/etc/hosts"));
     assert_eq!(fs::read_link(node.path("eileen/relative")).unwrap(), Path::new("etc/hosts"));
     assert_eq!(fs::read_to_string(absolute).unwrap(), "hosts of eileen\n");
+    assert_eq!(fs::read_to_string(node.path("eileen/climbing")).unwrap(), "hosts of eileen\n");
     assert_eq!(fs::read_to_string(node.path("eileen/relative")).unwrap(), "hosts of eileen\n");
 }
 
