@@ -32,3 +32,6 @@ pub mod resolve;
 pub mod service;
 mod state;
 pub mod sys;
+
+/// Name under which this program logs.
+pub const LOG: &str = "qnet-server";

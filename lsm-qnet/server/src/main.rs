@@ -61,7 +61,7 @@ fn run(arguments: &Arguments, socket: std::os::fd::OwnedFd) -> anyhow::Result<()
     let export = Export::open(&arguments.export)?;
     let limits = Limits::new(arguments.workers.into(), arguments.max_open as usize);
     let peer = ServerPeer::new(socket).context("cannot greet lsm-qnet")?;
-    tracing::info!(
+    tracing::info!(target: qnet_server::LOG,
         "serving {} for the node at {}, at most {} requests at once and {} open files",
         arguments.export.display(),
         arguments.root.display(),
@@ -69,7 +69,7 @@ fn run(arguments: &Arguments, socket: std::os::fd::OwnedFd) -> anyhow::Result<()
         limits.open_files
     );
     service::serve(export, peer, limits)?;
-    tracing::info!("lsm-qnet closed the socket");
+    tracing::info!(target: qnet_server::LOG, "served until asked to end");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use std::thread;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use qnet_ipc::{PeerError, ReceiveBuffer, ServerPeer};
 use thiserror::Error;
@@ -87,7 +88,8 @@ struct Shared {
     threads: usize,
 }
 
-/// Serves until the other side closes the socket.
+/// Serves until the other side closes the socket, or SIGTERM comes. SIGINT is left to `io-pkt`, which a
+/// terminal sends it as well.
 ///
 /// The process is expected to end after this returns: threads that hang in the kernel are left behind.
 ///
@@ -112,10 +114,28 @@ pub fn serve(export: Export, peer: ServerPeer, limits: Limits) -> Result<(), Ser
         ended,
         logged: Mutex::default(),
     });
+    end_on_signal(service.ended.clone())?;
     service.spawn().map_err(ServiceError::Thread)?;
     // the threads hold a sender each for as long as they run
     drop(service);
     end.recv().unwrap_or(Ok(()))
+}
+
+/// Ends the service when it is asked to. The signals are blocked in the calling thread, and so in all that
+/// it starts.
+fn end_on_signal(ended: Sender<Result<(), ServiceError>>) -> Result<(), ServiceError> {
+    let mut blocked = SigSet::empty();
+    blocked.add(Signal::SIGTERM);
+    let asked = blocked;
+    blocked.add(Signal::SIGINT);
+    blocked.thread_block().map_err(|errno| ServiceError::System { what: "block signals", errno })?;
+    let wait = move || {
+        let result = asked.wait().map(drop);
+        // an error here could only be that of a wrong set of signals
+        let _ = ended.send(result.map_err(|errno| ServiceError::System { what: "wait for SIGTERM", errno }));
+    };
+    thread::Builder::new().name("signals".into()).spawn(wait).map_err(ServiceError::Thread)?;
+    Ok(())
 }
 
 impl Service {
@@ -186,7 +206,7 @@ impl Service {
             match self.spawn() {
                 Ok(()) => shared.threads += 1,
                 // the calling thread watches again when it has finished
-                Err(error) => tracing::warn!("cannot start another thread: {error}"),
+                Err(error) => tracing::warn!(target: crate::LOG, "cannot start another thread: {error}"),
             }
         }
     }
@@ -216,7 +236,7 @@ impl Service {
         let cancel = Arc::clone(&job.request.cancel);
         let work = || cancel.guard(|| job.request.run(&self.export, reply));
         let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-            tracing::error!("a request panicked: {}", panic_text(&*panic));
+            tracing::error!(target: crate::LOG, "a request panicked: {}", panic_text(&*panic));
             Outcome::Failed(Errno::EIO)
         });
         debug_assert!(reply.len() <= MAX_REPLY, "a reply larger than any request may ask for");
@@ -227,7 +247,7 @@ impl Service {
     fn log_refusal(&self, identity: &Identity, error: &SwitchError) {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.len() < LOGGED_REFUSALS && logged.insert(identity.clone()) {
-            tracing::warn!("remote callers mapped to uid {} are refused: {error}", identity.uid);
+            tracing::warn!(target: crate::LOG, "remote callers mapped to uid {} are refused: {error}", identity.uid);
         }
     }
 }

@@ -439,7 +439,7 @@ impl State {
     fn new_connection(&mut self, connect: &Connect, identity: Identity, nd: u32) -> Connection {
         let serial = self.next_serial();
         self.shares.entry(nd).or_default().connections += 1;
-        tracing::debug!(conn = connect.conn, nd, uid = identity.uid, gid = identity.gid, "connection");
+        tracing::debug!(target: crate::LOG, conn = connect.conn, nd, uid = identity.uid, gid = identity.gid, "connection");
         Connection {
             serial,
             nd,

@@ -251,7 +251,11 @@ pub fn install_wake_signal() -> Result<()> {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
     let action = SigAction::new(SigHandler::Handler(on_wake), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing, so it is async-signal-safe.
-    unsafe { sigaction(WAKE, &action) }.map(drop)
+    unsafe { sigaction(WAKE, &action) }?;
+    // whoever started this program may have blocked it
+    let mut wake = SigSet::empty();
+    wake.add(WAKE);
+    wake.thread_unblock()
 }
 
 /// Ends the system call in which a thread of this process waits. A thread that does not wait, or is gone,

@@ -66,7 +66,7 @@ impl State {
             return Err(Errno::ESRCH);
         }
         if self.connections.contains_key(&connect.conn) {
-            tracing::warn!(conn = connect.conn, "the number of an open connection was used for another one");
+            tracing::warn!(target: crate::LOG, conn = connect.conn, "the number of an open connection was used for another one");
             return Err(Errno::EBUSY);
         }
         let nd = connect.claim.as_ref().map_or(0, |claim| claim.nd);
@@ -80,7 +80,7 @@ impl State {
     fn on_send(&mut self, send: Send, data: &[u8]) -> Result<(), PeerError> {
         if self.transactions.contains_key(&send.txn) {
             // an answer would end the transaction that is meant by the number
-            tracing::warn!(txn = send.txn, "the number of a running transaction was used for another one");
+            tracing::warn!(target: crate::LOG, txn = send.txn, "the number of a running transaction was used for another one");
             return Ok(());
         }
         let wanted = send.srcmsglen as usize;

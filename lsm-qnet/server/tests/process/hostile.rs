@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     ("flood_is_answered_to_the_last_request", Need::Nothing, flood_is_answered),
     ("hanging_file_system_stops_its_caller_only", Need::Fuse, hanging_file_system),
     ("every_request_of_a_busy_day_is_answered", Need::Nothing, busy_day),
-    ("server_ends_with_its_socket", Need::Nothing, server_ends_with_its_socket),
+    ("server_ends_with_its_socket_or_when_asked", Need::Nothing, server_ends_with_its_socket),
     ("server_says_what_is_wrong_at_its_start", Need::Nothing, server_says_what_is_wrong),
 ];
 
@@ -318,6 +318,9 @@ fn server_ends_with_its_socket() {
     let mut server = Server::new();
     server.connect_self();
     assert_eq!(server.finish(), 0);
+    let mut asked = Server::new();
+    asked.connect_self();
+    assert_eq!(asked.terminate(), 0);
 }
 
 fn server_says_what_is_wrong() {

@@ -382,6 +382,21 @@ impl Server {
     pub(crate) fn finish(mut self) -> i32 {
         let (other, _socket) = qnet_ipc::pair().unwrap();
         drop(std::mem::replace(&mut self.peer, other));
+        self.exit_code()
+    }
+
+    /// Asks the server to end, first as a terminal would, which is not meant for it.
+    pub(crate) fn terminate(mut self) -> i32 {
+        use nix::sys::signal::{Signal, kill};
+        let pid = nix::unistd::Pid::from_raw(self.pid() as i32);
+        kill(pid, Signal::SIGINT).unwrap();
+        let conn = self.connect_self();
+        self.stat(conn, "").unwrap();
+        kill(pid, Signal::SIGTERM).unwrap();
+        self.exit_code()
+    }
+
+    fn exit_code(&mut self) -> i32 {
         let status = until(|| self.child.try_wait().unwrap());
         status.code().unwrap()
     }
