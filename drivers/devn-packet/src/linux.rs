@@ -111,12 +111,13 @@ impl Linux {
         if !link.is_up()
             && let Err(error) = settings.switch_on()
         {
-            return Err(Error::os(
+            let error = Error::from(error);
+            return Err(Error::new(
+                error.errno(),
                 format!(
-                    "{} is off and cannot be switched on; type: sudo ip link set {} up",
+                    "{} is off and cannot be switched on ({error}); type: sudo ip link set {} up",
                     link.name, link.name
                 ),
-                &error,
             ));
         }
         if !self.config.keep_offloads {
@@ -132,8 +133,9 @@ impl Linux {
             Err(error) if !self.said_unprivileged => {
                 self.said_unprivileged = true;
                 tracing::info!(
-                    "{}: offloads stay on ({error}); super-frames are cut and checksums completed here",
-                    link.name
+                    "{}: offloads stay on ({}); super-frames are cut and checksums completed here",
+                    link.name,
+                    Error::from(error)
                 );
             }
             Err(_) => {}

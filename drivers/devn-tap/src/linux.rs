@@ -80,7 +80,8 @@ impl LinuxTap {
             match device::set_up(&name, true) {
                 Ok(()) => this.switched_on = existed,
                 Err(error) => tracing::warn!(
-                    "{name} is off and cannot be switched on ({error}); type: sudo ip link set {name} up"
+                    "{name} is off and cannot be switched on ({}); type: sudo ip link set {name} up",
+                    Error::from(error)
                 ),
             }
         }
@@ -160,6 +161,9 @@ fn attach_error(dev: &str, error: &io::Error) -> Error {
         Some(libc::EPERM) => {
             "making a TAP needs CAP_NET_ADMIN; start io-pkt as root, or have one made for you: \
              sudo ip tuntap add mode tap user $USER name tap0"
+        }
+        Some(libc::EACCES) => {
+            "this user may not open /dev/net/tun; start io-pkt as root, or type: sudo chmod 666 /dev/net/tun"
         }
         Some(libc::EBUSY) => "another program, or another mount, holds it",
         Some(libc::EINVAL) => "there is an interface of this name that is no TAP",
