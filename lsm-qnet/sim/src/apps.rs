@@ -364,7 +364,11 @@ impl Client {
                 let reply = vec![0; reply];
                 self.outstanding.insert(handle, Outstanding { number, op, message, reply });
             }
-            Err(_) => self.failed(number, op, Errno::EBADF),
+            Err(_) => {
+                // The connection is gone; its death will be told after the errors.
+                self.failed(number, op, Errno::EBADF);
+                self.later(host);
+            }
         }
     }
 
