@@ -80,14 +80,16 @@ pub fn eventually(what: &str, mut check: impl FnMut() -> bool) -> Result<()> {
     Ok(wait::until(what, PATIENCE, || check().then_some(()))?)
 }
 
-/// Runs `line` in the node's shell and asserts that it fails; gives its standard error.
+/// Runs `line` in the node's shell and asserts that it fails for `reason`; gives its standard error.
 ///
 /// # Errors
-/// It succeeds.
-pub fn refused(node: &Node, line: &str) -> Result<String> {
+/// It succeeds, or says something else.
+pub fn refused(node: &Node, line: &str, reason: &str) -> Result<String> {
     let output = shell(node.command("sh"), line)?;
     ensure!(!output.status.success(), "{}: {line}: was not refused: {output:?}", node.name());
-    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(error.contains(reason), "{}: {line}: expected `{reason}`, got: {error}", node.name());
+    Ok(error)
 }
 
 /// Runs `line` as user `uid` of the node and gives its output.
