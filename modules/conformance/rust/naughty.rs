@@ -11,6 +11,7 @@ struct Naughty {
     mode: String,
     looped: Batch,
     held: Vec<Batch>,
+    stats: DriverStats,
 }
 
 /// A panic payload that panics again when it is dropped.
@@ -36,7 +37,10 @@ impl Driver for Naughty {
         match mode.as_str() {
             "create-error" => Err(Error::new(19, "there is no card in slot 5")),
             "create-panic" => panic!("no card, no driver"),
-            _ => Ok(Self { looped: host.batch(), held: Vec::new(), host, mode }),
+            _ => {
+                let stats = DriverStats { tx_packets: 0, rx_packets: 0, ..DriverStats::unknown() };
+                Ok(Self { looped: host.batch(), held: Vec::new(), host, mode, stats })
+            }
         }
     }
 
@@ -64,12 +68,13 @@ impl Driver for Naughty {
             }
             _ => {}
         }
+        self.stats.rx_packets += self.looped.frames().count() as u64;
         self.host.deliver(&mut self.looped);
         Ok(())
     }
 
     fn transmit(&mut self, frames: &mut TxBatch<'_>) -> Result<(), Error> {
-        frames.move_to(&mut self.looped);
+        self.stats.tx_packets += frames.move_to(&mut self.looped) as u64;
         if self.is("transmit-panic") {
             panic!("out of ink");
         }
@@ -82,7 +87,7 @@ impl Driver for Naughty {
 
     fn stats(&mut self) -> DriverStats {
         assert!(!self.is("stats-panic"), "cannot count");
-        DriverStats::unknown()
+        self.stats
     }
 
     fn stop(&mut self) {

@@ -116,6 +116,22 @@ impl Workshop {
             .collect()
     }
 
+    /// Has Cargo build a program of the workspace (`io-pkt`); the modules lie beside it.
+    ///
+    /// # Errors
+    /// [`WorkshopError`].
+    pub fn program(&self, package: &str) -> Result<PathBuf, WorkshopError> {
+        let (target, profile) = target_directory();
+        let mut cargo = cargo();
+        cargo.args(["build", "--bins", "--package", package, "--message-format=json", "--profile", &profile]);
+        let messages = run(cargo.arg("--target-dir").arg(&target))?;
+        let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut programs =
+            artifacts.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));
+        let found = programs.find(|program| program.file_name().is_some_and(|name| name == package));
+        found.ok_or_else(|| WorkshopError::Missing { what: package.to_owned(), words: messages.clone() })
+    }
+
     /// Builds a C module from a source file of `modules/conformance/c`, with definitions (`BUILD="2"`).
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! One program, so that modules are built and mapped once. The modules come from [`conformance::Workshop`].
 
 mod common;
+mod daemon;
 mod header;
 mod loading;
 mod modules;
