@@ -21,12 +21,12 @@ const MAX_ATTEMPTS: usize = 16;
 
 /// The mount point cannot be claimed.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
+#[error("{}: {reason}; is this the root directory of a node?", path.display())]
 pub struct ClaimError {
     /// The lock file.
     pub path: PathBuf,
     /// Why.
-    pub source: io::Error,
+    pub reason: io::Error,
 }
 
 /// Outcome of [`Claim::take`].
@@ -64,14 +64,14 @@ impl Claim {
     /// As [`Self::take`].
     pub fn inherit(root: &Path, mount: &Path) -> Result<Option<Claimed>, ClaimError> {
         match Self::lock(root, mount, false) {
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.reason.kind() == io::ErrorKind::NotFound => Ok(None),
             claimed => claimed.map(Some),
         }
     }
 
     fn lock(root: &Path, mount: &Path, create: bool) -> Result<Claimed, ClaimError> {
         let path = root.join(format!("netfs-{:016x}.pid", hash(mount.as_os_str().as_bytes())));
-        let error = |source| ClaimError { path: path.clone(), source };
+        let error = |reason| ClaimError { path: path.clone(), reason };
         for _ in 0..MAX_ATTEMPTS {
             let mut options = OpenOptions::new();
             let options = options.read(true).write(true).create(create).truncate(false).mode(0o644);
@@ -84,7 +84,7 @@ impl Claim {
                     let pid = words.lines().next().and_then(|line| line.parse().ok());
                     return Ok(Claimed::Served { pid });
                 }
-                Err(TryLockError::Error(source)) => return Err(error(source)),
+                Err(TryLockError::Error(reason)) => return Err(error(reason)),
             }
             // The one before may have removed the file between our open and our lock.
             if !is_at(&file, &path) {
@@ -94,7 +94,7 @@ impl Claim {
             let mut claim = Self { path, file, created_before: words.lines().any(|line| line == "created") };
             return match claim.note(claim.created_before) {
                 Ok(()) => Ok(Claimed::Ours(claim)),
-                Err(source) => Err(ClaimError { path: claim.path.clone(), source }),
+                Err(reason) => Err(ClaimError { path: claim.path.clone(), reason }),
             };
         }
         Err(error(io::ErrorKind::ResourceBusy.into()))

@@ -44,7 +44,7 @@ const MAX_STALE: usize = 16;
 /// Kilobytes the kernel reads ahead: one request of the largest size.
 const READ_AHEAD_KB: &str = "1024";
 
-/// `/net` cannot be mounted.
+/// `/net` cannot be mounted. Each text is whole: it contains the system's reason.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// Somebody else uses the directory.
@@ -73,24 +73,24 @@ pub enum MountError {
         path: PathBuf,
     },
     /// The directory can be neither found nor made.
-    #[error("{}: cannot use it as the network directory: {source}; choose another one with mount=/qnet", path.display())]
+    #[error("{}: cannot use it as the network directory: {reason}; choose another one with mount=/qnet", path.display())]
     Directory {
         /// The mount point.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The list of mounts cannot be read.
-    #[error("{}: {source}", table::MOUNTINFO)]
+    #[error("{}: {reason}", table::MOUNTINFO)]
     Table {
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// No FUSE device.
-    #[error("{DEVICE}: {source}; /net needs FUSE (modprobe fuse; in a container, pass the device in)")]
+    #[error("{DEVICE}: {reason}; /net needs FUSE (modprobe fuse; in a container, pass the device in)")]
     Device {
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The kernel or the helper refused.
     #[error("{}: cannot mount: {reason}", path.display())]
@@ -115,7 +115,7 @@ pub struct MountPoint {
 /// # Errors
 /// [`MountError::Directory`] when that one does not exist.
 pub fn absolute(path: &Path) -> Result<PathBuf, MountError> {
-    let directory = |source| MountError::Directory { path: path.to_owned(), source };
+    let directory = |reason| MountError::Directory { path: path.to_owned(), reason };
     let path = std::path::absolute(path).map_err(directory)?;
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => Ok(parent.canonicalize().map_err(directory)?.join(name)),
@@ -131,7 +131,7 @@ impl MountPoint {
     /// [`MountError`] names who has it.
     pub fn prepare(path: &Path, created_before: bool) -> Result<Self, MountError> {
         clear_stale(path)?;
-        let directory = |source| MountError::Directory { path: path.to_owned(), source };
+        let directory = |reason| MountError::Directory { path: path.to_owned(), reason };
         let created = match fs::symlink_metadata(path) {
             Ok(found) if !found.is_dir() => return Err(MountError::NotDirectory { path: path.into() }),
             Ok(_) => created_before,
@@ -239,7 +239,7 @@ fn mount_directly(path: &Path) -> Result<File, MountFailure> {
         return Err(MountFailure::NotPermitted);
     }
     let device = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(DEVICE);
-    let device = device.map_err(|source| MountFailure::Other(MountError::Device { source }))?;
+    let device = device.map_err(|reason| MountFailure::Other(MountError::Device { reason }))?;
     let options = format!(
         "fd={},rootmode=40000,user_id={},group_id={},allow_other",
         device.as_raw_fd(),
@@ -315,7 +315,7 @@ fn taken(path: &Path, entry: &MountEntry) -> MountError {
 
 /// What is mounted on `path`, the uppermost if several are.
 fn top_entry(path: &Path) -> Result<Option<MountEntry>, MountError> {
-    Ok(entries_at(path).map_err(|source| MountError::Table { source })?.pop())
+    Ok(entries_at(path).map_err(|reason| MountError::Table { reason })?.pop())
 }
 
 /// A path from the bytes the mount table has.

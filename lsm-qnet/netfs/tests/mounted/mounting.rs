@@ -37,6 +37,7 @@ pub(crate) const TESTS: &Tests = &[
     ("a_standby_ends_with_a_server_that_ends_in_order", a_standby_ends_with_a_server_that_ends_in_order),
     ("unmounting_ends_the_server", unmounting_ends_the_server),
     ("a_busy_directory_is_unmounted_all_the_same", a_busy_directory_is_unmounted_all_the_same),
+    ("errors_name_the_directory_and_the_reason_once", errors_name_the_directory_and_the_reason_once),
     ("it_works_before_qnet_is_there", it_works_before_qnet_is_there),
 ];
 
@@ -200,6 +201,24 @@ fn a_busy_directory_is_unmounted_all_the_same() {
     assert!(node.end_netfs(Signal::SIGTERM).success());
     assert_eq!(mount_options(&node), None);
     assert!(inside.metadata().is_err());
+}
+
+fn errors_name_the_directory_and_the_reason_once() {
+    let node = Node::unmounted(World::pair());
+    let root = node.root().to_str().unwrap();
+    let net = node.net();
+    let cases = [
+        (["--root", root, "--mount", "/no/such/net"], "/no/such/net: cannot use it as the network directory"),
+        (["--root", "/no/such/root", "--mount", net.to_str().unwrap()], "/no/such/root/netfs-"),
+    ];
+    for (arguments, expected) in cases {
+        let mut command = Command::new(node.command(&[]).get_program());
+        let output = command.args(arguments).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.contains(expected), "{words}");
+        assert_eq!(words.matches("No such file or directory").count(), 1, "{words}");
+    }
 }
 
 fn it_works_before_qnet_is_there() {

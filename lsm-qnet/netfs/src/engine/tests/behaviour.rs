@@ -329,6 +329,29 @@ fn a_session_full_of_abandoned_requests_is_closed() {
 }
 
 #[test]
+fn the_longest_unused_session_makes_room_for_another() {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    let mut disconnected = 0;
+    for uid in 0..link::MAX_SESSIONS as u32 + 10 {
+        bench.uid = uid;
+        bench.now += Duration::from_micros(1);
+        bench.lookup(node, "etc");
+        for heard in bench.heard() {
+            match heard {
+                Heard::Send { txn, .. } => bench.error(txn, libc::EACCES),
+                Heard::Disconnect { .. } => disconnected += 1,
+                _ => {}
+            }
+        }
+        assert_eq!(bench.answer().error, libc::EACCES);
+    }
+    // One of them is the network manager's, which stays.
+    assert_eq!(disconnected, 11);
+    bench.node("karl");
+}
+
+#[test]
 fn losing_qnet_ends_everything_and_is_made_good() {
     let mut bench = Bench::new();
     let node = bench.node("joseph");

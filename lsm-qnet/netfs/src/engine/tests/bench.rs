@@ -38,6 +38,8 @@ pub(super) struct Answer {
 pub(super) struct Bench {
     pub(super) engine: Engine,
     pub(super) now: Instant,
+    /// Who asks.
+    pub(super) uid: u32,
     pub(super) peer: Option<ServerPeer>,
     listener: Listener,
     buffer: ReceiveBuffer,
@@ -63,6 +65,7 @@ impl Bench {
         let mut bench = Self {
             engine,
             now,
+            uid: 1000,
             peer: None,
             listener,
             buffer: ReceiveBuffer::new(),
@@ -73,7 +76,7 @@ impl Bench {
         bench
     }
 
-    /// Sends a request of uid 1000 and returns its number.
+    /// Sends a request and returns its number.
     pub(super) fn ask(&mut self, opcode: Opcode, nodeid: u64, body: &[u8]) -> u64 {
         self.last_unique += 2;
         let header = InHeader {
@@ -81,7 +84,7 @@ impl Bench {
             opcode: opcode as u32,
             unique: self.last_unique,
             nodeid,
-            uid: 1000,
+            uid: self.uid,
             gid: 100,
             ..InHeader::default()
         };
