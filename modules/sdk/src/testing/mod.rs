@@ -1,8 +1,8 @@
 //! A host for tests: everything that `io-pkt` does for one use, in the test's own thread.
 //!
 //! [`Bench`] drives a [`Driver`] or a [`Protocol`] through the real tables, with a real pool and edge-triggered descriptors;
-//! [`TestHost`] below it keeps what the module hands over so that the test can look at it. When the bench is dropped, the use is stopped and
-//! destroyed, and every chunk must be back: a leak fails the test.
+//! [`TestHost`] below it keeps what the module hands over so that the test can look at it. When the bench is dropped, the
+//! use is stopped and destroyed, and every chunk must be back: a leak fails the test.
 //!
 //! ```no_run
 //! # use io_pkt_sdk::{Driver, testing::Bench};
