@@ -9,4 +9,4 @@ pub mod rootdir;
 
 pub use devices::{DeviceDir, DeviceName};
 pub use lock::{LockError, PidLock};
-pub use rootdir::{make_root, sweep};
+pub use rootdir::{make_root, sweep, use_lock};

@@ -120,10 +120,11 @@ impl Registry {
     /// The interfaces, or the one that `name` means (any form that `umount` takes).
     pub fn interfaces(&mut self, name: Option<&str>) -> Vec<Interface> {
         let wanted = name.map(|name| self.find(name));
-        (0..self.uses.len())
-            .filter(|at| wanted.is_none_or(|wanted| wanted == Some(*at)))
-            .filter_map(|at| self.interface(at))
-            .collect()
+        let wanted = (0..self.uses.len()).filter(|at| wanted.is_none_or(|wanted| wanted == Some(*at)));
+        let interfaces = wanted.filter_map(|at| self.interface(at)).collect();
+        // A driver that cannot even count is beyond repair.
+        self.bury();
+        interfaces
     }
 
     /// The mapped builds with their uses.
@@ -157,11 +158,12 @@ impl Registry {
 
     /// A protocol's report; `None` when no protocol is called so.
     pub fn report(&mut self, name: &str, topic: &str) -> Option<Result<String, io_pkt_host::CallError>> {
-        let protocol = self.uses.iter_mut().find_map(|use_| match &mut use_.body {
-            Body::Protocol(protocol) if protocol.name() == name => Some(protocol),
-            _ => None,
-        })?;
-        Some(protocol.report(topic))
+        let at = self.uses.iter().position(|use_| use_.name() == name && use_.kind() == Kind::Protocol)?;
+        let Body::Protocol(protocol) = &mut self.uses[at].body else { return None };
+        let report = protocol.report(topic);
+        self.look_at(at);
+        self.bury();
+        Some(report)
     }
 
     /// The use that a user means by `text`: its name, its device file, or the system's name of an interface.
@@ -179,6 +181,8 @@ impl Registry {
         let use_ = &mut self.uses[at];
         let Body::Driver(driver) = &mut use_.body else { return None };
         let stats = driver.stats().map(known).unwrap_or_default();
+        self.look_at(at);
+        let use_ = &self.uses[at];
         let board = self.core.board.borrow();
         let mut report = Interface {
             name: use_.name().to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT/io-pktN.sock    control socket of instance N        ROOT/io-pktN.pid   its lock file
-//! ROOT/qnet.sock       Qnet's socket for local programs    ROOT/qnet.pid      lock: one Qnet per node
+//! ROOT/qnet.sock       Qnet's socket for local programs    ROOT/io-pkt-qnet.lock  lock: one Qnet per node
 //! ```
 //!
 //! Device names and the network directory are the machine's own (`/dev/io-net`, `/net`) when the root is

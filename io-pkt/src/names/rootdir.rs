@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
@@ -48,6 +48,10 @@ pub fn sweep(root: &Root, instance: u32, devices: &DeviceDir) -> Vec<String> {
     let Ok(entries) = fs::read_dir(root.dir()) else { return removed };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
+        if is_use_lock(&name) && !PidLock::is_held(&entry.path()) && fs::remove_file(entry.path()).is_ok() {
+            removed.push(name);
+            continue;
+        }
         let Some(number) = instance_of(&name) else { continue };
         // Our own pid file is our lock.
         let own_lock = number == instance && name.ends_with(".pid");
@@ -57,6 +61,16 @@ pub fn sweep(root: &Root, instance: u32, devices: &DeviceDir) -> Vec<String> {
     }
     removed.sort();
     removed
+}
+
+/// The lock of what there may be one of on a node.
+#[must_use]
+pub fn use_lock(root: &Root, name: &str) -> PathBuf {
+    root.dir().join(format!("io-pkt-{name}.lock"))
+}
+
+fn is_use_lock(name: &str) -> bool {
+    name.starts_with("io-pkt-") && name.ends_with(".lock")
 }
 
 /// The instance that a file in the root belongs to: `io-pktN.sock`, `io-pktN.pid`.
@@ -96,9 +110,15 @@ mod tests {
         fs::write(root.lock_file(1), "1\n").unwrap();
         fs::write(dir.path().join("qnet.sock"), "").unwrap();
         fs::write(dir.path().join("io-pkt01.sock"), "").unwrap();
-        assert_eq!(sweep(&root, 0, &devices), ["io-pkt0.sock", "io-pkt1.pid", "io-pkt1.sock"]);
+        fs::write(use_lock(&root, "dead"), "1\n").unwrap();
+        let qnet = PidLock::take(&use_lock(&root, "qnet")).unwrap();
+        assert_eq!(
+            sweep(&root, 0, &devices),
+            ["io-pkt-dead.lock", "io-pkt0.sock", "io-pkt1.pid", "io-pkt1.sock"]
+        );
+        assert!(use_lock(&root, "qnet").exists());
         assert!(root.control_socket(2).exists() && root.qnet_socket().exists());
         assert!(root.lock_file(0).exists() && dir.path().join("io-pkt01.sock").exists());
-        drop((mine, alive));
+        drop((mine, alive, qnet));
     }
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::{Registry, explain};
 use crate::{
     border::{self, Role, UseContext},
-    names::{DeviceName, LockError, PidLock, devices::DeviceError},
+    names::{DeviceName, LockError, PidLock, devices::DeviceError, use_lock},
     uses::{Body, Use, UseId},
 };
 
@@ -194,8 +194,7 @@ impl Registry {
         let prefix = accepted.uptype.as_deref().unwrap_or_else(|| build.prefix());
         if build.is_single() {
             let name = prefix.to_owned();
-            let path = self.identity.root.dir().join(format!("{name}.pid"));
-            let lock = PidLock::take(&path).map_err(|cause| match cause {
+            let lock = PidLock::take(&use_lock(&self.identity.root, &name)).map_err(|cause| match cause {
                 LockError::Held { pid, .. } => {
                     MountError::Single { module: module(), name: name.clone(), pid }
                 }

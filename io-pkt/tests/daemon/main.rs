@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says by panicking what went wrong")]
 
 mod hostile;
+mod isolation;
 mod life;
 mod modules;
 mod support;
