@@ -134,7 +134,8 @@ impl Client {
                         self.collect(txn, world);
                     }
                     ToServer::ReadData { txn, offset, data } => {
-                        let entry = self.txns.get_mut(&txn).unwrap();
+                        // Late data of a transaction whose connection was cut.
+                        let Some(entry) = self.txns.get_mut(&txn) else { continue };
                         assert_eq!(entry.message.len(), offset as usize);
                         entry.message.extend_from_slice(data);
                         self.collect(txn, world);
