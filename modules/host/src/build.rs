@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     ffi::c_void,
     fs::{File, OpenOptions},
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{DefaultHasher, Hasher},
     io::{Read, Seek},
     ops::Range,
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
@@ -224,15 +224,18 @@ impl Build {
     }
 }
 
+/// Hash and length of a file's bytes.
+type Identity = (u64, usize);
+
 /// Loads module files; knows every build of the process.
 #[derive(Debug)]
 pub struct Loader {
     mode: LoadMode,
     max_builds: usize,
     loads: usize,
-    builds: HashMap<[u64; 3], Arc<Build>>,
+    builds: HashMap<Identity, Arc<Build>>,
     /// Files that were mapped and then refused. They stay mapped, so they are not mapped again.
-    refused: HashMap<[u64; 3], Refusal>,
+    refused: HashMap<Identity, Refusal>,
 }
 
 impl Default for Loader {
@@ -300,7 +303,7 @@ impl Loader {
         if self.builds.len() + self.refused.len() >= self.max_builds {
             return Err(Refusal::TooMany(self.builds.len() + self.refused.len()));
         }
-        let name = format!("{}-{:016x}", facts.name, identity[0]);
+        let name = format!("{}-{:016x}", facts.name, identity.0);
         let path = source.path.clone();
         let image = Image::map(self.mode, &name, source, self.loads)?;
         self.loads += 1;
@@ -389,14 +392,10 @@ fn read(mut file: File, path: &Path) -> Result<Source, LoadError> {
 }
 
 /// Tells contents apart. Not meant against forgery: whoever chooses modules runs code here anyway.
-fn identity(bytes: &[u8]) -> [u64; 3] {
-    let hash = |seed: u64| {
-        let mut hasher = DefaultHasher::new();
-        seed.hash(&mut hasher);
-        hasher.write(bytes);
-        hasher.finish()
-    };
-    [hash(1), hash(2), bytes.len() as u64]
+fn identity(bytes: &[u8]) -> Identity {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    (hasher.finish(), bytes.len())
 }
 
 /// Where the file that holds `address` begins in memory.

@@ -223,3 +223,35 @@ fn a_rebuilt_module_is_the_new_one_after_umount_and_mount() {
     assert_eq!(echoes[0].path, echoes[1].path);
     daemon.pool_is_whole();
 }
+
+/// What must not grow: descriptors, threads, mappings, and bytes of resident memory.
+fn footprint(pid: u32) -> ([usize; 3], u64) {
+    let entries = |name: &str| fs::read_dir(format!("/proc/{pid}/{name}")).expect("a living process").count();
+    let text = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).expect("a living process");
+    let resident = text("status").lines().find_map(|line| {
+        let size = line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?;
+        size.parse::<u64>().ok()
+    });
+    ([entries("fd"), entries("task"), text("maps").lines().count()], resident.expect("a size") * 1024)
+}
+
+#[test]
+fn mounting_in_a_loop_under_traffic_grows_nothing() {
+    let rounds = if std::env::var_os("IO_PKT_SOAK").is_some() { 10_000 } else { 300 };
+    let mut daemon = Daemon::start();
+    let (rust, c) = (module("naughty"), module("echo"));
+    let round = |daemon: &mut Daemon, number: usize| {
+        let module = if number.is_multiple_of(2) { &rust } else { &c };
+        let name = daemon.mount(module, "").name;
+        daemon.client.umount(&name).unwrap_or_else(|error| panic!("{error}"));
+    };
+    // Queues, tables and log buffers reach their size; pages of the pool are touched for the first time.
+    (0..rounds / 3).for_each(|number| round(&mut daemon, number));
+    let (before, memory) = footprint(daemon.child.id());
+    (0..rounds).for_each(|number| round(&mut daemon, number));
+    let (after, grown) = footprint(daemon.child.id());
+    assert_eq!(before, after, "descriptors, threads, mappings");
+    let grown = grown.saturating_sub(memory);
+    assert!(grown <= 1 << 20, "{grown} bytes more after {rounds} rounds");
+    daemon.pool_is_whole();
+}
