@@ -7,7 +7,7 @@
 //! notes the message, on other threads it writes it to the host's log.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
     sync::Once,
 };
@@ -18,7 +18,6 @@ use crate::{Error, Host, log};
 pub(crate) const PANICKED: i32 = -libc::EIO;
 
 thread_local! {
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -28,7 +27,7 @@ pub(crate) fn install_hook() {
     ONCE.call_once(|| {
         let former = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if INSIDE.get() {
+            if log::is_inside_entry() {
                 LAST_PANIC.with(|last| last.replace(describe(info)));
             } else if !log::error_to_any_use("panic", &describe(info)) {
                 former(info);
@@ -76,7 +75,7 @@ impl Fault {
 /// Runs one entry: makes `host` the one that log lines of this thread go to, and catches panics.
 #[inline]
 pub(crate) fn run<R>(host: &Host, body: impl FnOnce() -> Result<R, Error>) -> Result<R, Fault> {
-    let guard = Entered::new(host);
+    let guard = log::Current::enter(host.remote());
     // The use is not looked at again after a panic, except by `stop` and `destroy`, which are fenced too.
     let result = catch_unwind(AssertUnwindSafe(body));
     drop(guard);
@@ -112,24 +111,4 @@ fn on_panic(host: &Host) -> Error {
     let text = LAST_PANIC.with(RefCell::take);
     host.fail(&text);
     Error::new(libc::EIO, text)
-}
-
-/// While it lives, this thread is inside an entry.
-struct Entered {
-    former: bool,
-    _log: log::Current,
-}
-
-impl Entered {
-    #[inline]
-    fn new(host: &Host) -> Self {
-        Self { former: INSIDE.replace(true), _log: log::Current::enter(host.remote()) }
-    }
-}
-
-impl Drop for Entered {
-    #[inline]
-    fn drop(&mut self) {
-        INSIDE.set(self.former);
-    }
 }

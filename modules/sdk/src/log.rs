@@ -66,7 +66,12 @@ pub(crate) fn error_to_any_use(target: &str, text: &str) -> bool {
     to_any_use(1, target, text)
 }
 
-/// While it lives, log lines of this thread go to that host.
+/// Whether this thread is inside an entry of the module.
+pub(crate) fn is_inside_entry() -> bool {
+    !CURRENT.get().is_null()
+}
+
+/// While it lives, this thread is inside an entry and its log lines go to that host.
 pub(crate) struct Current(*const Remote);
 
 impl Current {
