@@ -4,10 +4,15 @@
 //! an acknowledgement costs no reordering; the timer then fires early, finds nothing due, and is
 //! set again.
 
+use std::time::Duration;
+
 use crate::link::LinkId;
 use crate::time::Instant;
 
 use super::Node;
+
+/// The shortest time between two looks at one node.
+const SHORTEST: Duration = Duration::from_micros(1);
 
 /// Whose deadline it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,8 +56,9 @@ impl Node {
         let sessions = [peer.session.as_deref_mut(), peer.candidate.as_deref_mut()];
         let deadlines = sessions.into_iter().flatten().filter_map(|session| session.deadline(&times));
         let Some(at) = deadlines.min() else { return };
-        // A deadline in the past means "at once", but time must go on.
-        let at = at.max(now);
+        // A deadline in the past means "at once", but never again at this very instant: whatever a
+        // session does, its timer cannot hold the node.
+        let at = at.max(now + SHORTEST);
         if peer.timer.is_some_and(|set| set <= at) {
             return;
         }

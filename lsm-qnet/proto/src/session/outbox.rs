@@ -209,9 +209,7 @@ impl Outbox {
     /// The next fragment to send: its payload in `frame[HEADER..]`, and the header's fields that
     /// depend on it. The second number is spare bytes behind the payload.
     pub(crate) fn poll(&mut self, now: Instant, frame: &mut [u8]) -> Option<(Header, usize)> {
-        if self.pause.is_some_and(|until| now >= until) {
-            self.pause = None;
-        }
+        self.end_pause(now);
         let (seq, index) = self.choose()?;
         self.transmissions += 1;
         let transmission = self.transmissions;
@@ -229,6 +227,12 @@ impl Outbox {
         self.flight.push_back(Flight { transmission, seq, index });
         self.in_flight += u64::from(length);
         Some((header, spare))
+    }
+
+    fn end_pause(&mut self, now: Instant) {
+        if self.pause.is_some_and(|until| now >= until) {
+            self.pause = None;
+        }
     }
 
     fn choose(&mut self) -> Option<(u64, u32)> {
@@ -575,6 +579,7 @@ impl Outbox {
     /// Time passed. Returns whether the peer must be given up.
     #[must_use]
     pub(crate) fn on_timeout(&mut self, now: Instant, patience: Patience) -> bool {
+        self.end_pause(now);
         if self.stalled.is_some_and(|since| now >= since + patience.give_up) {
             return true;
         }
