@@ -46,14 +46,14 @@ impl<'a> TxBatch<'a> {
     /// The frames left, in order. They are read-only as long as the host owns them.
     #[inline]
     #[must_use]
-    pub fn frames(&self) -> Frames<'a> {
+    pub fn frames(&self) -> Frames<'_> {
         Frames::new(self.host.pool(), self.rest)
     }
 
     /// The descriptors left, for those who hand them to a ring.
     #[inline]
     #[must_use]
-    pub fn descs(&self) -> &'a [FrameDesc] {
+    pub fn descs(&self) -> &[FrameDesc] {
         self.rest
     }
 
