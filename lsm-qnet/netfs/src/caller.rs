@@ -3,7 +3,7 @@
 //! The kernel puts the file-system uid and gid into each request. Supplementary groups are not there; they are read from
 //! `/proc/PID/status` of the asking process. QNX's `_client_info` has room for eight, so no more are passed on.
 
-use std::{fs, path::PathBuf};
+use std::{fs::File, io::Read};
 
 use qnet_ipc::Claim;
 
@@ -34,8 +34,12 @@ pub fn groups_of(pid: u32) -> Vec<u32> {
     if pid == 0 {
         return Vec::new();
     }
-    let path: PathBuf = ["/proc", &pid.to_string(), "status"].iter().collect();
-    fs::read_to_string(path).map(|status| parse_groups(&status)).unwrap_or_default()
+    // This happens for every look-up. One read suffices: the line is near the beginning, and of a long one the first
+    // groups are enough.
+    let mut status = [0; 2048];
+    let read = File::open(format!("/proc/{pid}/status")).and_then(|mut file| file.read(&mut status));
+    let text = String::from_utf8_lossy(&status[..read.unwrap_or_default()]);
+    parse_groups(&text)
 }
 
 /// The `Groups:` line of a status file.

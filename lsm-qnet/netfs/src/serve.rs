@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, Read, Write},
-    os::fd::{AsRawFd, RawFd},
+    os::fd::AsRawFd,
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,11 @@ use nix::sys::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{engine::Engine, fuse::READ_BUFFER, mount::Mount};
+use crate::{
+    engine::{Engine, Watch},
+    fuse::READ_BUFFER,
+    mount::Mount,
+};
 
 const DEVICE: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -63,8 +67,8 @@ struct Server<'a> {
     signals: &'a SignalFd,
     poll: Poll,
     buffer: Vec<u8>,
-    /// The link's descriptor that is watched, with its generation.
-    watched: Option<(RawFd, u32)>,
+    /// What is watched of the link.
+    watched: Option<Watch>,
     requests_wait: bool,
     packets_wait: bool,
     was_ready: bool,
@@ -172,16 +176,23 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Follows the link to its present socket.
+    /// Follows the link to its present socket and its present wishes.
     fn watch_link(&mut self) -> io::Result<()> {
-        let present = self.engine.link_descriptor();
+        let present = self.engine.link();
         if present == self.watched {
             return Ok(());
         }
-        // The old socket was closed with its connection, which took it off the event queue.
-        if let Some((fd, _)) = present {
-            let both = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut SourceFd(&fd), LINK, both)?;
+        if let Some(Watch { fd, generation, writable }) = present {
+            let interest =
+                if writable { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            // An old socket was closed with its connection, which took it off the event queue.
+            let known = self.watched.is_some_and(|watched| watched.generation == generation);
+            let registry = self.poll.registry();
+            if known {
+                registry.reregister(&mut SourceFd(&fd), LINK, interest)?;
+            } else {
+                registry.register(&mut SourceFd(&fd), LINK, interest)?;
+            }
             self.packets_wait = true;
         }
         self.watched = present;

@@ -38,6 +38,7 @@ pub(super) const DIRECTORY_AHEAD: u32 = 32 * 1024;
 pub(super) struct OpenFile {
     pub(super) session: SessionId,
     pub(super) coid: i32,
+    nodeid: u64,
     /// nodeid of the node's directory.
     node: u64,
     id: FileId,
@@ -182,34 +183,41 @@ impl Engine {
         let stale = !directory && inode.told != version;
         inode.told = version;
         let direct = attributes::is_direct(&stat);
-        let file = OpenFile { session, coid: job.coid, node, id, direct };
+        let file = OpenFile { session, coid: job.coid, nodeid, node, id, direct };
         let handle = if directory { Handle::Directory(file, Ahead::default()) } else { Handle::File(file) };
         Ok((handle, stale))
     }
 
-    /// Data has come for a read that has `filled` bytes already.
+    /// Data has come for a read at `offset` that has `filled` bytes already.
     pub(super) fn on_data(
         &mut self,
         unique: u64,
-        fh: u64,
-        size: u32,
+        (fh, offset, size): (u64, u64, u32),
         filled: &mut usize,
         reply: Reply,
     ) -> Result<Outcome, i32> {
         let Reply { status, mut buffer } = reply;
         let got = usize::try_from(status).map_err(|_| libc::EIO)?;
-        let total = *filled + got;
+        let total = filled.saturating_add(got);
         if total > size as usize || buffer.data().len() < total {
             debug!(fh, status, "a read was answered with fewer or more bytes than it says");
             return Err(libc::EIO);
         }
         buffer.truncate(total);
-        let direct = matches!(self.handles.get(&fh), Some(Handle::File(OpenFile { direct: true, .. })));
-        if direct || got == 0 || total == size as usize {
+        let Some(Handle::File(file)) = self.handles.get(&fh) else { return Err(libc::EBADF) };
+        let is_all = got == 0 || total == size as usize || self.reaches_the_end(file, offset, total);
+        if file.direct || is_all {
             return Ok(Outcome::Answer(buffer.into_reply(unique)));
         }
         *filled = total;
         Ok(Outcome::More(buffer))
+    }
+
+    /// Whether `total` bytes at `offset` are all that the kernel can want: it takes a file to end at the size that it was
+    /// told last, and asks anew when it is told another. Saves a small file the READ that only finds its end.
+    fn reaches_the_end(&self, file: &OpenFile, offset: u64, total: usize) -> bool {
+        let told = self.inodes.get(file.nodeid).and_then(|inode| inode.told);
+        told.is_some_and(|(size, ..)| offset.saturating_add(total as u64) >= size)
     }
 
     /// Entries have come for a directory.

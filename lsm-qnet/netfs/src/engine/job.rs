@@ -307,8 +307,8 @@ impl Engine {
             // A QNX resource manager that sends its client on to another process: not part of reading files.
             return Err(libc::EOPNOTSUPP);
         }
-        if let Task::Read { fh, size, .. } = job.task {
-            return self.on_data(unique, fh, size, &mut job.filled, reply);
+        if let Task::Read { fh, offset, size } = job.task {
+            return self.on_data(unique, (fh, offset, size), &mut job.filled, reply);
         }
         let data = reply.buffer.data();
         match &job.task {

@@ -80,6 +80,17 @@ pub struct Config {
     pub groups_of: fn(u32) -> Vec<u32>,
 }
 
+/// What an event loop has to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// The descriptor, always for reading.
+    pub fd: RawFd,
+    /// Changes when the descriptor is another socket, even if its number is the same.
+    pub generation: u32,
+    /// Whether it is to be watched for writing, too.
+    pub writable: bool,
+}
+
 /// Whom a transaction belongs to.
 #[derive(Clone, Copy, Debug)]
 enum Owner {
@@ -183,9 +194,10 @@ impl Engine {
         deadline.into_iter().chain(self.link.poll_timeout()).min()
     }
 
-    /// The socket to watch, and a number that changes with it.
-    pub fn link_descriptor(&self) -> Option<(RawFd, u32)> {
-        self.link.descriptor().map(|fd| (fd, self.link.generation()))
+    /// The socket to watch, if there is one. Ask again after every `handle_*`.
+    pub fn link(&self) -> Option<Watch> {
+        let (generation, writable) = (self.link.generation(), self.link.wants_write());
+        self.link.descriptor().map(|fd| Watch { fd, generation, writable })
     }
 
     /// Whether the kernel has accepted the mount.

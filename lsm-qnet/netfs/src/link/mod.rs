@@ -197,9 +197,14 @@ impl Link {
         self.generation
     }
 
-    /// Descriptor to watch for both directions, while connected.
+    /// Descriptor to watch, while connected.
     pub fn descriptor(&self) -> Option<RawFd> {
         self.peer.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Whether the descriptor is to be watched for room to send.
+    pub fn wants_write(&self) -> bool {
+        self.peer.as_ref().is_some_and(ClientPeer::wants_write)
     }
 
     /// The session for `target`, opened now if there is none.

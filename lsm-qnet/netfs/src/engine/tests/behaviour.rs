@@ -239,6 +239,15 @@ fn reads_are_filled_up_to_the_end_of_the_file() {
     bench.reply(txn, 0, b"");
     assert_eq!(bench.answer(), Answer { unique, error: 0, body: b"ab".to_vec() }, "nothing more is the end");
 
+    let unique = bench.read(fh, 4096);
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 10, b"0123456789");
+    assert_eq!(
+        bench.answer(),
+        Answer { unique, error: 0, body: b"0123456789".to_vec() },
+        "so is the known size"
+    );
+
     let unique = bench.read(fh, 8);
     let (txn, ..) = bench.sent();
     bench.reply(txn, 2, b"ab");
