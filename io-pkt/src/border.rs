@@ -11,3 +11,6 @@ mod sys;
 
 pub use context::{Role, UseContext};
 pub use sys::{create_driver, create_protocol, interface_event};
+
+#[cfg(test)]
+mod tests;

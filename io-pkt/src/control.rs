@@ -144,9 +144,9 @@ impl Control {
                 Ok((stream, _)) => stream,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) => {
-                    // Out of descriptors, most likely: room is made, and the next connection wakes the listener.
+                    // Out of descriptors, most likely. With room made the next step tries again.
                     tracing::debug!("accepting a control connection: {e}");
-                    self.evict();
+                    self.pending_accept = self.evict();
                     return;
                 }
             };
@@ -166,12 +166,10 @@ impl Control {
         self.pending_accept = true;
     }
 
-    /// Closes the connection that has been silent longest.
-    fn evict(&mut self) {
+    /// Closes the connection that has been silent longest; false when there is none.
+    fn evict(&mut self) -> bool {
         let oldest = self.clients.iter().min_by_key(|(_, client)| client.last_heard).map(|(place, _)| place);
-        if let Some(place) = oldest {
-            self.close(place);
-        }
+        oldest.map(|place| self.close(place)).is_some()
     }
 
     fn close(&mut self, place: usize) {

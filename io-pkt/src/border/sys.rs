@@ -25,7 +25,7 @@ const MAX_TEXT: u64 = 16 * 1024;
 /// Most arguments or descriptors of a helper.
 const MAX_ITEMS: u32 = 256;
 
-static HOST: HostTable = HostTable {
+pub(super) static HOST: HostTable = HostTable {
     header: Header { size: size_of::<HostTable>() as u32, major: ABI_MAJOR, minor: ABI_MINOR },
     log,
     now,
@@ -82,8 +82,13 @@ pub fn create_protocol(
 }
 
 fn own<'a>(spec: &UseSpec<'a>, context: &Rc<UseContext>) -> UseSpec<'a> {
-    LOOP.set(Rc::as_ptr(context.core()));
+    enter(context);
     UseSpec { host: &raw const HOST, ctx: Rc::as_ptr(context).cast_mut().cast(), ..*spec }
+}
+
+/// This thread runs the loop that `context` belongs to.
+pub(super) fn enter(context: &UseContext) {
+    LOOP.set(Rc::as_ptr(context.core()));
 }
 
 /// Tells a protocol of an interface.

@@ -44,7 +44,12 @@ fn tap() -> Finding {
         Err(cause) => Finding::note(
             SUBJECT,
             format!("/dev/net/tun: {}", plain(&cause)),
-            "modprobe tun, run as root, or have an administrator make the TAP for you; only -d tap needs it",
+            match cause.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "run as root, or let an administrator permit it; only -d tap needs it"
+                }
+                _ => "modprobe tun (in a container: give it /dev/net/tun); only -d tap needs it",
+            },
         ),
     }
 }

@@ -141,6 +141,29 @@ fn five_hundred_silent_clients_do_not_hinder_the_next() {
 }
 
 #[test]
+fn the_one_silent_longest_makes_room_for_a_newcomer() {
+    let mut server = Server::start();
+    let mut clients = Vec::new();
+    for _ in 0..MAX_CLIENTS {
+        clients.push(server.connect());
+        server.turn();
+    }
+    while server.control.len() < MAX_CLIENTS {
+        server.turn();
+    }
+    // The first of all has something to say meanwhile.
+    clients[0].write_all(b"{\"v\":1,\"id\":1,\"cmd\":\"ping\"}\n").unwrap();
+    assert!(server.read_line(&mut clients[0]).is_some());
+    let mut newcomer = server.connect();
+    newcomer.write_all(b"{\"v\":1,\"id\":1,\"cmd\":\"ping\"}\n").unwrap();
+    assert!(server.read_line(&mut newcomer).is_some());
+    assert_eq!(server.control.len(), MAX_CLIENTS);
+    assert_eq!(server.read_line(&mut clients[1]), None, "the second one was silent longest");
+    clients[0].write_all(b"{\"v\":1,\"id\":2,\"cmd\":\"ping\"}\n").unwrap();
+    assert!(server.read_line(&mut clients[0]).is_some());
+}
+
+#[test]
 fn a_client_that_never_reads_is_not_served_further() {
     let mut server = Server::start();
     let mut client = server.connect();
