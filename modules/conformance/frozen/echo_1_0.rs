@@ -4,10 +4,12 @@
 
 use std::ffi::c_void;
 
-use abi_stable::{export_root_module, prefix_type::PrefixTypeTrait, std_types::RStr};
+use abi_stable::{
+    StableAbi, export_root_module, prefix_type::PrefixTypeTrait, std_types::RStr, type_layout::TypeLayout,
+};
 use io_pkt_abi::{
     ABI_MAJOR, ABI_MINOR, Bytes, CreateArgs, DriverStats, DriverTable, FrameDesc, Handshake, HandshakeRef,
-    Header, HostTable, InterfaceInfo, OptionSpec, PollWork, TextBuf,
+    Header, HostTable, InterfaceEvent, InterfaceInfo, OptionSpec, PollWork, ProtocolTable, TextBuf,
     frame::FLAG_CONTINUES,
     handshake::{HANDSHAKE_MAGIC, KIND_DRIVER},
     info::{IF_LINK_UP, option_kind},
@@ -138,6 +140,21 @@ static NOTE: ModuleNote = ModuleNote::new(NAME);
 
 extern "C" fn get_table(kind: u32) -> *const Header {
     if kind == KIND_DRIVER { (&raw const TABLE.0).cast() } else { std::ptr::null() }
+}
+
+/// What this build knows of the structures that cross, for the test that holds two builds against each other.
+#[unsafe(no_mangle)]
+pub extern "C" fn io_pkt_layout_of(which: u32) -> Option<&'static TypeLayout> {
+    Some(match which {
+        0 => HandshakeRef::LAYOUT,
+        1 => HostTable::LAYOUT,
+        2 => DriverTable::LAYOUT,
+        3 => ProtocolTable::LAYOUT,
+        4 => CreateArgs::LAYOUT,
+        5 => InterfaceEvent::LAYOUT,
+        6 => DriverStats::LAYOUT,
+        _ => return None,
+    })
 }
 
 #[export_root_module]

@@ -70,3 +70,33 @@ impl FromStr for Mac {
         Ok(Self(octets))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_with_and_without_marks() {
+        for text in ["0200DeadBeef", "02:00:de:ad:be:ef", "02-00-DE-AD-BE-EF"] {
+            assert_eq!(text.parse(), Ok(Mac([2, 0, 0xde, 0xad, 0xbe, 0xef])), "{text}");
+        }
+        assert_eq!(Mac([2, 0, 0xde, 0xad, 0xbe, 0xef]).to_string(), "02:00:de:ad:be:ef");
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_what_was_given() {
+        for text in
+            ["", "02", "02:00:de:ad:be:eg", "02:00-de:ad:be:ef", "+20000000000", "02:00:de:ad:be:\u{e9}"]
+        {
+            let error = text.parse::<Mac>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{text:?} is not an Ethernet address")), "{error}");
+        }
+    }
+
+    #[test]
+    fn made_up_addresses_are_local_station_addresses() {
+        let mac = Mac::local([0xff; 6]);
+        assert!(mac.is_local() && !mac.is_group());
+        assert!(Mac::BROADCAST.is_group());
+    }
+}

@@ -5,5 +5,6 @@
 mod common;
 mod daemon;
 mod header;
+mod layouts;
 mod loading;
 mod modules;
