@@ -358,10 +358,13 @@ impl Engine {
     /// come round.
     pub(super) fn next_coid(&mut self) -> i32 {
         loop {
-            self.last_coid = if self.last_coid == i32::MAX { 1 } else { self.last_coid + 1 };
-            let wrapped = self.last_fh > i32::MAX as u64;
+            self.last_coid = self.last_coid.checked_add(1).unwrap_or_else(|| {
+                self.coids_reused = true;
+                1
+            });
             let coid = self.last_coid;
-            if !wrapped || !self.handles.values().filter_map(Handle::file).any(|file| file.coid == coid) {
+            let in_use = |file: &files::OpenFile| file.coid == coid;
+            if !self.coids_reused || !self.handles.values().filter_map(Handle::file).any(in_use) {
                 return coid;
             }
         }

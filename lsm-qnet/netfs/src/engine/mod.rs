@@ -113,6 +113,8 @@ pub struct Engine {
     replies: VecDeque<Vec<u8>>,
     last_fh: u64,
     last_coid: i32,
+    /// The numbers have come round: one may be in use.
+    coids_reused: bool,
     ready: bool,
     over: bool,
 }
@@ -131,6 +133,7 @@ impl Engine {
             replies: VecDeque::new(),
             last_fh: 0,
             last_coid: 0,
+            coids_reused: false,
             ready: false,
             over: false,
         }
@@ -251,10 +254,7 @@ impl Engine {
                 let (uid, gid) = (header.uid, header.gid);
                 let groups = if task.is_by_path() { (self.config.groups_of)(header.pid) } else { Vec::new() };
                 let caller = Rc::new(Caller { uid, gid, groups });
-                let deadline = self
-                    .waits_forever(&task)
-                    .then_some(())
-                    .map_or(Some(now + self.config.deadline), |()| None);
+                let deadline = (!self.waits_forever(&task)).then(|| now + self.config.deadline);
                 if let Some(deadline) = deadline {
                     self.deadlines.insert((deadline, header.unique));
                 }

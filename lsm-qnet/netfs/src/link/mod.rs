@@ -288,8 +288,18 @@ impl Link {
         }
     }
 
-    /// Lets no new request for the session's target use it; those under way go on.
+    /// Lets no new request for the node use this session; those under way go on. The network manager is on this node and
+    /// has no other session to offer.
     pub fn retire(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get(&id)
+            && session.target != Target::Netmgr
+        {
+            self.unlist(id);
+        }
+    }
+
+    /// Takes a session off the list of those that serve new requests.
+    fn unlist(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get(&id)
             && self.targets.get(&session.target) == Some(&id)
         {
@@ -473,7 +483,7 @@ impl Link {
 
     /// A session is no more; its transactions fail.
     fn ended(&mut self, id: SessionId, failure: Failure) {
-        self.retire(id);
+        self.unlist(id);
         if self.sessions.remove(&id).is_none() {
             return;
         }

@@ -190,6 +190,41 @@ fn a_lost_connection_is_made_again_once_for_look_ups() {
 }
 
 #[test]
+fn the_network_manager_keeps_its_connection_whatever_it_answers() {
+    let mut bench = Bench::new();
+    let mut connects = 0;
+    for _ in 0..5 {
+        let unique = bench.lookup(ROOT_ID, "joseph");
+        for _ in 0..2 {
+            for heard in bench.heard() {
+                match heard {
+                    Heard::Connect { .. } => connects += 1,
+                    Heard::Send { txn, .. } => bench.error(txn, libc::EHOSTDOWN),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!(bench.answer(), ended(unique, libc::EHOSTDOWN));
+    }
+    assert_eq!(connects, 1);
+}
+
+#[test]
+fn numbers_of_open_files_are_not_given_twice() {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    let file = bench.file(node, "f", &regular(10, 10)).nodeid;
+    bench.engine.last_coid = i32::MAX - 2;
+    let (first, _) = bench.opened(file, &regular(10, 10));
+    assert_eq!(first, i32::MAX - 1);
+    bench.engine.last_coid = i32::MAX;
+    assert_eq!(bench.opened(file, &regular(10, 10)).0, 1);
+    bench.engine.last_coid = i32::MAX - 2;
+    assert_eq!(bench.opened(file, &regular(10, 10)).0, i32::MAX, "the one before is in use");
+    assert_eq!(bench.opened(file, &regular(10, 10)).0, 2, "so is 1");
+}
+
+#[test]
 fn a_refused_connection_is_an_error_of_the_node() {
     let mut bench = Bench::new();
     let node = bench.node("joseph");
