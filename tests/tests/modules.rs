@@ -135,6 +135,17 @@ fn other_calls_of_mount_reach_the_system() -> Result<()> {
     alonzo.shell("umount /mnt && ! mount | grep ' on /mnt type tmpfs '").map(|_| ()).context("umount")
 }
 
+fn the_systems_mount_knows_the_type_io_pkt() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    // The system's mount looks for helpers in /sbin only, which a node cannot write: it gets a changed copy.
+    alonzo.shell(
+        "mkdir /tmp/sbin && cp -a /sbin/. /tmp/sbin && ln -s /lab/programs/qnx-mount /tmp/sbin/mount.io-pkt
+        /bin/mount --bind /tmp/sbin /usr/sbin && /bin/mount -t io-pkt -o path=/tmp/s devn-segment.so none",
+    )?;
+    ensure!(alonzo.shell("ls /dev/io-net")? == "en0\nen1\n");
+    Ok(())
+}
+
 fn pidin_shows_the_modules() -> Result<()> {
     let Pair { alonzo, .. } = &up()?;
     for name in ["io-pkt", "io-pkt-v4-hc", "io-net"] {
@@ -157,5 +168,6 @@ cases! {
     a_broken_module_leaves_nothing_behind: [Need::RootNodes, Need::Fuse],
     a_module_is_mounted_by_a_relative_path: [Need::RootNodes, Need::Fuse],
     other_calls_of_mount_reach_the_system: [Need::RootNodes, Need::Fuse],
+    the_systems_mount_knows_the_type_io_pkt: [Need::RootNodes, Need::Fuse],
     pidin_shows_the_modules: [Need::RootNodes, Need::Fuse],
 }

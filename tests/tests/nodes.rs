@@ -160,6 +160,16 @@ fn a_node_that_is_not_there_is_not_found() -> Result<()> {
     refused(alonzo, "ls /net/nosuch/", MISSING).map(|_| ())
 }
 
+fn waitfor_wants_a_live_network_directory() -> Result<()> {
+    let Pair { alonzo, .. } = &Pair::bare()?;
+    alonzo.shell("mkdir /net && waitfor -s /net 0:10")?;
+    refused(alonzo, "waitfor /net 0.2:10", "waitfor: /net: still not served by Qnet after 0.2 s")?;
+    alonzo.start(&alonzo.usual_start(&[]))?;
+    alonzo.shell("waitfor /net 60:10 && waitfor /net/alonzo/etc/hostname 60")?;
+    ensure!(alonzo.shell("ls /net")?.starts_with("alonzo\n"), "the own node is there at once");
+    Ok(())
+}
+
 fn a_name_is_resolved_on_first_use() -> Result<()> {
     let options = Options { qnet: vec!["auto_add=0".to_owned()], ..Options::default() };
     let Pair { alonzo, .. } = &Pair::start(&options)?;
@@ -206,6 +216,7 @@ cases! {
     nothing_is_written_without_leave: [Need::RootNodes, Need::Fuse],
     other_users_of_a_node_may_look_as_well: [Need::RootNodes, Need::Fuse],
     a_node_that_is_not_there_is_not_found: [Need::RootNodes, Need::Fuse],
+    waitfor_wants_a_live_network_directory: [Need::RootNodes, Need::Fuse],
     a_name_is_resolved_on_first_use: [Need::RootNodes, Need::Fuse],
     a_node_without_root_serves_as_its_owner_only_when_told: [Need::RootNodes, Need::Fuse],
 }

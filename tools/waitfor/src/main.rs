@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -42,6 +43,9 @@ const EXAMPLES: &str = "Examples:
   waitfor /net
   waitfor /net/joseph/etc 2.5:50";
 
+/// Enough for the first look on a busy machine.
+const ONE_LOOK: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let raw = RawArgs::parse();
     match run(&raw) {
@@ -70,13 +74,16 @@ fn run(raw: &RawArgs) -> Result<()> {
         }
     });
     let mut last = Presence::Missing;
+    // There is always one look, also with a limit of 0.
+    let mut patience = limit.left().max(ONE_LOOK);
     loop {
-        match answer.recv_timeout(limit.left()) {
+        match answer.recv_timeout(patience) {
             Ok(Presence::There) => return Ok(()),
             Ok(other) => last = other,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         }
-        if limit.left().is_zero() {
+        patience = limit.left();
+        if patience.is_zero() {
             break;
         }
     }

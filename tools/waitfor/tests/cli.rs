@@ -19,6 +19,12 @@ fn a_path_that_is_there_is_found() {
 }
 
 #[test]
+fn a_limit_of_zero_is_one_look() {
+    assert_eq!(Node::new().call(WAITFOR, &["/etc", "0"]).code, Some(0));
+    assert_eq!(Node::new().call(WAITFOR, &["/no/such/path", "0"]).code, Some(1));
+}
+
+#[test]
 fn a_path_that_stays_away_is_a_failure() {
     let run = Node::new().call(WAITFOR, &["/no/such/path", "0.1:10"]);
     assert_eq!((run.code, run.out.as_str()), (Some(1), ""));
