@@ -59,20 +59,29 @@ const QNX_NAMES: [&str; 4] = ["io-pkt-v4", "io-pkt-v4-hc", "io-pkt-v6-hc", "io-n
 
 const EXAMPLES: &str = "\
 Examples:
-  io-pkt -d packet dev=eth1 -p qnet                  carry Qnet over the Linux interface eth1
+  io-pkt -d packet dev=eth1 -p qnet
+      carries Qnet over the Linux interface eth1
   io-pkt -dpacket dev=eth1 -pqnet do_crc=1,auto_add=5
+      the same in QNX's glued spelling, with options of Qnet
   io-pkt -d packet dev=eth1 -d packet dev=eth2 -p bridge
-                                                     bridge two interfaces
-  io-pkt -d segment path=/tmp/seg -p qnet            without privilege: a segment between processes
-  io-pkt -i1 -d tap dev=tap0                         a second instance; `mount -T io-pkt1 …` talks to it
-  io-pkt -v                                          nothing mounted; `mount -T io-pkt …` brings it later
-  io-pkt --check                                     what this machine allows, and the cure where it does not
+      bridges two interfaces
+  io-pkt -d segment path=/tmp/seg -p qnet
+      needs no privilege: the wire is a segment between processes
+  io-pkt -i1 -d tap dev=tap0
+      a second instance; `mount -T io-pkt1 ...` talks to it
+  io-pkt
+      nothing yet; `mount -T io-pkt ...` brings drivers and protocols
+  io-pkt --check
+      what this machine allows, and the cure where it does not
 
-A word after the name of a driver or protocol is its option list: commas, no blanks. `-d NAME` looks for
-devnp-NAME.so, then devn-NAME.so; `-p NAME` for lsm-NAME.so; a name with a slash is a path. Modules lie in
-../lib/io-pkt beside the program, then in IO_PKT_MODULE_PATH.
+A word after the name of a driver or protocol is its option list: commas, no blanks. \
+`-d NAME` looks for devnp-NAME.so, then devn-NAME.so; `-p NAME` for lsm-NAME.so; a name with a slash is a path. \
+Modules lie in ../lib/io-pkt beside the program, then in IO_PKT_MODULE_PATH.
 
-Environment: IO_PKT_ROOT (as --root), IO_PKT_MODULE_PATH, RUST_LOG (what is logged, e.g. debug).";
+In the background the log goes to the system log, or stays on stderr when that is a file. \
+SIGTERM, SIGINT and SIGHUP unmount everything in reverse order and end io-pkt.
+
+Environment: IO_PKT_ROOT (as --root), IO_PKT_MODULE_PATH, RUST_LOG (what is logged: debug).";
 
 /// Reads a command line, the program's name included.
 ///

@@ -92,27 +92,42 @@ impl EventLoop {
         &mut self.registry
     }
 
-    /// Runs until a signal says stop, then takes everything down in order. Returns the signal.
+    /// Runs until a signal says stop. [`EventLoop::end`] should follow.
     ///
     /// # Errors
     /// When the poller fails, which nothing can repair.
-    pub fn run(mut self) -> io::Result<Signal> {
+    pub fn run(&mut self) -> io::Result<Signal> {
         loop {
-            if let Some(signal) = self.stop {
-                tracing::info!("{signal}: shutting down");
-                return self.shut_down(signal);
+            if let Some(signal) = self.stop.take() {
+                return Ok(signal);
             }
             self.turn()?;
         }
+    }
+
+    /// Unmounts everything, the last first, and gives helpers their time to end; another signal means that somebody is
+    /// in a hurry. Call it also when the start failed half-way.
+    ///
+    /// # Errors
+    /// When the poller fails.
+    pub fn end(mut self) -> io::Result<()> {
+        self.registry.unmount_all();
+        while !self.registry.core().helpers.borrow().is_empty() {
+            let now = self.registry.core().clock.now();
+            let over = if self.stop.take().is_some() { u64::MAX } else { now };
+            self.registry.core().helpers.borrow_mut().expire(over);
+            self.arm();
+            self.collect(None)?;
+        }
+        Ok(())
     }
 
     fn turn(&mut self) -> io::Result<()> {
         let now = self.registry.core().clock.now();
         let turn = self.registry.turn(now);
         self.registry.core().helpers.borrow_mut().expire(now);
-        let steps = if turn.done > 0 { 1 } else { IDLE_STEPS };
-        self.serve(steps);
-        if turn.done > 0 {
+        self.serve(if turn.worked { 1 } else { IDLE_STEPS });
+        if turn.worked {
             self.spin.worked(now);
         }
         let counters = &mut self.facts.event_loop;
@@ -198,21 +213,6 @@ impl EventLoop {
             }
         }
         Ok(())
-    }
-
-    /// Everything is unmounted, the last first; helpers get their time to end.
-    fn shut_down(mut self, signal: Signal) -> io::Result<Signal> {
-        self.registry.unmount_all();
-        self.stop = None;
-        while !self.registry.core().helpers.borrow().is_empty() {
-            let now = self.registry.core().clock.now();
-            // A second signal means that somebody is in a hurry.
-            let hurry = if self.stop.take().is_some() { u64::MAX } else { now };
-            self.registry.core().helpers.borrow_mut().expire(hurry);
-            self.arm();
-            self.collect(None)?;
-        }
-        Ok(signal)
     }
 }
 

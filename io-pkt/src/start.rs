@@ -58,15 +58,15 @@ pub fn run(args: Args, launch: Launch) -> anyhow::Result<Signal> {
     let spin = Spin::new(spin_time(args.spin));
     let mut event_loop = EventLoop::new(poll, registry, control, signals, spin, args.program.clone())
         .context("making the event loop")?;
-    if let Err(error) = mount_all(event_loop.registry(), &args.mounts) {
-        event_loop.registry().unmount_all();
-        return Err(error);
+    let started = mount_all(event_loop.registry(), &args.mounts).and_then(|()| ready(&args, launch));
+    let signal = started.and_then(|()| event_loop.run().context("the event poller failed"));
+    if let Ok(signal) = signal {
+        tracing::info!("{signal}: shutting down");
+        // Nobody can be told when systemd is gone.
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
     }
-    ready(&args, launch)?;
-    let ended = event_loop.run().context("the event poller failed");
-    // Nobody can be told when systemd is gone.
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    ended
+    event_loop.end().context("the event poller failed")?;
+    signal
 }
 
 /// The device directory exists only while a node runs.

@@ -11,10 +11,8 @@ use crate::{border::Role, switchboard::InterfaceId};
 /// What one turn did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Turn {
-    /// Uses polled.
-    pub polled: u32,
-    /// Units of work that they report.
-    pub done: u32,
+    /// Something was done: a use says so, or frames moved.
+    pub worked: bool,
     /// Somebody has more to do at once.
     pub again: bool,
 }
@@ -23,10 +21,10 @@ impl Registry {
     /// Polls every use that is ready, once, and moves what comes of it.
     pub fn turn(&mut self, now: u64) -> Turn {
         let mut turn = Turn::default();
+        let flow = self.core.board.borrow().flow();
         for at in 0..self.uses.len() {
             if self.uses[at].is_ready(now) {
-                turn.polled += 1;
-                turn.done = turn.done.saturating_add(self.poll(at, now));
+                turn.worked |= self.poll(at, now) > 0;
             }
             if let Role::Driver(id) = self.uses[at].role() {
                 self.carry(id);
@@ -34,6 +32,7 @@ impl Registry {
             turn.again |= self.uses[at].more;
         }
         self.bury();
+        turn.worked |= self.core.board.borrow().flow() != flow;
         turn
     }
 
