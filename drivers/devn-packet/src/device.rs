@@ -23,8 +23,6 @@ const RECEIVING: u64 = 1;
 const SENDING: u64 = 2;
 /// Token of the notifications about interfaces.
 const LINKS: u64 = 3;
-/// How long a transmit ring that the kernel could not empty is left alone.
-const RETRY: u64 = 1_000_000;
 
 /// The kernel as the place where interfaces are.
 pub(crate) trait Kernel {
@@ -63,12 +61,6 @@ pub(crate) trait Wire {
 
     /// Sends; what it cannot send now stays in `frames`.
     fn transmit(&mut self, frames: &mut TxBatch<'_>, counters: &mut Counters) -> Sent;
-
-    /// Whether frames were accepted that the kernel could not send yet.
-    fn has_unsent(&self) -> bool;
-
-    /// Tries to send those.
-    fn kick(&mut self) -> Sent;
 
     /// Frames that the kernel dropped since the last call.
     fn drops(&mut self) -> u64;
@@ -117,8 +109,8 @@ impl<K: Kernel> Device<K> {
         for ready in work.events() {
             match ready.token() {
                 LINKS if self.kernel.changed() => self.look()?,
+                // There is room to send again: the host offers what it has after this poll.
                 SENDING => self.unblock(),
-                _ if ready.is_deadline() => self.unblock(),
                 _ => {}
             }
         }
@@ -143,9 +135,6 @@ impl<K: Kernel> Device<K> {
         match open.wire.transmit(frames, counters) {
             Sent::All => {}
             Sent::Down => drop_all(frames, counters),
-            Sent::Blocked if open.wire.has_unsent() => {
-                self.host.set_deadline(Some(self.host.now().saturating_add(RETRY)));
-            }
             Sent::Blocked => {
                 if open.sending.is_none() {
                     open.sending = Some(open.wire.watch_sending(&self.host, SENDING)?);
@@ -228,13 +217,9 @@ impl<K: Kernel> Device<K> {
         }
     }
 
-    /// There is room to send again, or time to try: the host offers what it has after this poll.
     fn unblock(&mut self) {
         if let Some(open) = &mut self.open {
             open.sending = None;
-            if open.wire.has_unsent() && open.wire.kick() == Sent::Blocked && open.wire.has_unsent() {
-                self.host.set_deadline(Some(self.host.now().saturating_add(RETRY)));
-            }
         }
     }
 

@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `device.rs` | the interface comes, goes, has a carrier or not (over a trait) |
 //! | `linux.rs` | that trait on the real kernel: options, settings, sockets |
-//! | `port.rs` | ring or messages, both directions |
+//! | `port.rs` | receiving by ring or messages, sending |
 //! | `intake.rs` | received frames into the packet pool |
 //! | `offload.rs`, `checksum.rs` | super-frames cut, checksums completed (pure) |
 //! | `settings.rs` | what is changed on the interface, and the way back |
@@ -52,7 +52,7 @@ impl Driver for Packet {
         Opt::text("dev", "Linux interface, by any of its names (required)"),
         Opt::choice(
             "mode",
-            "ring: memory shared with the kernel; mmsg: batches of messages (default ring)",
+            "how to receive: ring, memory shared with the kernel; mmsg, batches of messages (default ring)",
             "ring|mmsg",
         ),
         Opt::choice(
@@ -60,12 +60,7 @@ impl Driver for Packet {
             "off: switch the interface's offloads off while mounted; keep: leave them (default off)",
             "off|keep",
         ),
-        Opt::flag(
-            "bypass",
-            "send past queueing disciplines: faster, but tcpdump on the interface does not see it",
-        ),
         Opt::number("receive", "slots of the receive ring (default 2048)", 64, 65536),
-        Opt::number("transmit", "slots of the transmit ring (default 512)", 64, 65536),
     ];
 
     fn create(host: Host, args: &Args<'_>) -> Result<Self, Error> {

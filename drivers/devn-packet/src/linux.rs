@@ -17,8 +17,7 @@ use crate::{
 };
 
 /// Slots of a receive ring: about 30 ms of a busy gigabit link.
-const RECEIVE_SLOTS: u64 = 2048;
-const TRANSMIT_SLOTS: u64 = 512;
+const SLOTS: u64 = 2048;
 
 /// The driver's options, resolved.
 #[derive(Clone, Debug)]
@@ -46,23 +45,19 @@ impl Config {
             Some("mmsg") => Mode::Messages,
             _ => Mode::Ring,
         };
-        let number = |name, default| args.number(name).unwrap_or(default) as usize;
         Ok(Self {
             dev: dev.to_owned(),
             root: args.root().to_owned(),
             generic,
             keep_offloads: args.text("offload") == Some("keep"),
             port: PortConfig {
-                receive_mode: mode,
-                transmit_mode: mode,
+                mode,
                 hearing: Hearing {
                     promiscuous: generic.promiscuous,
                     multicast: generic.multicast,
                     extra_mac: generic.mac.map(|mac| mac.0),
                 },
-                bypass: args.flag("bypass"),
-                receive_slots: number("receive", RECEIVE_SLOTS),
-                transmit_slots: number("transmit", TRANSMIT_SLOTS),
+                slots: args.number("receive").unwrap_or(SLOTS) as usize,
             },
         })
     }
@@ -238,14 +233,6 @@ impl Wire for LinuxWire {
 
     fn transmit(&mut self, frames: &mut TxBatch<'_>, counters: &mut Counters) -> Sent {
         self.port.transmit(frames, counters)
-    }
-
-    fn has_unsent(&self) -> bool {
-        self.port.has_unsent()
-    }
-
-    fn kick(&mut self) -> Sent {
-        self.port.kick()
     }
 
     fn drops(&mut self) -> u64 {

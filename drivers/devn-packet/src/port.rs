@@ -1,11 +1,12 @@
-//! An open interface: receiving and sending in one of two ways.
+//! An open interface: receiving in one of two ways, sending in one.
 //!
-//! | `mode=` | receive | send |
-//! |---|---|---|
-//! | `ring` | TPACKET_V2 ring, one copy into a chunk, no system call while frames are there | V2 ring, one copy, one call a batch |
-//! | `mmsg` | `recvmmsg` straight into chunks, one call for up to 64 | `sendmmsg` straight from chunks |
+//! | `mode=` | receive |
+//! |---|---|
+//! | `ring` | TPACKET_V2 ring: one copy into a chunk, no system call while frames are there |
+//! | `mmsg` | `recvmmsg` straight into chunks, one call for up to 64 |
 //!
-//! Two sockets are used: the sending one never hears anything, so its options cannot disturb the other.
+//! The ring takes less time for each frame (measured: 1.6 µs against 2.6 µs for a forwarded one), messages take less
+//! memory. Frames are sent with `sendmmsg` straight out of chunks, through a socket that never hears anything.
 
 use std::io;
 
@@ -15,20 +16,16 @@ use crate::{
     intake::Intake,
     offload::{LONGEST, Todo},
     stats::Counters,
-    sys::{
-        Hearing, PacketSocket,
-        messages::Receiver,
-        ring::{ReceiveRing, TransmitRing},
-    },
+    sys::{Hearing, PacketSocket, messages::Receiver, ring::ReceiveRing},
 };
 
 /// Two VLAN tags.
 const TAGS: usize = 8;
 
-/// How frames pass between kernel and pool.
+/// How frames are received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Rings of memory shared with the kernel.
+    /// A ring of memory shared with the kernel.
     Ring,
     /// Batches of messages.
     Messages,
@@ -37,15 +34,10 @@ pub(crate) enum Mode {
 /// How a port is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PortConfig {
-    pub(crate) receive_mode: Mode,
-    pub(crate) transmit_mode: Mode,
+    pub(crate) mode: Mode,
     pub(crate) hearing: Hearing,
-    /// Past queueing disciplines and taps.
-    pub(crate) bypass: bool,
     /// Slots of the receive ring.
-    pub(crate) receive_slots: usize,
-    /// Slots of the transmit ring.
-    pub(crate) transmit_slots: usize,
+    pub(crate) slots: usize,
 }
 
 /// What became of frames that were to be sent.
@@ -63,13 +55,11 @@ pub(crate) enum Sent {
 #[derive(Debug)]
 pub(crate) struct Port {
     receiving: PacketSocket,
-    sending: PacketSocket,
     receive: Receive,
-    transmit: Transmit,
+    sending: PacketSocket,
+    sender: FrameSender,
     /// Longest frame that may be sent.
     longest: usize,
-    /// The kernel was told of frames in the transmit ring and could not send them yet.
-    unsent: bool,
 }
 
 #[derive(Debug)]
@@ -79,32 +69,19 @@ enum Receive {
     Messages(Box<Receiver>),
 }
 
-#[derive(Debug)]
-enum Transmit {
-    Ring(TransmitRing),
-    Messages(Box<FrameSender>),
-}
-
 impl Port {
     /// Opens the interface of this number, which carries `mtu` bytes of payload.
     pub(crate) fn open(index: i32, mtu: u32, config: &PortConfig) -> io::Result<Self> {
         let longest = mtu as usize + ETHERNET_HEADER + TAGS;
         let (receiving, receive) = PacketSocket::receiver(index, config.hearing, |socket| {
-            Ok(match config.receive_mode {
-                Mode::Ring => Receive::Ring(
-                    ReceiveRing::open(socket, longest, config.receive_slots)?,
-                    Box::new(Receiver::new()),
-                ),
-                Mode::Messages => Receive::Messages(Box::new(Receiver::new())),
+            let messages = Box::new(Receiver::new());
+            Ok(match config.mode {
+                Mode::Ring => Receive::Ring(ReceiveRing::open(socket, longest, config.slots)?, messages),
+                Mode::Messages => Receive::Messages(messages),
             })
         })?;
-        let (sending, transmit) = PacketSocket::sender(index, config.bypass, |socket| {
-            Ok(match config.transmit_mode {
-                Mode::Ring => Transmit::Ring(TransmitRing::open(socket, longest, config.transmit_slots)?),
-                Mode::Messages => Transmit::Messages(Box::new(FrameSender::new())),
-            })
-        })?;
-        Ok(Self { receiving, sending, receive, transmit, longest, unsent: false })
+        let sending = PacketSocket::sender(index)?;
+        Ok(Self { receiving, receive, sending, sender: FrameSender::new(), longest })
     }
 
     /// The socket to watch for reading.
@@ -127,35 +104,30 @@ impl Port {
 
     /// Sends frames; what it cannot send now stays in `frames`.
     pub(crate) fn transmit(&mut self, frames: &mut TxBatch<'_>, counters: &mut Counters) -> Sent {
-        match &mut self.transmit {
-            Transmit::Ring(ring) => {
-                let full = !fill_ring(ring, self.longest, frames, counters);
-                match self.kick() {
-                    Sent::All if full => Sent::Blocked,
-                    outcome => outcome,
+        while !frames.is_empty() {
+            let longest = self.longest;
+            let fit = frames.frames().take(BATCH).take_while(|frame| frame.len() <= longest);
+            match self.sender.send(&self.sending, fit) {
+                // The first frame is too long.
+                Ok(0) => {
+                    counters.tx_too_long += 1;
+                    frames.finish(1);
+                }
+                Ok(sent) => {
+                    counters.tx_packets += sent as u64;
+                    let bytes = frames.frames().take(sent).map(|frame| frame.len() as u64);
+                    counters.tx_bytes += bytes.sum::<u64>();
+                    frames.finish(sent);
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Sent::Blocked,
+                Err(error) if is_down(&error) => return Sent::Down,
+                Err(_) => {
+                    counters.tx_refused += 1;
+                    frames.finish(1);
                 }
             }
-            Transmit::Messages(sender) => {
-                send_messages(sender, &self.sending, self.longest, frames, counters)
-            }
         }
-    }
-
-    /// Whether frames wait in the transmit ring because the kernel could not send them.
-    pub(crate) fn has_unsent(&self) -> bool {
-        self.unsent
-    }
-
-    /// Tells the kernel of the frames in the transmit ring.
-    pub(crate) fn kick(&mut self) -> Sent {
-        let Transmit::Ring(ring) = &self.transmit else { return Sent::All };
-        let outcome = ring.kick(&self.sending);
-        self.unsent = outcome.is_err();
-        match outcome {
-            Ok(()) => Sent::All,
-            Err(error) if is_down(&error) => Sent::Down,
-            Err(_) => Sent::Blocked,
-        }
+        Sent::All
     }
 }
 
@@ -232,64 +204,6 @@ fn take_message(receiver: &mut Receiver, at: usize, intake: &mut Intake) {
         intake.copy_large(whole, &todo, tag);
     }
     intake.skip_chunk();
-}
-
-/// Puts frames into the ring; false when it is full.
-fn fill_ring(
-    ring: &mut TransmitRing,
-    longest: usize,
-    frames: &mut TxBatch<'_>,
-    counters: &mut Counters,
-) -> bool {
-    let longest = longest.min(ring.longest());
-    let mut done = 0;
-    let mut room = true;
-    for frame in frames.frames() {
-        let len = frame.len();
-        if len > longest {
-            counters.tx_too_long += 1;
-        } else if ring.put(frame.pieces()) {
-            counters.tx_packets += 1;
-            counters.tx_bytes += len as u64;
-        } else {
-            room = false;
-            break;
-        }
-        done += 1;
-    }
-    frames.finish(done);
-    room
-}
-
-fn send_messages(
-    sender: &mut FrameSender,
-    socket: &PacketSocket,
-    longest: usize,
-    frames: &mut TxBatch<'_>,
-    counters: &mut Counters,
-) -> Sent {
-    while !frames.is_empty() {
-        let fit = frames.frames().take(BATCH).take_while(|frame| frame.len() <= longest);
-        match sender.send(socket, fit) {
-            // The first frame is too long.
-            Ok(0) => {
-                counters.tx_too_long += 1;
-                frames.finish(1);
-            }
-            Ok(sent) => {
-                counters.tx_packets += sent as u64;
-                counters.tx_bytes += frames.frames().take(sent).map(|frame| frame.len() as u64).sum::<u64>();
-                frames.finish(sent);
-            }
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Sent::Blocked,
-            Err(error) if is_down(&error) => return Sent::Down,
-            Err(_) => {
-                counters.tx_refused += 1;
-                frames.finish(1);
-            }
-        }
-    }
-    Sent::All
 }
 
 /// The interface is off or gone.

@@ -1,4 +1,4 @@
-//! System calls of the driver: packet sockets, their rings, batches of messages, `ethtool` settings.
+//! System calls of the driver: packet sockets, the receive ring, batches of messages, `ethtool` settings.
 //!
 //! All unsafe code of this crate is here and in the files below. Sockets are made with protocol 0, which receives
 //! nothing, then get all their options, and are bound last, so that no frame arrives half-configured or from another
@@ -94,20 +94,12 @@ impl PacketSocket {
         Ok((socket, prepared))
     }
 
-    /// A socket to send with. With `bypass` frames go to the card directly, past queueing disciplines and taps.
-    pub(crate) fn sender<T>(
-        index: i32,
-        bypass: bool,
-        prepare: impl FnOnce(&Self) -> io::Result<T>,
-    ) -> io::Result<(Self, T)> {
+    /// A socket to send with.
+    pub(crate) fn sender(index: i32) -> io::Result<Self> {
         let socket = Self::new()?;
         socket.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
-        if bypass {
-            socket.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1_i32)?;
-        }
-        let prepared = prepare(&socket)?;
         socket.bind(index, 0)?;
-        Ok((socket, prepared))
+        Ok(socket)
     }
 
     /// Frames that the kernel had to drop for want of room since the last call.

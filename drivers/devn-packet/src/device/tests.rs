@@ -27,8 +27,6 @@ struct Fake {
     outgoing: RefCell<Vec<Vec<u8>>>,
     /// What the next attempts to send come to; all goes well when it is empty.
     outcomes: RefCell<VecDeque<Sent>>,
-    unsent: Cell<bool>,
-    kicks: Cell<u32>,
     opened: Cell<u32>,
     refuse_to_open: Cell<bool>,
 }
@@ -118,17 +116,6 @@ impl Wire for FakeWire {
         outcome
     }
 
-    fn has_unsent(&self) -> bool {
-        self.0.unsent.get()
-    }
-
-    fn kick(&mut self) -> Sent {
-        self.0.kicks.set(self.0.kicks.get() + 1);
-        let outcome = self.0.outcome();
-        self.0.unsent.set(outcome != Sent::All);
-        outcome
-    }
-
     fn drops(&mut self) -> u64 {
         1
     }
@@ -180,8 +167,6 @@ fn made(first: Option<Link>) -> (Rc<Fake>, Bench) {
         incoming: RefCell::default(),
         outgoing: RefCell::default(),
         outcomes: RefCell::default(),
-        unsent: Cell::default(),
-        kicks: Cell::default(),
         opened: Cell::default(),
         refuse_to_open: Cell::default(),
     });
@@ -299,18 +284,6 @@ fn a_kernel_without_room_keeps_frames_with_the_host() {
     assert_eq!(bench.host().watched(), 2, "waiting is over");
     assert_eq!(bench.transmit(&[&FRAME]), 1);
     assert_eq!(bench.stats().tx_dropped, 0);
-}
-
-#[test]
-fn frames_left_in_a_ring_are_tried_again_in_time() {
-    let (fake, mut bench) = mounted();
-    fake.unsent.set(true);
-    fake.outcomes.borrow_mut().extend([Sent::Blocked, Sent::Blocked, Sent::All]);
-    assert_eq!(bench.transmit(&[&FRAME]), 0);
-    bench.poll_until(|_| fake.kicks.get() == 2);
-    assert!(!fake.unsent.get(), "the second attempt went well");
-    bench.settle();
-    assert_eq!(bench.host().deadline(), None);
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! TPACKET_V2 rings: slots of memory that the kernel and this driver hand to each other by one status word.
+//! The TPACKET_V2 receive ring: slots of memory that the kernel and this driver hand to each other by one status word.
 //!
 //! ```text
-//!  receive slot   | tpacket2_hdr | address | … | offload header (10) | frame …            tp_mac: where it begins
-//!  transmit slot  | tpacket2_hdr | frame …                                               at a fixed place
+//!  slot   | tpacket2_hdr | address | … | offload header (10) | frame …            tp_mac: where the frame begins
 //! ```
 //!
 //! V2 and not V3: version 3 hands over whole blocks by a timer of at least a millisecond, V2 each frame at once. A frame
-//! longer than its receive slot comes whole through the socket's queue, and the slot says so ([`Slot::queued`]).
+//! longer than its slot comes whole through the socket's queue, and the slot says so ([`Slot::queued`]). There is no
+//! ring for sending: the kernel must copy out of it page by page (`skb_copy_ubufs`), and `sendmmsg` is faster (measured:
+//! a frame forwarded costs 1.55 µs against 1.67 µs of CPU time with 64 bytes, 1.67 against 1.90 with 1514).
 
 use std::{
     io,
@@ -16,20 +17,18 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::{PacketSocket, Tag, check};
+use super::{PacketSocket, Tag};
 use crate::offload::VNET_HEADER;
 
 const PAGE: usize = 4096;
 /// The kernel asks for a block at once; 128 KiB are found even in fragmented memory.
 const BLOCK: usize = 32 * PAGE;
-/// Bytes before the frame in a receive slot: header, address, offload header, alignment.
-const BEFORE_RECEIVED: usize = 96;
-/// Offset of the frame in a transmit slot: the header, aligned, without the address.
-const BEFORE_SENT: usize = libc::TPACKET2_HDRLEN - size_of::<libc::sockaddr_ll>();
+/// Bytes before the frame in a slot: header, address, offload header, alignment.
+const BEFORE: usize = 96;
 
-/// Slots that are mapped.
+/// The ring that the kernel fills.
 #[derive(Debug)]
-struct Slots {
+pub(crate) struct ReceiveRing {
     base: NonNull<u8>,
     bytes: usize,
     size: usize,
@@ -39,25 +38,31 @@ struct Slots {
 }
 
 // SAFETY: the mapping belongs to this value alone; nothing in it depends on the thread.
-unsafe impl Send for Slots {}
+unsafe impl Send for ReceiveRing {}
 
-impl Drop for Slots {
+impl Drop for ReceiveRing {
     fn drop(&mut self) {
         // SAFETY: exactly the mapping made in `open`, which nobody uses any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
     }
 }
 
-impl Slots {
-    /// Makes about `count` slots, each with room for `before` and `frame` bytes.
-    fn open(
-        socket: &PacketSocket,
-        option: libc::c_int,
-        before: usize,
-        frame: usize,
-        count: usize,
-    ) -> io::Result<Self> {
-        let size = (before + frame).next_multiple_of(128).max(2048);
+/// A received frame in its slot; dropping it hands the slot back to the kernel.
+#[derive(Debug)]
+pub(crate) struct Slot<'a> {
+    ring: &'a mut ReceiveRing,
+    header: libc::tpacket2_hdr,
+}
+
+impl ReceiveRing {
+    /// Makes about `count` slots for frames of `frame` bytes.
+    ///
+    /// # Errors
+    /// ENOMEM, EMSGSIZE for frames above 128 KiB.
+    pub(crate) fn open(socket: &PacketSocket, frame: usize, count: usize) -> io::Result<Self> {
+        // Longer frames are queued whole on the socket, however long.
+        socket.set(libc::SOL_PACKET, libc::PACKET_COPY_THRESH, &1_i32)?;
+        let size = (BEFORE + frame).next_multiple_of(128).max(2048);
         if size > BLOCK {
             return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
         }
@@ -71,7 +76,7 @@ impl Slots {
             tp_frame_nr: count as u32,
         };
         socket.set(libc::SOL_PACKET, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as i32))?;
-        socket.set(libc::SOL_PACKET, option, &request)?;
+        socket.set(libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
         let bytes = blocks * BLOCK;
         // SAFETY: a fresh mapping of the ring that was just made, at an address of the kernel's choice.
         let base = unsafe {
@@ -89,6 +94,18 @@ impl Slots {
         }
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, bytes, size, per_block, count, next: 0 })
+    }
+
+    /// The next frame, if it is there.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Slot<'_>> {
+        if self.status().load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
+            return None;
+        }
+        // SAFETY: the status says that the slot is ours, so the kernel does not write to the header until it is handed
+        // back; it is aligned and inside the mapping.
+        let header = unsafe { self.slot().cast::<libc::tpacket2_hdr>().read() };
+        Some(Slot { ring: self, header })
     }
 
     /// Where the next slot begins.
@@ -116,57 +133,22 @@ impl Slots {
     }
 }
 
-/// The ring that the kernel fills.
-#[derive(Debug)]
-pub(crate) struct ReceiveRing(Slots);
-
-/// A received frame in its slot; dropping it hands the slot back to the kernel.
-#[derive(Debug)]
-pub(crate) struct Slot<'a> {
-    ring: &'a mut ReceiveRing,
-    header: libc::tpacket2_hdr,
-}
-
-impl ReceiveRing {
-    /// Makes about `count` slots for frames of `frame` bytes.
-    ///
-    /// # Errors
-    /// ENOMEM, EMSGSIZE for frames above 128 KiB.
-    pub(crate) fn open(socket: &PacketSocket, frame: usize, count: usize) -> io::Result<Self> {
-        // Longer frames are queued whole on the socket, however long.
-        socket.set(libc::SOL_PACKET, libc::PACKET_COPY_THRESH, &1_i32)?;
-        Slots::open(socket, libc::PACKET_RX_RING, BEFORE_RECEIVED, frame, count).map(Self)
-    }
-
-    /// The next frame, if it is there.
-    #[inline]
-    pub(crate) fn next(&mut self) -> Option<Slot<'_>> {
-        if self.0.status().load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
-            return None;
-        }
-        // SAFETY: the status says that the slot is ours, so the kernel does not write to the header until it is handed
-        // back; it is aligned and inside the mapping.
-        let header = unsafe { self.0.slot().cast::<libc::tpacket2_hdr>().read() };
-        Some(Slot { ring: self, header })
-    }
-}
-
 impl Slot<'_> {
     /// The frame, or its beginning when it is longer than the slot.
     #[inline]
     pub(crate) fn frame(&self) -> &[u8] {
-        let at = usize::from(self.header.tp_mac).min(self.ring.0.size);
-        let len = (self.header.tp_snaplen as usize).min(self.ring.0.size - at);
+        let at = usize::from(self.header.tp_mac).min(self.ring.size);
+        let len = (self.header.tp_snaplen as usize).min(self.ring.size - at);
         // SAFETY: inside the slot, which is ours until it is dropped.
-        unsafe { slice::from_raw_parts(self.ring.0.slot().add(at), len) }
+        unsafe { slice::from_raw_parts(self.ring.slot().add(at), len) }
     }
 
     /// The offload header.
     #[inline]
     pub(crate) fn todo(&self) -> [u8; VNET_HEADER] {
-        let at = usize::from(self.header.tp_mac).clamp(VNET_HEADER, self.ring.0.size) - VNET_HEADER;
+        let at = usize::from(self.header.tp_mac).clamp(VNET_HEADER, self.ring.size) - VNET_HEADER;
         // SAFETY: `at` and the ten bytes behind it are inside the slot, which is ours until it is dropped.
-        unsafe { self.ring.0.slot().add(at).cast::<[u8; VNET_HEADER]>().read() }
+        unsafe { self.ring.slot().add(at).cast::<[u8; VNET_HEADER]>().read() }
     }
 
     /// Bytes of the whole frame.
@@ -191,68 +173,7 @@ impl Slot<'_> {
 impl Drop for Slot<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.ring.0.status().store(libc::TP_STATUS_KERNEL, Ordering::Release);
-        self.ring.0.advance();
-    }
-}
-
-/// The ring that the kernel sends from.
-#[derive(Debug)]
-pub(crate) struct TransmitRing(Slots);
-
-impl TransmitRing {
-    /// Makes about `count` slots for frames of `frame` bytes.
-    ///
-    /// # Errors
-    /// ENOMEM, EMSGSIZE for frames above 128 KiB.
-    pub(crate) fn open(socket: &PacketSocket, frame: usize, count: usize) -> io::Result<Self> {
-        // A frame that the kernel finds fault with is skipped instead of stopping the ring.
-        socket.set(libc::SOL_PACKET, libc::PACKET_LOSS, &1_i32)?;
-        Slots::open(socket, libc::PACKET_TX_RING, BEFORE_SENT, frame, count).map(Self)
-    }
-
-    /// Longest frame that fits a slot.
-    pub(crate) fn longest(&self) -> usize {
-        self.0.size - BEFORE_SENT
-    }
-
-    /// Puts a frame into the next slot; false when all are in use. The kernel looks at it after [`TransmitRing::kick`].
-    /// A frame longer than [`TransmitRing::longest`] is cut: ask before.
-    #[inline]
-    pub(crate) fn put<'f>(&mut self, pieces: impl Iterator<Item = &'f [u8]>) -> bool {
-        if self.0.status().load(Ordering::Acquire) & (libc::TP_STATUS_SEND_REQUEST | libc::TP_STATUS_SENDING)
-            != 0
-        {
-            return false;
-        }
-        let slot = self.0.slot();
-        let room = self.longest();
-        // SAFETY: the status says that the slot is ours; `room` bytes behind the header lie inside it.
-        let place = unsafe { slice::from_raw_parts_mut(slot.add(BEFORE_SENT), room) };
-        let mut len = 0;
-        for piece in pieces {
-            let count = piece.len().min(room - len);
-            place[len..len + count].copy_from_slice(&piece[..count]);
-            len += count;
-        }
-        let header: *mut libc::tpacket2_hdr = slot.cast();
-        // SAFETY: the slot is ours, and the field lies inside it.
-        unsafe { (&raw mut (*header).tp_len).write(len as u32) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*header).tp_snaplen).write(len as u32) };
-        self.0.status().store(libc::TP_STATUS_SEND_REQUEST, Ordering::Release);
-        self.0.advance();
-        true
-    }
-
-    /// Tells the kernel to send what was put. Never blocks.
-    ///
-    /// # Errors
-    /// ENOBUFS and EAGAIN when the interface is congested (the slots stay and a later kick sends them), ENETDOWN.
-    pub(crate) fn kick(&self, socket: &PacketSocket) -> io::Result<()> {
-        // SAFETY: the socket is open; a length of 0 allows a null buffer.
-        let outcome =
-            unsafe { libc::send(socket.as_fd().as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT) };
-        check(outcome as libc::c_int).map(drop)
+        self.ring.status().store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        self.ring.advance();
     }
 }
