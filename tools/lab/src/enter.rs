@@ -66,9 +66,10 @@ pub(crate) fn run(state: &State, lab: &LabRecord, node: &NodeRecord, call: &Call
         command.env("PATH", search_path(&[&links, &programs.inside(programs.folder())]));
         command.env("IO_PKT_ROOT", state.node_dir(&node.name).join("root"));
     } else {
+        // Looked up while the machine's files are still in sight.
+        let programs = programs.inside(Path::new(PROGRAMS));
         join(lab, node)?;
         let home = if call.user.is_some() { "/tmp" } else { "/root" };
-        let programs = programs.inside(Path::new(PROGRAMS));
         command.env("PATH", search_path(&[Path::new(LINKS), &programs]));
         command.env("HOME", home).env("USER", "root").env("LOGNAME", "root").env("HOSTNAME", &node.name);
         command.env("debian_chroot", &node.name).current_dir(home);

@@ -44,8 +44,10 @@ const MODULE_PREFIXES: [&str; 3] = ["devn-", "lsm-", "nr-"];
 
 /// Builds for release and installs below `prefix`.
 pub(crate) fn install(prefix: &Path) -> Result<()> {
-    run(cargo().args(["build", "--release", "--workspace", "--bins", "--lib"]))?;
     let workspace = Workspace::load()?;
+    let packages: Vec<&Package> = workspace.packages.iter().filter(|package| is_installed(package)).collect();
+    let names = packages.iter().flat_map(|package| ["--package", package.name.as_str()]);
+    run(cargo().args(["build", "--release"]).args(names))?;
     let layout = Layout { built: workspace.target_directory.join("release"), prefix: prefix.to_owned() };
     let mut programs = Vec::new();
     let mut libraries = Vec::new();
@@ -128,6 +130,11 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+fn is_installed(package: &Package) -> bool {
+    let has = |kind| package.targets_of(kind).next().is_some();
+    !NOT_INSTALLED.contains(&package.name.as_str()) && (has("bin") || has("cdylib"))
 }
 
 fn is_module(package: &Package) -> bool {

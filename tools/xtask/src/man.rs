@@ -21,31 +21,38 @@ pub(crate) fn page(path: &Path) -> Result<String> {
 }
 
 fn render(name: &str, help: &str) -> String {
-    let mut lines = help.lines().skip_while(|line| line.trim().is_empty()).peekable();
-    let summary = lines.next_if(|line| !is_heading(line) && !is_usage(line)).unwrap_or_default();
+    let (about, rest) = help.split_at(help.find("Usage:").unwrap_or(0));
+    let (summary, description) = about.trim().split_once('\n').unwrap_or((about.trim(), ""));
     let mut page = format!(".TH {} 1\n.SH NAME\n{name} \\- {}\n", name.to_uppercase(), plain(summary));
-    page.push_str(".SH DESCRIPTION\n.nf\n");
-    for line in lines {
-        if let Some(usage) = line.strip_prefix("Usage:") {
-            page.push_str(&format!(".fi\n.SH SYNOPSIS\n.nf\n{}\n", plain(usage.trim_start())));
-        } else if is_heading(line) {
-            page.push_str(&format!(".fi\n.SH {}\n.nf\n", line.trim_end_matches(':').to_uppercase()));
+    let mut section = |heading: &str, lines: &[&str]| {
+        let body: Vec<String> = lines.iter().map(|line| plain(line)).collect();
+        page.push_str(&format!(
+            ".SH {}\n.nf\n{}\n.fi\n",
+            heading.to_uppercase(),
+            body.join("\n").trim_matches('\n')
+        ));
+    };
+    if !description.trim().is_empty() {
+        section("Description", &description.lines().collect::<Vec<_>>());
+    }
+    let mut heading = "Synopsis".to_owned();
+    let mut body = Vec::new();
+    for line in rest.strip_prefix("Usage: ").unwrap_or(rest).lines() {
+        if is_heading(line) {
+            section(&heading, &body);
+            heading = line.trim_end_matches(':').to_owned();
+            body.clear();
         } else {
-            page.push_str(&plain(line));
-            page.push('\n');
+            body.push(line);
         }
     }
-    page.push_str(".fi\n");
+    section(&heading, &body);
     page
-}
-
-fn is_usage(line: &str) -> bool {
-    line.starts_with("Usage:")
 }
 
 /// `Options:` at the left margin.
 fn is_heading(line: &str) -> bool {
-    !is_usage(line) && line.ends_with(':') && line.chars().next().is_some_and(char::is_uppercase)
+    line.ends_with(':') && line.chars().next().is_some_and(char::is_uppercase)
 }
 
 /// Text that troff shall not take for a request or an escape.
@@ -63,8 +70,17 @@ mod tests {
         let page = render("tool", "Does a thing\n\nUsage: tool [OPTIONS]\n\nOptions:\n  -x  .cut\n");
         assert_eq!(
             page,
-            ".TH TOOL 1\n.SH NAME\ntool \\- Does a thing\n.SH DESCRIPTION\n.nf\n\n.fi\n.SH SYNOPSIS\n.nf\n\
-             tool [OPTIONS]\n\n.fi\n.SH OPTIONS\n.nf\n  \\-x  .cut\n.fi\n"
+            ".TH TOOL 1\n.SH NAME\ntool \\- Does a thing\n.SH SYNOPSIS\n.nf\ntool [OPTIONS]\n.fi\n\
+             .SH OPTIONS\n.nf\n  \\-x  .cut\n.fi\n"
+        );
+    }
+
+    #[test]
+    fn more_than_a_summary_is_a_description() {
+        let page = render("tool", "Does a thing.\n\nMore of it.\n\nUsage: tool\n");
+        assert!(
+            page.contains("tool \\- Does a thing.\n.SH DESCRIPTION\n.nf\nMore of it.\n.fi\n.SH SYN"),
+            "{page}"
         );
     }
 
