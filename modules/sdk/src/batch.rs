@@ -262,12 +262,16 @@ impl Batch {
         self.len -= pieces;
     }
 
+    /// Adds descriptors; the caller has looked at [`Batch::room`].
     #[inline]
     pub(crate) fn append_raw(&mut self, descs: &[FrameDesc]) {
-        for (slot, desc) in self.descs[self.len..].iter_mut().zip(descs) {
-            slot.write(*desc);
+        let (from, to) = (self.len, self.len + descs.len());
+        if let [desc] = descs {
+            self.descs[from].write(*desc);
+        } else {
+            self.descs[from..to].write_copy_of_slice(descs);
         }
-        self.len += descs.len().min(BATCH - self.len);
+        self.len = to;
     }
 
     #[inline]
@@ -279,7 +283,9 @@ impl Batch {
     /// Moves `count` descriptors at `from` down to the end of the kept ones.
     #[inline]
     fn keep(&mut self, from: usize, count: usize) {
-        self.descs.copy_within(from..from + count, self.len);
+        if from != self.len {
+            self.descs.copy_within(from..from + count, self.len);
+        }
         self.len += count;
     }
 

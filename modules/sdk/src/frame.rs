@@ -233,8 +233,9 @@ impl<'a> Iterator for Frames<'a> {
 /// Number of descriptors of the first frame; a chain without an end counts as one frame.
 #[inline]
 pub(crate) fn first_frame(descs: &[FrameDesc]) -> Option<usize> {
-    if descs.is_empty() {
-        return None;
+    // Nearly every frame lies in one piece.
+    if descs.first()?.flags & FLAG_CONTINUES == 0 {
+        return Some(1);
     }
     let last = descs.iter().position(|desc| desc.flags & FLAG_CONTINUES == 0);
     Some(last.map_or(descs.len(), |at| at + 1))
