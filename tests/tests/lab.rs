@@ -176,6 +176,28 @@ fn the_tour_works() -> Result<()> {
     Ok(())
 }
 
+/// Device files that everybody may open, as on a stock system, in a mount namespace that ends with the command.
+const OPEN_DEVICES: &str = "for d in fuse net/tun; do
+        mkdir -p D/net && mknod -m 666 D/$d c $(stat -c '0x%t 0x%T' /dev/$d) && mount --bind D/$d /dev/$d || exit
+    done
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups env -u XDG_RUNTIME_DIR";
+
+fn a_user_without_any_privilege_takes_the_tour() -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("qnet-lab-devices-{}", std::process::id()));
+    let prepare = OPEN_DEVICES.replace("D/", &format!("{}/", folder.display()));
+    let line = format!("{prepare} {} tour", program()?.display());
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &line]).current_dir("/").output()?;
+    fs::remove_dir_all(&folder)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for part in
+        ["the nodes run with mapany=0", "cat /net/joseph/etc/hostname\njoseph\n", "nothing is left behind"]
+    {
+        ensure!(text.contains(part), "{part:?} is not in: {text}");
+    }
+    Ok(())
+}
+
 cases! {
     nodes_have_their_own_names_and_files: [Need::Nodes],
     nodes_see_only_their_own_processes: [Need::Nodes],
@@ -188,5 +210,6 @@ cases! {
     without_root_nodes_live_in_user_namespaces: [Need::RootNodes],
     forbidden_namespaces_are_told_with_their_cure: [Need::RootNodes],
     without_namespaces_a_segment_joins_nodes: [Need::RootNodes, Need::Fuse],
+    a_user_without_any_privilege_takes_the_tour: [Need::RootNodes, Need::Fuse, Need::Tap],
     the_tour_works: [Need::Nodes, Need::Fuse],
 }
