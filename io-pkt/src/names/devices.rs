@@ -137,7 +137,13 @@ impl DeviceDir {
     /// Makes the file, `None` when it is there already.
     fn create(&self, name: &str) -> Result<Option<DeviceName>, DeviceError> {
         let path = self.dir.join(name);
-        match OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path) {
+        let open = || OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path);
+        // Another instance that ended may just have removed the directory, which was empty then.
+        let opened = match open() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make().and_then(|()| open()),
+            other => other,
+        };
+        match opened {
             Ok(file) => {
                 let taken = DeviceName { name: name.to_owned(), path, instance: self.instance };
                 taken.fill(file, "", ctl::Mac::default(), "").map_err(|source| taken.failed(source))?;
@@ -234,6 +240,14 @@ mod tests {
         drop(first);
         assert_eq!(one.take("en", None).unwrap().name(), "en0");
         assert_eq!(zero.take("bridge", None).unwrap().name(), "bridge0");
+    }
+
+    #[test]
+    fn the_directory_is_made_again_when_another_instance_removed_it() {
+        let (_dir, zero, one) = devices();
+        one.remove_if_empty();
+        assert!(!zero.path().exists());
+        assert_eq!(zero.take("en", None).unwrap().name(), "en0");
     }
 
     #[test]

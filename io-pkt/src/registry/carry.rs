@@ -130,11 +130,13 @@ impl Registry {
         if !self.uses[at].context.take_noted() {
             return;
         }
-        if let Some(reason) = self.uses[at].context.take_failure() {
-            self.uses[at].fail(reason);
-            self.doom(at);
+        match self.uses[at].context.take_failure() {
+            Some(reason) => {
+                self.uses[at].fail(reason);
+                self.doom(at);
+            }
+            None => self.announce(at, EVENT_CHANGED),
         }
-        self.announce(at, EVENT_CHANGED);
     }
 
     /// Notes that a use has failed; it is taken away by [`Registry::bury`].

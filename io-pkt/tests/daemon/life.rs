@@ -135,6 +135,72 @@ fn tcpip_is_accepted_with_a_notice() {
 }
 
 #[test]
+fn systemd_hears_of_the_start_and_of_the_end() {
+    let place = Place::new();
+    let path = place.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    let hear = || {
+        let mut room = [0; 64];
+        let n = socket.recv(&mut room).unwrap();
+        String::from_utf8_lossy(&room[..n]).into_owned()
+    };
+    let mut child =
+        place.command(&["-dtemplate"]).env("NOTIFY_SOCKET", &path).stderr(Stdio::null()).spawn().unwrap();
+    assert_eq!(hear(), "READY=1\n");
+    assert!(place.root().devices().join("en0").exists(), "ready means mounted");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    assert_eq!(hear(), "STOPPING=1\n");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_journal_gets_priorities_and_no_times() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    let path = place.path("journal");
+    let file = fs::File::create(&path).unwrap();
+    let meta = file.metadata().unwrap();
+    let mut command = place.command(&["-ptcpip", "-dnosuch"]);
+    // systemd names the stream that it reads in this way.
+    command.env("JOURNAL_STREAM", format!("{}:{}", meta.dev(), meta.ino())).stderr(file);
+    assert_eq!(command.status().unwrap().code(), Some(1));
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("<6>-p tcpip: accepted"), "{text}");
+    let daemon = place.start(&["-ptcpip"]);
+    assert!(daemon.log().contains(" INFO -p tcpip: accepted"), "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn priority_is_nice_and_the_log_level_can_be_changed() {
+    let place = Place::new();
+    let daemon = place.start(&["-P", "15"]);
+    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    assert_eq!(stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16), Some("6"));
+    let mut client = daemon.client();
+    assert_eq!(client.log_level(None).unwrap(), "info");
+    assert_eq!(client.log_level(Some("warn,module=debug")).unwrap(), "module=debug,warn");
+    assert!(client.log_level(Some("loud")).unwrap_err().to_string().contains("not a log filter"));
+    client.mount("template", "", None).unwrap();
+    assert!(!daemon.log().contains("mounted devn-template"), "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn modules_can_be_mapped_by_their_path() {
+    let place = Place::new();
+    let daemon = place.start(&["--load", "path", "-dtemplate"]);
+    let maps = fs::read_to_string(format!("/proc/{}/maps", daemon.pid())).unwrap();
+    assert!(maps.contains("libdevn_template.so"), "{maps}");
+    daemon.stop();
+    let daemon = place.start(&["-dtemplate"]);
+    let maps = fs::read_to_string(format!("/proc/{}/maps", daemon.pid())).unwrap();
+    assert!(maps.contains("memfd:devn-template") && !maps.contains("libdevn_template.so"), "{maps}");
+    daemon.stop();
+}
+
+#[test]
 fn an_idle_daemon_does_not_use_the_processor() {
     let place = Place::new();
     let segment = place.path("segment").display().to_string();
