@@ -223,9 +223,8 @@ impl App for Server {
                 let _ = host.command(Command::Error { rcv, errno });
             }
             Event::Unblock { rcv } => {
-                if self.open.remove(&rcv).is_some() {
-                    let _ = host.command(Command::Error { rcv, errno: Errno::EINTR });
-                }
+                self.open.remove(&rcv);
+                let _ = host.command(Command::Error { rcv, errno: Errno::EINTR });
             }
             Event::Pulse { server: ServerId(server), pulse } => {
                 self.ledger.borrow_mut().pulses.entry(server).or_default().push(pulse.value);

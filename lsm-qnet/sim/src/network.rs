@@ -166,7 +166,7 @@ impl Network {
     pub fn add_with(&mut self, name: &str, change: impl FnOnce(&mut Config)) -> HostId {
         let name = NodeName::new(name).expect("a test names its hosts well");
         let domain = Domain::new("lab.example").expect("a good domain");
-        let mut config = Config::new(name, domain, self.rng.next() | 1, self.rng.next());
+        let mut config = Config::new(name, domain, self.rng.number() | 1, self.rng.number());
         (self.settings)(&mut config);
         change(&mut config);
         let node = Node::new(config.clone(), self.now);
@@ -253,8 +253,8 @@ impl Network {
 
     /// Starts a host anew, without its programs: nothing survives but its name and addresses.
     pub fn reboot(&mut self, host: HostId) {
-        let incarnation = self.rng.next() | 1;
-        let seed = self.rng.next();
+        let incarnation = self.rng.number() | 1;
+        let seed = self.rng.number();
         let h = &mut self.hosts[host.0];
         h.boots += 1;
         h.config.incarnation = incarnation;

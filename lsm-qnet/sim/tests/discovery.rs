@@ -77,7 +77,7 @@ fn without_auto_add_nothing_is_listed_until_a_program_asks_for_it() {
     assert_ne!(nd, NodeId::LOCAL);
     assert_eq!(names(&net, a), ["alonzo", "joseph"]);
     assert_eq!(names(&net, b), ["joseph"]);
-    assert_eq!(resolve(&mut net, loud, "joseph").is_some(), true);
+    assert!(resolve(&mut net, loud, "joseph").is_some());
 }
 
 #[test]

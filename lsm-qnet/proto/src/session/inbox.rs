@@ -4,7 +4,7 @@
 //! left for the peer and for all peers together; once begun it can always be finished. A message
 //! that does not fit is refused with a NACK and comes again later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::time::Instant;
 use crate::wire::ack::{AckHead, Span, Whole};
@@ -52,11 +52,30 @@ pub(crate) struct Inbox {
     partial: BTreeMap<u64, Partial>,
     reserved: u32,
     echo: Option<(u32, u32, Instant)>,
+    /// Messages and fragments that arrived, again or for the first time, since they were last told
+    /// of: they come first in an acknowledgement, so that everything is told of in time however
+    /// little fits into one.
+    recent: VecDeque<u32>,
+    recent_parts: VecDeque<(u32, u32)>,
+    whole: Vec<Whole>,
+    parts: Vec<Span>,
 }
+
+/// Arrivals remembered until they are told of. Beyond, the sender's timeout brings them back.
+const MAX_RECENT: usize = 1024;
 
 impl Inbox {
     pub(crate) fn new() -> Inbox {
-        Inbox { seen: Seen::new(), partial: BTreeMap::new(), reserved: 0, echo: None }
+        Inbox {
+            seen: Seen::new(),
+            partial: BTreeMap::new(),
+            reserved: 0,
+            echo: None,
+            recent: VecDeque::new(),
+            recent_parts: VecDeque::new(),
+            whole: Vec::new(),
+            parts: Vec::new(),
+        }
     }
 
     /// A data packet of this session arrived.
@@ -67,6 +86,23 @@ impl Inbox {
         payload: &[u8],
         budget: &mut Budget,
     ) -> Arrival {
+        let arrival = self.take(now, header, payload, budget);
+        match arrival {
+            Arrival::Part if self.recent_parts.len() < MAX_RECENT => {
+                self.recent_parts.push_back((header.seq, header.offset));
+            }
+            // Below the base everything is told of by the base.
+            Arrival::Packet | Arrival::Message(_) | Arrival::Duplicate
+                if self.recent.len() < MAX_RECENT && self.seen.run_at(header.seq).is_some() =>
+            {
+                self.recent.push_back(header.seq);
+            }
+            _ => {}
+        }
+        arrival
+    }
+
+    fn take(&mut self, now: Instant, header: &Header, payload: &[u8], budget: &mut Budget) -> Arrival {
         let seq = match self.seen.place(header.seq) {
             Place::Old => return Arrival::Duplicate,
             Place::Outside => return Arrival::Refused,
@@ -161,16 +197,51 @@ impl Inbox {
         head
     }
 
-    /// Complete messages above the base.
-    pub(crate) fn whole(&self) -> impl Iterator<Item = Whole> + '_ {
-        self.seen.runs().map(|(first, count)| Whole { first: first as u32, count: count as u32 })
+    /// Chooses what the next acknowledgement tells beside its head, in `room` bytes. Returns
+    /// whether another acknowledgement is needed for the rest.
+    pub(crate) fn compose(&mut self, room: usize) -> bool {
+        let (whole, parts) = (&mut self.whole, &mut self.parts);
+        whole.clear();
+        parts.clear();
+        let room_for_whole = if self.recent_parts.is_empty() { room } else { room / 2 };
+        let most = room_for_whole / Whole::SIZE;
+        while whole.len() < most
+            && let Some(seq) = self.recent.pop_front()
+        {
+            let run = self.seen.run_at(seq).map(Whole::from_run);
+            whole.extend(run.filter(|run| !whole.contains(run)));
+        }
+        if whole.len() < most && self.recent.is_empty() {
+            let others = self.seen.runs().map(Whole::from_run).take(most - whole.len());
+            for run in others {
+                if !whole.contains(&run) {
+                    whole.push(run);
+                }
+            }
+        }
+        let most = (room - whole.len() * Whole::SIZE) / Span::SIZE;
+        while parts.len() < most
+            && let Some((seq, offset)) = self.recent_parts.pop_front()
+        {
+            let partial = match self.seen.place(seq) {
+                Place::New(full) => self.partial.get(&full),
+                _ => None,
+            };
+            let span = partial.and_then(|partial| partial.span_at(offset));
+            let span = span.map(|(offset, length)| Span { seq, offset, length });
+            parts.extend(span.filter(|span| !parts.contains(span)));
+        }
+        !self.recent.is_empty() || !self.recent_parts.is_empty()
     }
 
-    /// What arrived of incomplete messages.
+    /// Complete messages above the base, as composed.
+    pub(crate) fn whole(&self) -> impl Iterator<Item = Whole> + '_ {
+        self.whole.iter().copied()
+    }
+
+    /// What arrived of incomplete messages, as composed.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Span> + '_ {
-        self.partial.iter().flat_map(|(&seq, partial)| {
-            partial.spans().map(move |(offset, length)| Span { seq: seq as u32, offset, length })
-        })
+        self.parts.iter().copied()
     }
 
     /// The gaps of one message.
@@ -200,5 +271,4 @@ fn announced(header: &Header, payload: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-#[path = "inbox_tests.rs"]
 mod tests;

@@ -377,16 +377,11 @@ impl Session {
         }
         let head = self.inbox.ack_head(now, budget);
         let body = room.len().min(usize::try_from(self.outbox.piece()).unwrap_or(usize::MAX));
-        let length = Ack::emit(
-            &head,
-            self.inbox.whole(),
-            self.inbox.parts(),
-            &mut room[..body],
-            Header::new(Kind::Ack, Layer::Seq).order,
-        )
-        .ok()?;
-        self.inbox.echoed();
+        self.ack_due = self.inbox.compose(body.saturating_sub(ack::ACK_HEAD));
         let mut header = Header::new(Kind::Ack, Layer::Seq);
+        let (whole, parts) = (self.inbox.whole(), self.inbox.parts());
+        let length = Ack::emit(&head, whole, parts, &mut room[..body], header.order).ok()?;
+        self.inbox.echoed();
         header.seq = head.base;
         header.length = length as u32; // bounded by the frame
         Some(Out::Packet(header, 0))

@@ -128,6 +128,15 @@ impl Partial {
         })
     }
 
+    /// The span that the byte at `offset` is in.
+    pub(crate) fn span_at(&self, offset: u32) -> Option<(u32, u32)> {
+        if offset < self.front_len() {
+            // in-order arrival, the usual case
+            return self.spans().next();
+        }
+        self.spans().find(|(start, len)| (*start..*start + *len).contains(&offset))
+    }
+
     /// The gaps before the last byte that arrived, as offset and length.
     pub(crate) fn gaps(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         let mut reached = 0;

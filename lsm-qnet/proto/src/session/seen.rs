@@ -73,6 +73,24 @@ impl Seen {
         }
     }
 
+    /// The run of complete messages above the base that a wire number is in: first and count.
+    pub(crate) fn run_at(&self, seq: u32) -> Option<(u64, u64)> {
+        let ahead = u64::from(seq.wrapping_sub(self.base as u32));
+        let seq = self.base + ahead;
+        if ahead >= SPAN || !self.bit(seq) {
+            return None;
+        }
+        let mut first = seq;
+        while first > self.base && self.bit(first - 1) {
+            first -= 1;
+        }
+        let mut end = seq + 1;
+        while end < self.base + SPAN && self.bit(end) {
+            end += 1;
+        }
+        Some((first, end - first))
+    }
+
     /// Runs of complete messages above the base: first and count.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let end = self.base + SPAN;
@@ -137,5 +155,10 @@ mod tests {
         }
         let runs: Vec<_> = seen.runs().collect();
         assert_eq!(runs, [(1002, 2), (1100, 1), (1000 + SPAN - 1, 1)]);
+        assert_eq!(
+            [1001, 1002, 1003, 1100].map(|seq| seen.run_at(seq)),
+            [None, Some((1002, 2)), Some((1002, 2)), Some((1100, 1))]
+        );
+        assert_eq!(seen.run_at(999), None);
     }
 }

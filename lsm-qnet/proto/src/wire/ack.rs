@@ -25,7 +25,7 @@ use super::bytes::{Order, Reader, Writer};
 
 const VERSION: u8 = 1;
 /// Bytes of an ACK body before its ranges.
-const ACK_HEAD: usize = 28;
+pub(crate) const ACK_HEAD: usize = 28;
 /// Bytes of a NACK body before its ranges.
 const NACK_HEAD: usize = 8;
 /// NACK reason: these bytes are missing, send them again.
@@ -42,6 +42,17 @@ pub struct Whole {
     pub count: u32,
 }
 
+impl Whole {
+    /// Bytes on the wire.
+    pub(crate) const SIZE: usize = 8;
+
+    /// Of a run of full message numbers.
+    pub(crate) fn from_run((first, count): (u64, u64)) -> Whole {
+        // The wire carries the low 32 bits; a run is at most a receiver's span long.
+        Whole { first: first as u32, count: count as u32 }
+    }
+}
+
 /// Bytes `offset..offset + length` of message `seq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -51,6 +62,11 @@ pub struct Span {
     pub offset: u32,
     /// How many.
     pub length: u32,
+}
+
+impl Span {
+    /// Bytes on the wire.
+    pub(crate) const SIZE: usize = 12;
 }
 
 /// The fixed part of an ACK body.

@@ -1,0 +1,236 @@
+//! Tests of the sending half, as scripts of what is sent and what comes back.
+
+use super::*;
+use crate::session::order::{Class, GateKey};
+use crate::source::Body;
+use crate::wire::Order;
+use crate::wire::ack::{self, Ack, AckHead, Nack, Span, Whole};
+use crate::wire::kif::{Kif, Xfer};
+
+const PIECE: u32 = 100;
+const PATIENCE: Patience =
+    Patience { longest_timeout: Duration::from_millis(200), give_up: Duration::from_secs(5) };
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+/// A message of `len` bytes, fixed part included.
+fn message(len: u32) -> Message {
+    let xfer = Xfer { status: 0, handle: 1, offset: 0, nbytes: len - 20 };
+    Message::kif(&Kif::MsgWrite(xfer), Body::from(vec![7; len as usize - 20])).unwrap()
+}
+
+fn outbox(selective: bool) -> Outbox {
+    let mut outbox = Outbox::new(PIECE);
+    outbox.on_peer(PIECE, 1 << 20, selective);
+    outbox
+}
+
+/// Everything that may be sent now, as (seq, offset, flags).
+fn sent(outbox: &mut Outbox, now: Instant) -> Vec<(u32, u32, u8)> {
+    let mut frame = vec![0; HEADER + PIECE as usize + 2];
+    std::iter::from_fn(|| outbox.poll(now, &mut frame).map(|(h, _)| (h.seq, h.offset, h.flags))).collect()
+}
+
+fn ack(
+    outbox: &mut Outbox,
+    now: Instant,
+    base: u32,
+    whole: &[(u32, u32)],
+    parts: &[(u32, u32, u32)],
+) -> bool {
+    let head = AckHead { window: 1 << 20, base, echo_delay: u32::MAX, ..AckHead::default() };
+    let whole = whole.iter().map(|&(first, count)| Whole { first, count });
+    let parts = parts.iter().map(|&(seq, offset, length)| Span { seq, offset, length });
+    let mut bytes = [0; 400];
+    let len = Ack::emit(&head, whole, parts, &mut bytes, Order::Little).unwrap();
+    outbox.on_ack(now, &Ack::parse(&bytes[..len], Order::Little).unwrap())
+}
+
+#[test]
+fn a_message_is_cut_into_fragments_that_say_first_and_last() {
+    let mut outbox = outbox(true);
+    outbox.push(at(0), message(250));
+    assert_eq!(sent(&mut outbox, at(0)), [(1, 0, FIRST), (1, 100, 0), (1, 200, LAST)]);
+    assert_eq!(outbox.in_flight(), 250);
+    assert!(ack(&mut outbox, at(1), 2, &[], &[]));
+    assert!(outbox.is_idle() && outbox.in_flight() == 0);
+}
+
+#[test]
+fn what_fits_into_one_packet_goes_before_bulk_but_not_for_ever() {
+    let mut outbox = outbox(true);
+    outbox.push(at(0), message(1000));
+    (0..20).for_each(|_| outbox.push(at(0), message(50)));
+    let order: Vec<bool> =
+        sent(&mut outbox, at(0)).iter().map(|&(_, _, flags)| flags == FIRST | LAST).collect();
+    assert_eq!(order[..8], [true; 8]);
+    assert_eq!(order[8..18], [false, true, true, true, true, true, true, true, true, false]);
+}
+
+#[test]
+fn bulk_messages_take_turns() {
+    let mut outbox = outbox(true);
+    outbox.push(at(0), message(300));
+    outbox.push(at(0), message(300));
+    let seqs: Vec<u32> = sent(&mut outbox, at(0)).iter().map(|s| s.0).collect();
+    assert_eq!(seqs, [1, 2, 1, 2, 1, 2]);
+}
+
+#[test]
+fn three_later_arrivals_make_a_fragment_lost_and_only_that_one_is_sent_again() {
+    let mut outbox = outbox(true);
+    outbox.push(at(0), message(600));
+    sent(&mut outbox, at(0));
+    ack(&mut outbox, at(1), 1, &[], &[(1, 0, 100), (1, 200, 200)]);
+    assert_eq!(sent(&mut outbox, at(1)), [], "two are not enough");
+    ack(&mut outbox, at(2), 1, &[], &[(1, 0, 100), (1, 200, 300)]);
+    assert_eq!(sent(&mut outbox, at(2)), [(1, 100, 0)]);
+    assert_eq!(outbox.take_counts().0, 1);
+}
+
+#[test]
+fn a_nack_brings_what_it_names_at_once() {
+    let mut outbox = outbox(true);
+    outbox.push(at(0), message(300));
+    sent(&mut outbox, at(0));
+    let mut bytes = [0; 100];
+    let gap = Span { seq: 1, offset: 100, length: 100 };
+    let len = Nack::emit(ack::MISSING, 1000, std::iter::once(gap), &mut bytes, Order::Little).unwrap();
+    outbox.on_nack(at(1), &Nack::parse(&bytes[..len], Order::Little).unwrap());
+    assert_eq!(sent(&mut outbox, at(1)), [(1, 100, 0)]);
+}
+
+#[test]
+fn silence_brings_everything_again_later_and_later_and_then_the_end() {
+    let mut outbox = outbox(true);
+    outbox.push(at(0), message(150));
+    sent(&mut outbox, at(0));
+    let (mut now, mut gaps) = (at(0), Vec::new());
+    loop {
+        let next = outbox.deadline(PATIENCE).unwrap();
+        if next > now {
+            gaps.push(next.since(now).as_millis());
+        }
+        now = next;
+        if outbox.on_timeout(now, PATIENCE) {
+            break;
+        }
+        sent(&mut outbox, now);
+    }
+    assert_eq!(now, at(5000), "tx_retries times tx_ticks");
+    assert_eq!(gaps[..4], [50, 100, 200, 200]);
+    assert!(outbox.take_counts().0 >= 2 * 25);
+}
+
+#[test]
+fn progress_puts_the_end_off() {
+    let mut outbox = outbox(true);
+    outbox.push(at(0), message(150));
+    sent(&mut outbox, at(0));
+    ack(&mut outbox, at(4000), 1, &[], &[(1, 0, 100)]);
+    assert!(!outbox.on_timeout(at(6000), PATIENCE));
+    assert!(outbox.on_timeout(at(9000), PATIENCE));
+}
+
+#[test]
+fn acknowledgements_of_the_past_and_of_nothing_do_no_harm() {
+    let mut outbox = outbox(true);
+    for _ in 0..3 {
+        outbox.push(at(0), message(50));
+    }
+    sent(&mut outbox, at(0));
+    assert!(ack(&mut outbox, at(1), 3, &[], &[]));
+    assert!(ack(&mut outbox, at(2), 1, &[(1, 1)], &[(2, 0, 50)]), "overtaken");
+    assert!(!ack(&mut outbox, at(3), 99, &[], &[]), "never sent");
+    ack(&mut outbox, at(3), 3, &[(50, u32::MAX), (3, 0)], &[(77, 0, u32::MAX), (3, 7, 1)]);
+    assert_eq!(outbox.queued(), 1);
+    ack(&mut outbox, at(4), 3, &[(3, u32::MAX)], &[]);
+    assert!(outbox.is_idle());
+}
+
+#[test]
+fn an_ordered_message_goes_when_those_before_it_are_acknowledged() {
+    let mut outbox = outbox(true);
+    let key = GateKey::Rcv(5);
+    for _ in 0..2 {
+        outbox.push(at(0), message(150).behind(key, Class::Free));
+    }
+    outbox.push(at(0), message(50).behind(key, Class::Ordered));
+    assert_eq!(sent(&mut outbox, at(0)).len(), 4);
+    ack(&mut outbox, at(1), 2, &[], &[]);
+    assert_eq!(sent(&mut outbox, at(1)), []);
+    ack(&mut outbox, at(2), 3, &[], &[]);
+    assert_eq!(sent(&mut outbox, at(2)), [(3, 0, FIRST | LAST)]);
+}
+
+#[test]
+fn a_plain_peer_gets_its_message_whole_whatever_the_window() {
+    let mut outbox = outbox(false);
+    outbox.push(at(0), message(50_000));
+    assert_eq!(sent(&mut outbox, at(0)).len(), 500);
+    outbox.on_plain_nack(at(1), 1, 49_900);
+    assert_eq!(sent(&mut outbox, at(1)), [(1, 49_900, LAST)]);
+    outbox.on_plain_ack(at(2), 1);
+    assert!(outbox.is_idle() && outbox.in_flight() == 0);
+}
+
+#[test]
+fn no_more_is_started_than_the_peer_has_room_for() {
+    let mut outbox = outbox(true);
+    outbox.on_peer(PIECE, 1000, true);
+    for _ in 0..3 {
+        outbox.push(at(0), message(800));
+    }
+    let started: Vec<u32> = sent(&mut outbox, at(0)).iter().map(|s| s.0).collect();
+    assert!(started.iter().all(|&seq| seq == 1), "{started:?}");
+    let head = AckHead { window: 1000, base: 2, echo_delay: u32::MAX, ..AckHead::default() };
+    let mut bytes = [0; 100];
+    let none = std::iter::empty;
+    let len = Ack::emit(&head, none(), std::iter::empty(), &mut bytes, Order::Little).unwrap();
+    outbox.on_ack(at(1), &Ack::parse(&bytes[..len], Order::Little).unwrap());
+    assert!(sent(&mut outbox, at(1)).iter().all(|s| s.0 == 2));
+}
+
+#[test]
+fn the_sequence_number_wraps_without_a_seam() {
+    let mut outbox = outbox(true);
+    outbox.base = (1 << 32) - 2;
+    for _ in 0..5 {
+        outbox.push(at(0), message(50));
+    }
+    let seqs: Vec<u32> = sent(&mut outbox, at(0)).iter().map(|s| s.0).collect();
+    assert_eq!(seqs, [u32::MAX - 1, u32::MAX, 0, 1, 2]);
+    assert!(ack(&mut outbox, at(1), 1, &[(2, 1)], &[]));
+    assert_eq!(outbox.in_flight(), 50, "only number 1 is missing");
+    assert!(ack(&mut outbox, at(1), 3, &[], &[]));
+    assert!(outbox.is_idle());
+}
+
+#[test]
+fn a_round_trip_is_measured_on_what_was_sent_once() {
+    let mut outbox = outbox(true);
+    outbox.push(at(0), message(50));
+    sent(&mut outbox, at(0));
+    let head = AckHead { window: 1, base: 2, echo_seq: 1, echo_offset: 0, echo_delay: 2000 };
+    let mut bytes = [0; 100];
+    let len = Ack::emit(&head, std::iter::empty(), std::iter::empty(), &mut bytes, Order::Little).unwrap();
+    outbox.on_ack(at(10), &Ack::parse(&bytes[..len], Order::Little).unwrap());
+    assert_eq!(outbox.rtt(), Some(Duration::from_millis(8)), "the receiver's delay is taken off");
+}
+
+#[test]
+fn a_refusal_for_lack_of_memory_is_no_silence() {
+    let mut outbox = outbox(true);
+    outbox.push(at(0), message(150));
+    sent(&mut outbox, at(0));
+    let mut bytes = [0; 100];
+    let all = Span { seq: 1, offset: 0, length: u32::MAX };
+    let len = Nack::emit(ack::NO_ROOM, 1000, std::iter::once(all), &mut bytes, Order::Little).unwrap();
+    for second in 1..20 {
+        outbox.on_nack(at(second * 1000), &Nack::parse(&bytes[..len], Order::Little).unwrap());
+        assert!(!outbox.on_timeout(at(second * 1000 + 999), PATIENCE), "the peer lives");
+    }
+    assert!(outbox.deadline(PATIENCE).is_some());
+}

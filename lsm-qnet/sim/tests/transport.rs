@@ -1,0 +1,320 @@
+//! The transport: order where it is promised, no waiting where it is not, bounded memory, plain
+//! QNX peers, narrow links, links that fail.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use qnet_proto::wire::lwl4::{FIRST, HEADER, Header, Kind, LAST, Layer};
+use qnet_proto::{Body, Config, Event, Instant, LinkAddr, LinkId, LinkInfo, Node, NodeState};
+use qnet_sim::apps::{Client, Ledger, Op, Server, SharedLedger};
+use qnet_sim::{Faults, HostId, Network, seeds};
+
+fn client(
+    net: &mut Network,
+    on: HostId,
+    ledger: &SharedLedger,
+    plan: Vec<Op>,
+    at_once: usize,
+) -> Rc<RefCell<bool>> {
+    let (client, done) = Client::boxed(ledger, "server", 3, plan, at_once, true);
+    net.install(on, client);
+    done
+}
+
+fn server(net: &mut Network, ledger: &SharedLedger) -> HostId {
+    let host = net.add("server");
+    net.install(host, Server::boxed(ledger, 3));
+    host
+}
+
+fn mixed() -> Vec<Op> {
+    let sizes = [0, 1, 2, 1400, 1462, 1463, 8191, 8192, 8193, 60_000, 200_000, 1 << 20];
+    sizes.into_iter().flat_map(|len| [Op::Put { len }, Op::Read { offset: len, len: len / 2 }]).collect()
+}
+
+#[test]
+fn pulses_keep_their_order_among_messages_whatever_the_wire_does() {
+    seeds::each(50, |seed| {
+        let mut net = Network::new(seed);
+        net.configure(|config| {
+            config.conn_est_retries = 20;
+            config.res_retries = 20;
+        });
+        let a = net.add("alonzo");
+        net.set_faults(Faults { duplicate: 100, reorder: 300, ..Faults::lossy(200) });
+        let ledger = Ledger::shared();
+        server(&mut net, &ledger);
+        let plan = (0..300).map(|i| if i % 3 == 0 { Op::Echo { len: 3000 } } else { Op::Pulse }).collect();
+        let done = client(&mut net, a, &ledger, plan, 8);
+        assert!(net.run_while(Duration::from_secs(200), |_| *done.borrow()));
+        net.run_for(Duration::from_secs(5));
+        ledger.borrow().check();
+        assert_eq!(ledger.borrow().pulses(), 200);
+    });
+}
+
+#[test]
+fn a_plain_peer_is_served_with_plain_acknowledgements_both_ways() {
+    seeds::each(60, |seed| {
+        for plain in ["alonzo", "server"] {
+            let mut net = Network::new(seed);
+            net.configure(|config| {
+                config.do_crc = true;
+                config.conn_est_retries = 20;
+                config.res_retries = 20;
+            });
+            let setting = |name: &str| {
+                let off = name == plain;
+                move |config: &mut Config| config.extensions = !off
+            };
+            let (a, b) =
+                (net.add_with("alonzo", setting("alonzo")), net.add_with("server", setting("server")));
+            let faults = Faults::random(net.rng(), 80);
+            net.set_faults(faults);
+            let ledger = Ledger::shared();
+            net.install(b, Server::boxed(&ledger, 3));
+            let done = client(&mut net, a, &ledger, mixed(), 3);
+            assert!(net.run_while(Duration::from_secs(200), |_| *done.borrow()), "{plain} {faults:?}");
+            ledger.borrow().check();
+        }
+    });
+}
+
+#[test]
+fn small_messages_do_not_wait_behind_bulk() {
+    let mut net = Network::new(3);
+    let (a, b) = (net.add("alonzo"), net.add("karl"));
+    let ledger = Ledger::shared();
+    server(&mut net, &ledger);
+    // eight uploads of a MiB are always under way from a; b shares nothing but the server
+    let bulk = client(&mut net, a, &ledger, vec![Op::Put { len: 1 << 20 }; 400], 8);
+    let own = Ledger::shared();
+    let (small, done) = Client::boxed(&own, "server", 3, vec![Op::Echo { len: 10 }; 200], 1, true);
+    net.install(b, small);
+    net.run_while(Duration::from_secs(100), |_| *done.borrow());
+    assert!(!*bulk.borrow(), "the bulk must outlast the small ones");
+}
+
+#[test]
+fn messages_of_one_session_share_it_fairly() {
+    // the same session carries bulk and small: the small ones take a bounded number of frames
+    let mut net = Network::new(4);
+    let a = net.add("alonzo");
+    let ledger = Ledger::shared();
+    server(&mut net, &ledger);
+    let mut plan = vec![Op::Put { len: 1 << 20 }; 6];
+    plan.extend(vec![Op::Echo { len: 100 }; 100]);
+    plan.extend(vec![Op::Put { len: 1 << 20 }; 2]);
+    let done = client(&mut net, a, &ledger, plan, 7);
+    let mut answered_small_at = None;
+    let mut finished = None;
+    net.run_while(Duration::from_secs(100), |net| {
+        if ledger.borrow().answered() >= 50 && answered_small_at.is_none() {
+            answered_small_at = Some(net.now());
+        }
+        if *done.borrow() && finished.is_none() {
+            finished = Some(net.now());
+        }
+        finished.is_some()
+    });
+    assert!(answered_small_at.unwrap() < finished.unwrap());
+}
+
+#[test]
+fn links_of_different_mtu_carry_frames_both_ends_can_take() {
+    for (a_mtu, b_mtu, limit) in
+        [(1500, 576, 9000), (9000, 1500, 9000), (9000, 9000, 9000), (1500, 1500, 150)]
+    {
+        let mut net = Network::new(5);
+        net.set_faults(Faults::lossy(30));
+        let set = move |config: &mut Config| config.mtu_en = limit;
+        let (a, b) = (net.add_with("alonzo", set), net.add_with("server", set));
+        net.set_mtu(a, a_mtu);
+        net.set_mtu(b, b_mtu);
+        let ledger = Ledger::shared();
+        net.install(b, Server::boxed(&ledger, 3));
+        let done = client(&mut net, a, &ledger, mixed(), 3);
+        assert!(net.run_while(Duration::from_secs(200), |_| *done.borrow()), "{a_mtu} {b_mtu} {limit}");
+        ledger.borrow().check();
+    }
+}
+
+#[test]
+fn little_memory_slows_but_does_not_stop() {
+    let mut net = Network::new(6);
+    net.configure(|config| {
+        config.limits.reassembly_per_peer = 70_000;
+        config.limits.reassembly_total = (1 << 20) + 100_000;
+    });
+    net.set_faults(Faults::lossy(20));
+    let ledger = Ledger::shared();
+    let b = server(&mut net, &ledger);
+    let clients: Vec<_> = (0..6).map(|i| net.add(&format!("client{i}"))).collect();
+    let plan = vec![Op::Put { len: 150_000 }; 8];
+    let done: Vec<_> = clients.iter().map(|&host| client(&mut net, host, &ledger, plan.clone(), 4)).collect();
+    let mut most = 0;
+    let all = net.run_while(Duration::from_secs(300), |net| {
+        most = most.max(net.node(b).reassembly_bytes());
+        done.iter().all(|done| *done.borrow())
+    });
+    assert!(all, "{:?}", ledger.borrow().errors());
+    assert!(most > 0 && most <= (1 << 20) + 100_000, "{most}");
+    assert_eq!(net.node(b).reassembly_bytes(), 0);
+}
+
+#[test]
+fn traffic_goes_on_over_the_other_link_when_one_dies() {
+    seeds::each(20, |seed| {
+        let mut net = Network::new(seed);
+        let a = net.add("alonzo");
+        let ledger = Ledger::shared();
+        let b = server(&mut net, &ledger);
+        for host in [a, b] {
+            net.attach(host, 1);
+        }
+        net.run_for(Duration::from_secs(1));
+        let done = client(&mut net, a, &ledger, vec![Op::Put { len: 100_000 }; 60], 4);
+        net.run_for(Duration::from_millis(2));
+        let dead = (seed % 2) as u32;
+        net.set_segment(dead, false);
+        assert!(net.run_while(Duration::from_secs(30), |_| *done.borrow()));
+        ledger.borrow().check();
+        assert_eq!(ledger.borrow().errors(), [], "nothing was lost and nobody told of it");
+        assert_eq!(net.node(a).counters().sessions_down, 0);
+    });
+}
+
+#[test]
+fn a_link_that_goes_and_comes_back_is_used_again() {
+    let mut net = Network::new(8);
+    let a = net.add("alonzo");
+    let ledger = Ledger::shared();
+    server(&mut net, &ledger);
+    net.run_for(Duration::from_secs(1));
+    let done = client(&mut net, a, &ledger, vec![Op::Put { len: 100_000 }; 60], 4);
+    net.run_for(Duration::from_millis(2));
+    net.detach(a, 0);
+    net.run_for(Duration::from_secs(2));
+    assert!(!*done.borrow());
+    net.attach(a, 0);
+    assert!(net.run_while(Duration::from_secs(10), |_| *done.borrow()));
+    assert_eq!(ledger.borrow().errors(), []);
+}
+
+/// A node on link 0 and a hostile machine that knows the ids of a session with it.
+fn victim() -> (Node, Instant, LinkAddr, Header) {
+    let now = Instant::from_millis(1);
+    let name = |text: &str| qnet_proto::NodeName::new(text).unwrap();
+    let mut config = Config::new(name("victim"), qnet_proto::Domain::default(), 77, 1);
+    config.limits.reassembly_per_peer = 4 << 20;
+    let mut node = Node::new(config, now);
+    let addr = LinkAddr::mac([2, 0, 0, 0, 0, 1]);
+    node.link_up(now, LinkId(0), LinkInfo { addr, mtu: 1500, name: "en0".into() });
+    let evil = LinkAddr::mac([2, 0, 0, 0, 0, 66]);
+    let mut frame = vec![0; HEADER];
+    let body = b"\0\0\x05\0\x06\0\x0d\0evil\0\0victim\0\0";
+    frame.extend_from_slice(body);
+    let mut header = Header::new(Kind::TcsInit, Layer::Kif);
+    header.sconn = 4711;
+    header.length = body.len() as u32;
+    header.emit(&mut frame, None).unwrap();
+    node.handle_frame(now, LinkId(0), evil, &frame);
+    let mut buffer = vec![0; 1500];
+    let mut ids = None;
+    while let Some(sent) = node.poll_transmit(now, &mut buffer) {
+        let packet = qnet_proto::wire::lwl4::Packet::parse(&buffer[..sent.len]).unwrap();
+        if packet.header.kind == Kind::TcsRemUp {
+            ids = Some(packet.header.sconn);
+        }
+    }
+    let mut header = Header::new(Kind::TcsUp, Layer::Kif);
+    (header.sconn, header.dconn) = (4711, ids.expect("the call is answered"));
+    let mut frame = vec![0; HEADER];
+    header.emit(&mut frame, None).unwrap();
+    node.handle_frame(now, LinkId(0), evil, &frame);
+    assert_eq!(node.nodes().nth(1).unwrap().state, NodeState::Up);
+    (node, now, evil, header)
+}
+
+#[test]
+fn a_flood_of_first_fragments_costs_bounded_memory() {
+    let (mut node, now, evil, session) = victim();
+    for seq in 1..20_000u32 {
+        let mut header = Header { kind: Kind::User, seq, length: 100, flags: FIRST, ..session };
+        if seq % 3 == 0 {
+            header.offset = 900_000;
+            header.flags = LAST;
+        }
+        let mut frame = vec![0x77; HEADER + 100];
+        header.emit(&mut frame, None).unwrap();
+        node.handle_frame(now, LinkId(0), evil, &frame);
+        assert!(node.reassembly_bytes() <= 4 << 20);
+    }
+    let c = node.counters();
+    assert!(c.rx_no_room > 1000 && c.rx_out_of_window > 10_000, "{c:?}");
+    node.shutdown(now);
+    assert_eq!(node.reassembly_bytes(), 0);
+}
+
+#[test]
+fn frames_of_every_kind_with_random_fields_do_no_harm() {
+    let (mut node, now, evil, session) = victim();
+    let mut rng = qnet_sim::Rng::new(9);
+    let mut buffer = vec![0; 1500];
+    let kinds = [Kind::User, Kind::Ack, Kind::Nack, Kind::TcsUp, Kind::TcsRemUp, Kind::TcsInit, Kind::Lres];
+    for _ in 0..200_000 {
+        let mut frame: Vec<u8> = (0..HEADER + rng.below(120) as usize).map(|_| rng.number() as u8).collect();
+        let layers = [Layer::Kif, Layer::Nr, Layer::Lr, Layer::Seq];
+        let header = Header {
+            kind: kinds[rng.below(7) as usize],
+            layer: layers[rng.below(4) as usize],
+            seq: rng.below(3000) as u32,
+            offset: rng.below(4) as u32 * 700,
+            flags: rng.below(4) as u8,
+            length: (frame.len() - HEADER) as u32,
+            ..session
+        };
+        header.emit(&mut frame, None).unwrap();
+        node.handle_frame(now, LinkId(0), evil, &frame);
+        while node.poll_event().is_some() {}
+        while node.poll_transmit(now, &mut buffer).is_some() {}
+        assert!(node.reassembly_bytes() <= 4 << 20);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_calls_cost_bounded_memory() {
+    let (mut node, now, evil, _) = victim();
+    let mut buffer = vec![0; 1500];
+    for i in 0..100_000u32 {
+        let name = format!("n{i}");
+        let mut body = vec![0, 0];
+        body.extend((name.len() as u16 + 1).to_le_bytes());
+        body.extend((name.len() as u16 + 2).to_le_bytes());
+        body.extend((name.len() as u16 + 9).to_le_bytes());
+        body.extend(name.as_bytes());
+        body.extend(b"\0\0victim\0\0");
+        let mut frame = vec![0; HEADER];
+        frame.extend(&body);
+        let mut header = Header::new(Kind::TcsInit, Layer::Kif);
+        (header.sconn, header.length) = (i + 1, body.len() as u32);
+        header.emit(&mut frame, None).unwrap();
+        node.handle_frame(now, LinkId(0), evil, &frame);
+        while node.poll_event().is_some() {}
+        while node.poll_transmit(now, &mut buffer).is_some() {}
+    }
+    assert!(node.nodes().count() <= 16_385);
+}
+
+#[test]
+fn a_message_too_long_for_one_command_is_refused() {
+    let (mut node, now, _, _) = victim();
+    let data = Body::from(vec![0; qnet_proto::MAX_PIECE + 1]);
+    let refused =
+        node.handle_command(now, qnet_proto::Command::Write { rcv: qnet_proto::Rcv(1), offset: 0, data });
+    assert_eq!(refused, Err(qnet_proto::CommandError::TooLarge));
+    assert!(!matches!(node.poll_event(), Some(Event::Error { .. })));
+}
