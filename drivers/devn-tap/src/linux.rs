@@ -157,6 +157,7 @@ fn made_up_mac() -> Mac {
 }
 
 fn attach_error(dev: &str, error: &io::Error) -> Error {
+    let dev = if dev.is_empty() { "a new TAP" } else { dev };
     let cure = match error.raw_os_error() {
         Some(libc::EPERM) => {
             "making a TAP needs CAP_NET_ADMIN; start io-pkt as root, or have one made for you: \

@@ -2,7 +2,7 @@
 //!
 //! Where namespaces or `/dev/net/tun` are missing the tests are reported as ignored, and with `CI=true` they fail.
 
-use std::{net::UdpSocket, path::Path};
+use std::{fs::File, net::UdpSocket};
 
 use devn_tap::TapDriver;
 use io_pkt_sdk::{
@@ -14,6 +14,8 @@ use io_pkt_sdk::{
     },
 };
 use libtest_mimic::{Arguments, Failed, Trial};
+
+const TUN: &str = "/dev/net/tun";
 
 type Test = (&'static str, fn());
 
@@ -30,10 +32,10 @@ const TESTS: &[Test] = &[
 
 fn main() {
     let arguments = Arguments::from_args();
-    let hindrance = netns::prepare()
-        .err()
-        .or_else(|| (!netns::has("ip")).then(|| "no ip program".to_owned()))
-        .or_else(|| (!Path::new("/dev/net/tun").exists()).then(|| "no /dev/net/tun".to_owned()));
+    let hindrance =
+        netns::prepare().err().or_else(|| (!netns::has("ip")).then(|| "no ip program".to_owned())).or_else(
+            || File::options().read(true).write(true).open(TUN).err().map(|error| format!("{TUN}: {error}")),
+        );
     let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let trials = TESTS.iter().map(|(name, test)| {
         let why = hindrance.clone();
