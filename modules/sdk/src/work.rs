@@ -96,6 +96,12 @@ impl<'a> Work<'a> {
         self.frames as usize
     }
 
+    /// Bytes that may still be handled in this call. The last frame may go beyond that.
+    #[must_use]
+    pub fn bytes_left(&self) -> usize {
+        self.bytes as usize
+    }
+
     /// Whether both budgets have something left.
     #[must_use]
     pub fn may_go_on(&self) -> bool {
