@@ -56,7 +56,7 @@ pub(crate) trait Wire {
     /// Watches for room to send.
     fn watch_sending(&self, host: &Host, token: u64) -> Result<PollHandle, Error>;
 
-    /// Fetches up to `limit` frames; false when there was nothing left before that.
+    /// Fetches up to `limit` frames, or what the intake can take; false when there was nothing left before that.
     fn receive(&mut self, intake: &mut Intake, limit: usize) -> bool;
 
     /// Sends; what it cannot send now stays in `frames`.
@@ -105,7 +105,7 @@ impl<K: Kernel> Device<K> {
     }
 
     pub(crate) fn poll(&mut self, work: &mut Work<'_>) -> Result<(), Error> {
-        self.intake.begin();
+        self.intake.begin(work.frames_left(), work.bytes_left());
         for ready in work.events() {
             match ready.token() {
                 LINKS if self.kernel.changed() => self.look()?,

@@ -15,6 +15,8 @@ use crate::{
 /// Bytes of the two addresses, behind which a VLAN tag stands.
 const ADDRESSES: usize = 12;
 const TAG: usize = 4;
+/// For how many calls a super-frame is remembered.
+const CAUTION: u32 = 256;
 
 /// Collects received frames. See the module documentation.
 #[derive(Debug)]
@@ -31,6 +33,11 @@ pub(crate) struct Intake {
     /// Frames and bytes since [`Intake::begin`].
     frames: usize,
     bytes: usize,
+    /// How far these may go.
+    most_frames: usize,
+    most_bytes: usize,
+    /// Calls of [`Intake::cautious`] until super-frames are not expected any more.
+    caution: u32,
     /// What came in so far.
     pub(crate) counters: Counters,
 }
@@ -46,13 +53,30 @@ impl Intake {
             multicast,
             frames: 0,
             bytes: 0,
+            most_frames: 0,
+            most_bytes: 0,
+            caution: 0,
             counters: Counters::default(),
         }
     }
 
-    /// Starts a new poll.
-    pub(crate) fn begin(&mut self) {
+    /// Starts a new poll, which may take in so many frames and bytes. A super-frame counts with all its pieces: a few of
+    /// them are more than other parts of the daemon can queue.
+    pub(crate) fn begin(&mut self, most_frames: usize, most_bytes: usize) {
         (self.frames, self.bytes) = (0, 0);
+        (self.most_frames, self.most_bytes) = (most_frames, most_bytes);
+    }
+
+    /// Frames that may still be taken in; 0 when there were bytes enough.
+    #[inline]
+    pub(crate) fn left(&self) -> usize {
+        if self.bytes < self.most_bytes { self.most_frames.saturating_sub(self.frames) } else { 0 }
+    }
+
+    /// Whether super-frames came lately, so that a handful of messages may be all that can be taken in at once.
+    pub(crate) fn cautious(&mut self) -> bool {
+        self.caution = self.caution.saturating_sub(1);
+        self.caution > 0
     }
 
     /// Frames and bytes since [`Intake::begin`].
@@ -159,6 +183,7 @@ impl Intake {
         self.flush();
         let outcome = if todo.is_super_frame() {
             self.counters.rx_super += 1;
+            self.caution = CAUTION;
             offload::cut(frame, todo, |headers, payload| self.push(headers, tag, payload)).map(drop)
         } else if todo.needs_checksum() {
             let mut frame = frame.to_vec();

@@ -19,6 +19,8 @@ use crate::{
     sys::{Hearing, PacketSocket, messages::Receiver, ring::ReceiveRing},
 };
 
+/// Super-frames that make no more frames than a poll may take in, or not many more.
+const FEW: usize = 4;
 /// Two VLAN tags.
 const TAGS: usize = 8;
 
@@ -94,7 +96,7 @@ impl Port {
         &self.sending
     }
 
-    /// Fetches up to `limit` frames; false when there was nothing left before that.
+    /// Fetches up to `limit` frames, or what the intake can take; false when there was nothing left before that.
     pub(crate) fn receive(&mut self, intake: &mut Intake, limit: usize) -> bool {
         match &mut self.receive {
             Receive::Ring(ring, queue) => from_ring(ring, queue, &self.receiving, intake, limit),
@@ -139,6 +141,9 @@ fn from_ring(
     limit: usize,
 ) -> bool {
     for _ in 0..limit {
+        if intake.left() == 0 {
+            return true;
+        }
         let Some(slot) = ring.next() else { return false };
         let frame = slot.frame();
         if frame.len() == slot.whole_len() {
@@ -161,7 +166,7 @@ fn from_ring(
 
 fn from_messages(receiver: &mut Receiver, socket: &PacketSocket, intake: &mut Intake, limit: usize) -> bool {
     let mut left = limit;
-    while left > 0 {
+    while left > 0 && intake.left() > 0 {
         let fresh = intake.fresh();
         if fresh == 0 {
             // The pool is empty. The frame must be fetched all the same, or no edge would ever wake us again.
@@ -172,7 +177,9 @@ fn from_messages(receiver: &mut Receiver, socket: &PacketSocket, intake: &mut In
             left -= 1;
             continue;
         }
-        let wanted = fresh.min(left);
+        // What one call fetches is ours, however many frames are in it.
+        let most = if intake.cautious() { FEW } else { BATCH };
+        let wanted = fresh.min(left).min(intake.left()).min(most);
         let (batch, first) = intake.chunks();
         let Ok(got) = receiver.receive(socket, batch, first, wanted) else { return false };
         for at in 0..got {
