@@ -31,7 +31,7 @@ impl Ours {
             None if target.is_path => {
                 Some(Self { instance: first_instance(root), name: target.name.to_owned() })
             }
-            None if is_network_directory(text, root) => network(root),
+            None if is_name_of_qnet(text) || is_network_directory(text, root) => network(root),
             None => None,
         }
     }
@@ -39,6 +39,11 @@ impl Ours {
 
 fn first_instance(root: &Root) -> u32 {
     root.instances().first().map_or(0, |instance| instance.number)
+}
+
+/// The bare name is also the source of the mount at `/net`, by which the system's umount would take that away.
+fn is_name_of_qnet(text: &str) -> bool {
+    ["qnet", "lsm-qnet", "lsm-qnet.so"].contains(&text) && !Path::new(text).exists()
 }
 
 fn is_network_directory(text: &str, root: &Root) -> bool {

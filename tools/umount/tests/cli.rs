@@ -65,6 +65,10 @@ fn qnet_cannot_be_unmounted_and_says_so_for_its_directory() {
     let run = call(&node, &[&net]);
     assert_eq!((run.code, run.out.as_str()), (Some(1), ""));
     assert_eq!(run.err, format!("umount: {net}: qnet: goes only with io-pkt itself\n"));
+    // The system's umount would take it for the source of the mount at /net.
+    let run = call(&node, &["qnet"]);
+    assert_eq!((run.code, run.out.as_str()), (Some(1), ""));
+    assert_eq!(run.err, "umount: qnet: qnet: goes only with io-pkt itself\n");
 }
 
 #[test]
