@@ -53,6 +53,12 @@ pub enum LabError {
         /// What was asked for.
         wanted: String,
     },
+    /// Without namespaces there are no Linux interfaces of a node's own.
+    #[error("wire {wire} needs namespaces; without them (--isolation roots) there is --wire segment")]
+    WireNeedsNamespaces {
+        /// What was asked for.
+        wire: String,
+    },
     /// One of the lab's own programs is missing.
     #[error("{program}: not found in {}; build it (cargo build --workspace) or install it", folder.display())]
     MissingProgram {

@@ -245,10 +245,9 @@ impl Lab {
                 lack.cure.push_str(", or use --wire segment, which needs no namespaces");
                 Err(LabError::Lacking(lack))
             }
-            _ if wanted == Isolation::Roots && options.wire != Wire::Segment => Err(LabError::OtherLab {
-                present: "no namespaces".to_owned(),
-                wanted: "a wire of Linux interfaces; use --wire segment".to_owned(),
-            }),
+            _ if wanted == Isolation::Roots && options.wire != Wire::Segment => {
+                Err(LabError::WireNeedsNamespaces { wire: format!("{:?}", options.wire).to_lowercase() })
+            }
             _ => Ok(wanted),
         }
     }
