@@ -149,13 +149,12 @@ fn shown(pid: Option<i32>) -> String {
     pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
 }
 
-/// Without times under a service manager, which adds its own. Whoever reads the log may end before us, with io-pkt: what
-/// cannot be written is dropped.
+/// In the form of io-pkt's own lines, whose log this usually shares: time, level, who, what. The journal adds times itself.
+/// Whoever reads the log may end before us, with io-pkt: what cannot be written is dropped.
 fn start_log(verbose: u8) {
     let level = ["info", "debug", "trace"][usize::from(verbose.min(2))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let terminal = io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
-    let log = log.with_target(false).log_internal_errors(false);
-    if terminal { log.init() } else { log.without_time().init() }
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = log.with_ansi(io::stderr().is_terminal()).log_internal_errors(false);
+    if std::env::var_os("JOURNAL_STREAM").is_some() { log.without_time().init() } else { log.init() }
 }
