@@ -92,3 +92,17 @@ impl Driver for Packet {
 }
 
 io_pkt_sdk::export_driver!("devn-packet", Packet);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_option() {
+        let manual = include_str!("../../../docs/drivers.md");
+        for option in Packet::OPTIONS {
+            let row = format!("| `{}` | {} |\n", option.name(), option.help());
+            assert!(manual.contains(&row), "docs/drivers.md lacks: {row}");
+        }
+    }
+}

@@ -55,6 +55,8 @@ impl Config {
                 hearing: Hearing {
                     promiscuous: generic.promiscuous,
                     multicast: generic.multicast,
+                    // DEVIATION: QNX gives the card another address. Linux uses the card too and would lose its
+                    // neighbours' caches and its routes, so ours is added to the card's own.
                     extra_mac: generic.mac.map(|mac| mac.0),
                 },
                 slots: args.number("receive").unwrap_or(SLOTS) as usize,

@@ -121,3 +121,17 @@ fn made_up_mac() -> Mac {
 }
 
 io_pkt_sdk::export_driver!("devn-segment", Segment);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_option() {
+        let manual = include_str!("../../../docs/drivers.md");
+        for option in Segment::OPTIONS {
+            let row = format!("| `{}` | {} |\n", option.name(), option.help());
+            assert!(manual.contains(&row), "docs/drivers.md lacks: {row}");
+        }
+    }
+}

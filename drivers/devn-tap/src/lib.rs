@@ -80,3 +80,17 @@ impl Driver for TapDriver {
 }
 
 io_pkt_sdk::export_driver!("devn-tap", TapDriver);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_option() {
+        let manual = include_str!("../../../docs/drivers.md");
+        for option in TapDriver::OPTIONS {
+            let row = format!("| `{}` | {} |\n", option.name(), option.help());
+            assert!(manual.contains(&row), "docs/drivers.md lacks: {row}");
+        }
+    }
+}

@@ -11,6 +11,8 @@
 
 use io_pkt_abi::{Bytes, OptionSpec, info::option_kind};
 
+use crate::raw;
+
 /// One option: name, kind, limits and a line of help.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,20 @@ impl Opt {
     pub const fn repeated(mut self) -> Self {
         self.0.repeats = 1;
         self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        // SAFETY: made from a `&'static str` by one of the constructors.
+        unsafe { raw::text(self.0.name) }
+    }
+
+    /// Its line of help.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        // SAFETY: as in `name`.
+        unsafe { raw::text(self.0.help) }
     }
 
     /// As it crosses the border.

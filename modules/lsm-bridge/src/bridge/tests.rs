@@ -161,3 +161,12 @@ fn ports_are_named_once_each_and_are_two_at_least() {
         assert!(error.text().starts_with(&format!("ports={bad}: ")), "{error}");
     }
 }
+
+#[test]
+fn the_manual_has_every_option() {
+    let manual = include_str!("../../../../docs/drivers.md");
+    for option in Bridge::OPTIONS {
+        let row = format!("| `{}` | {} |\n", option.name(), option.help());
+        assert!(manual.contains(&row), "docs/drivers.md lacks: {row}");
+    }
+}
