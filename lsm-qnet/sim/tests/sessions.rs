@@ -264,7 +264,11 @@ fn a_sender_blocked_on_a_rebooted_node_is_told_when_the_node_speaks() {
     send(&mut net, a, 1);
     net.run_for(Duration::from_millis(100));
     assert_eq!(received(&mut net, b).len(), 1);
+    // its announcement is lost
+    net.partition(a, b);
     net.reboot(b);
+    net.run_for(Duration::from_millis(1));
+    net.heal();
     // the next word to it is answered with "I do not know this session"
     send(&mut net, a, 2);
     net.run_for(Duration::from_millis(50));
@@ -272,6 +276,16 @@ fn a_sender_blocked_on_a_rebooted_node_is_told_when_the_node_speaks() {
     assert_eq!(errors(&events), [(1, Errno::EHOSTDOWN), (2, Errno::EHOSTDOWN)]);
     assert_eq!(down(&events), [DownReason::Forgotten]);
     assert_eq!(received(&mut net, b), [], "the new life does not get the old one's messages");
+}
+
+#[test]
+fn a_sender_blocked_on_a_rebooted_node_is_told_when_the_node_announces_itself() {
+    let (mut net, a, b, _) = connected(19);
+    send(&mut net, a, 1);
+    net.run_for(Duration::from_millis(100));
+    net.reboot(b);
+    net.run_for(Duration::from_millis(10));
+    assert_eq!(errors(&net.events(a)), [(1, Errno::EHOSTDOWN)]);
 }
 
 #[test]

@@ -84,22 +84,7 @@ fn a_plain_peer_is_served_with_plain_acknowledgements_both_ways() {
 }
 
 #[test]
-fn small_messages_do_not_wait_behind_bulk() {
-    let mut net = Network::new(3);
-    let (a, b) = (net.add("alonzo"), net.add("karl"));
-    let ledger = Ledger::shared();
-    server(&mut net, &ledger);
-    // eight uploads of a MiB are always under way from a; b shares nothing but the server
-    let bulk = client(&mut net, a, &ledger, vec![Op::Put { len: 1 << 20 }; 400], 8);
-    let own = Ledger::shared();
-    let (small, done) = Client::boxed(&own, "server", 3, vec![Op::Echo { len: 10 }; 200], 1, true);
-    net.install(b, small);
-    net.run_while(Duration::from_secs(100), |_| *done.borrow());
-    assert!(!*bulk.borrow(), "the bulk must outlast the small ones");
-}
-
-#[test]
-fn messages_of_one_session_share_it_fairly() {
+fn small_messages_do_not_wait_behind_the_bulk_of_their_session() {
     // the same session carries bulk and small: the small ones take a bounded number of frames
     let mut net = Network::new(4);
     let a = net.add("alonzo");

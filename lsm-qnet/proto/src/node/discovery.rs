@@ -11,6 +11,7 @@ use crate::event::{Event, NodeId};
 use crate::link::{Destination, LinkAddr, LinkId};
 use crate::names::{Domain, Fqnn, NodeName};
 use crate::session::End;
+use crate::session::state::Phase;
 use crate::time::Instant;
 use crate::wire::lr::{Lr, LrKind, Party};
 
@@ -263,9 +264,13 @@ impl Node {
         let Some(peer) = self.peers.get_mut(nd) else { return false };
         let rebooted =
             heard.incarnation != 0 && peer.incarnation != 0 && heard.incarnation != peer.incarnation;
-        if rebooted && !peer.is_up() {
-            // Addresses of its former life; an established session finds out by its own means.
-            peer.paths.clear();
+        if rebooted {
+            match &mut peer.session {
+                // An announcement proves nothing; the answer to a ping will.
+                Some(session) if session.phase() == Phase::Up => session.doubt(),
+                // Addresses of its former life.
+                _ => peer.paths.clear(),
+            }
         }
         let known = peer.has_path(heard.link, heard.addr);
         if heard.incarnation != 0 && !peer.is_up() {
@@ -280,6 +285,7 @@ impl Node {
             self.event(Event::NodesChanged);
         }
         self.on_found(now, nd);
+        self.touch(now, nd);
         new || rebooted
     }
 

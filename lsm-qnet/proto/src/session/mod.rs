@@ -330,6 +330,11 @@ impl Session {
         Ok(())
     }
 
+    /// There is reason to doubt that the peer still knows the session: asks it.
+    pub(crate) fn doubt(&mut self) {
+        self.ping_due = true;
+    }
+
     /// A ping outside of the sequence: `request` or answer.
     pub(crate) fn on_ping(&mut self, request: bool) {
         self.answer_due |= request;

@@ -33,6 +33,8 @@ pub const FIRST: u8 = 1;
 pub const LAST: u8 = 2;
 /// Flag bit: the checksum field is in use.
 pub const CRC: u8 = 4;
+/// Packet type reserved for sealed (authenticated, encrypted) packets; nobody sends it yet.
+pub const SEALED: u8 = 12;
 /// Both fragment bits: the whole message.
 pub const WHOLE: u8 = FIRST | LAST;
 
