@@ -145,6 +145,7 @@ impl Intake {
         let mut extra = 0;
         if let Some(tag) = tag {
             if !self.batch.grow_front(self.used, TAG) {
+                self.counters.rx_malformed += 1;
                 return self.skip_chunk();
             }
             if let Some(frame) = self.batch.bytes_mut(self.used) {

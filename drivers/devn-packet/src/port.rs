@@ -151,6 +151,7 @@ fn from_ring(
         } else if slot.queued() {
             // Each such slot has put one frame into the queue, in the same order.
             match queue.receive_one(socket) {
+                Ok(_) if queue.is_cut(0) => intake.counters.rx_malformed += 1,
                 Ok(_) => {
                     let (todo, tag) = (*queue.todo(0), queue.tag(0));
                     intake.copy(queue.whole(0, &[]), todo, tag);

@@ -181,3 +181,31 @@ fn the_header_is_read_in_the_machines_byte_order() {
     assert!(todo.needs_checksum() && todo.is_super_frame());
     assert!(!Todo::default().is_super_frame());
 }
+
+#[test]
+fn every_lie_in_frame_and_header_is_survived() {
+    for (ipv6, tcp) in [(false, true), (true, true), (false, false), (true, false)] {
+        let maker = Maker { ipv6, tcp, tags: 1 };
+        let (good, todo) = (maker.frame(300), maker.todo(100));
+        for at in 0..maker.headers() {
+            for value in [0, 1, 0x0f, 0x40, 0x7f, 0xf0, 0xff] {
+                let mut frame = good.clone();
+                frame[at] = value;
+                let _ =
+                    cut(&frame, &todo, |headers, part| assert!(headers.len() + part.len() <= frame.len()));
+            }
+        }
+        for value in [0, 1, 13, 14, 33, 34, 54, 255, 319, 0x7fff, u16::MAX] {
+            for lie in [
+                Todo { gso_size: value, ..todo },
+                Todo { csum_start: value, ..todo },
+                Todo { csum_offset: value, ..todo },
+                Todo { flags: 0, csum_start: value, ..todo },
+                Todo { kind: value as u8, ..todo },
+            ] {
+                let _ = cut(&good, &lie, |_, _| {});
+                let _ = complete(&mut good.clone(), &lie);
+            }
+        }
+    }
+}
