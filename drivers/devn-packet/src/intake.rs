@@ -28,6 +28,8 @@ pub(crate) struct Intake {
     used: usize,
     stock: Stock,
     large: Batch,
+    /// Where a large frame gets its checksum; it lies in the kernel's memory or in the spill area before.
+    scratch: Vec<u8>,
     /// Multicast frames are wanted.
     multicast: bool,
     /// Frames and bytes since [`Intake::begin`].
@@ -50,6 +52,7 @@ impl Intake {
             used: 0,
             stock: Stock::new(host),
             large: host.batch(),
+            scratch: Vec::new(),
             multicast,
             frames: 0,
             bytes: 0,
@@ -187,8 +190,12 @@ impl Intake {
             self.caution = CAUTION;
             offload::cut(frame, todo, |headers, payload| self.push(headers, tag, payload)).map(drop)
         } else if todo.needs_checksum() {
-            let mut frame = frame.to_vec();
-            offload::complete(&mut frame, todo).map(|()| self.push(&frame, tag, &[]))
+            let mut whole = std::mem::take(&mut self.scratch);
+            whole.clear();
+            whole.extend_from_slice(frame);
+            let outcome = offload::complete(&mut whole, todo).map(|()| self.push(&whole, tag, &[]));
+            self.scratch = whole;
+            outcome
         } else {
             self.push(frame, tag, &[]);
             Ok(())
