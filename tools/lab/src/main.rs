@@ -14,9 +14,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use qnet_lab::{Isolation, Lab, Options, State, Wire, service};
 
-/// Several Qnet nodes on one machine, each with its own network, processes, host name and root.
+/// Several Qnet nodes on one machine
 ///
-/// Nothing of the machine itself is changed: all interfaces, /net and /dev/io-net are the nodes' own. Works as root and
+/// Each node has its own network, processes, host name and root. Nothing of the machine itself is changed: all interfaces, /net and /dev/io-net are the nodes' own. Works as root and
 /// without. Nodes are called alonzo, joseph, eileen, karl, kenneth and so on.
 #[derive(Parser)]
 #[command(name = "qnet-lab", version, after_help = EXAMPLES)]
@@ -29,11 +29,15 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  qnet-lab tour                        two nodes, what they can do, in less than a minute
-  qnet-lab up 3                        alonzo, joseph and eileen
+  qnet-lab tour                      two nodes and what they can do, in a minute
+  qnet-lab up 3                      alonzo, joseph and eileen
   qnet-lab exec alonzo -- ls /net
   qnet-lab shell joseph
-  qnet-lab down";
+  qnet-lab down
+
+Exit status:
+  0 when all went well, 1 when not, 2 for a wrong call; exec and shell end with
+  the status of the program they ran";
 
 #[derive(Subcommand)]
 enum Task {
