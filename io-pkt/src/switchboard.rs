@@ -451,4 +451,6 @@ fn whole_frames(frames: &[FrameDesc], most: usize) -> usize {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -85,6 +85,8 @@ pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::{Command, ErrorReply, Outcome, Reply, Request};
 
@@ -144,5 +146,42 @@ mod tests {
         let line = encode(&error).unwrap();
         assert_eq!(line, b"{\"v\":1,\"id\":8,\"error\":{\"errno\":\"EBUSY\",\"text\":\"qnet stays\"}}\n");
         assert_eq!(serde_json::from_slice::<Reply>(&line).unwrap(), error);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_give_the_same_lines(
+            bytes in vec(prop_oneof![4 => any::<u8>(), 1 => Just(b'\n')], 0..300),
+            cuts in vec(1..40_usize, 1..30),
+        ) {
+            let mut buffer = LineBuffer::with_limit(1000);
+            let mut lines = Vec::new();
+            let (mut rest, mut cuts) = (&bytes[..], cuts.into_iter().cycle());
+            while !rest.is_empty() {
+                let (piece, more) = rest.split_at(cuts.next().unwrap().min(rest.len()));
+                buffer.push(piece);
+                while let Some(line) = buffer.next_line().unwrap() {
+                    lines.push(line.to_vec());
+                }
+                rest = more;
+            }
+            let mut expected: Vec<_> = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+            prop_assert_eq!(buffer.pending(), expected.pop().unwrap().len());
+            prop_assert_eq!(lines, expected);
+        }
+
+        #[test]
+        fn a_request_survives_the_wire(id in any::<u64>(), module in any::<String>(), options in any::<String>()) {
+            let request = Request::new(id, Command::Mount { module, options });
+            let line = encode(&request).unwrap();
+            prop_assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+            prop_assert_eq!(serde_json::from_slice::<Request>(&line).unwrap(), request);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = serde_json::from_slice::<Request>(&bytes);
+            let _ = serde_json::from_slice::<Reply>(&bytes);
+        }
     }
 }
