@@ -168,10 +168,14 @@ fn thread(tid: u32, stat: &str, stack_size: Option<u64>) -> Option<Thread> {
     let (head, tail) = stat.rsplit_once(')')?;
     let name = head.split_once('(')?.1.to_owned();
     let fields: Vec<_> = tail.split_whitespace().collect();
-    // Field 3 of the file is the first one here; the priority is field 18.
+    // Field 3 of the file is the first one here; the priority is field 18, the start of the stack 28.
     let state = fields.first()?.chars().next()?;
     let priority = fields.get(15)?.parse().ok()?;
-    Some(Thread { tid, name, state, priority, stack_used: None, stack_size })
+    let start: u64 = fields.get(25).and_then(|field| field.parse().ok()).unwrap_or_default();
+    // The stack grows down from its start to about where this function's variables are.
+    let here = std::ptr::from_ref(&start) as u64;
+    let stack_used = stack_size.and_then(|size| start.checked_sub(here).filter(|used| *used <= size));
+    Some(Thread { tid, name, state, priority, stack_used, stack_size })
 }
 
 #[cfg(test)]
@@ -188,7 +192,7 @@ mod tests {
     #[test]
     fn this_process_has_a_main_thread_and_sizes() {
         let pid = std::process::id();
-        assert!(threads(None).iter().any(|thread| thread.tid == pid));
+        assert!(threads(None).iter().any(|thread| thread.tid == pid && thread.stack_used.is_none()));
         let status = fs::read_to_string("/proc/self/status").unwrap();
         assert!(kilobytes(&status, "VmExe:").is_some_and(|bytes| bytes > 0));
     }

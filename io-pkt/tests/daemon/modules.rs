@@ -107,24 +107,15 @@ fn wrong_mounts_are_refused_in_one_line_and_leave_nothing() {
 }
 
 #[test]
-fn mounting_in_a_loop_under_traffic_leaks_nothing() {
-    let rounds = if std::env::var_os("IO_PKT_SOAK").is_some() { 10_000 } else { 100 };
+fn the_process_tells_its_threads_and_sizes() {
     let place = Place::new();
-    let segment = place.path("segment").display().to_string();
-    let daemon = place.start(&["-d", "template", "period=1", "-dtemplate", "-pbridge"]);
-    let mut client = daemon.client();
-    let mut round = || {
-        client.mount("segment", &format!("path={segment}"), None).unwrap();
-        client.umount("en2").unwrap();
-    };
-    (0..10).for_each(|_| round());
-    let (descriptors, threads) = (daemon.descriptors(), daemon.threads());
-    (0..rounds).for_each(|_| round());
-    assert_eq!((daemon.descriptors(), daemon.threads()), (descriptors, threads));
-    client.umount("en0").unwrap();
-    client.umount("en1").unwrap();
-    client.umount("bridge0").unwrap();
-    let pool = client.counters().unwrap().pool;
-    assert_eq!((pool.free, pool.bad_descriptors), (pool.chunks, 0));
+    let daemon = place.start(&["-dtemplate"]);
+    let modules = daemon.client().modules().unwrap();
+    assert_eq!((modules.version.pid, modules.version.instance), (daemon.pid(), 0));
+    assert!(modules.program.ends_with("io-pkt") && modules.code > 0 && modules.data > 0);
+    let main = &modules.threads[0];
+    assert_eq!((main.tid, main.name.as_str()), (daemon.pid(), "io-pkt"));
+    assert!(main.stack_used.is_some_and(|used| used > 0 && Some(used) <= main.stack_size), "{main:?}");
+    assert_eq!(modules.threads.len(), 1, "a driver that needs none starts no thread: {:?}", modules.threads);
     daemon.stop();
 }
