@@ -18,7 +18,7 @@ pub(crate) struct RawArgs {
     /// Root directory of the node [default: $IO_PKT_ROOT, /run/io-pkt, ...]
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
-    /// Such as /dev/io-net/en0, en0 or /dev/io-net/bridge0
+    /// Such as /dev/io-net/en0, en0, the name that Linux has for it (eth1), or /dev/io-net/bridge0
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<String>,
 }
@@ -27,8 +27,13 @@ const EXAMPLES: &str = "Examples:
   umount /dev/io-net/en0
   umount en1
 
-Qnet cannot be unmounted, as in QNX; it goes when io-pkt ends. Called by the name umount, every call without a
-path of io-pkt goes to the next umount in PATH.";
+Exit status:
+  0 unmounted, 1 not, 2 for a wrong call; else the next umount's
+
+Notes:
+  Qnet cannot be unmounted, as in QNX; it goes when io-pkt ends.
+  Called by the name umount, every call without a path of io-pkt goes to the
+  next umount in PATH.";
 
 /// Reads the arguments, the program's name first; `None` when they cannot be meant for us.
 pub(crate) fn read(args: &[OsString]) -> Option<RawArgs> {

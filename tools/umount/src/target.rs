@@ -23,18 +23,34 @@ impl Ours {
     pub(crate) fn find(text: &str, root: &Root) -> Option<Self> {
         let devices = root.devices();
         let target = Target::parse(text, &devices);
-        let file = fs::read_to_string(devices.join(target.name)).ok();
-        let instance = file.and_then(|file| file.parse::<DeviceFile>().ok()).map(|file| file.instance);
-        match instance {
+        // A path elsewhere is not looked at: what is mounted there may hang whoever does.
+        let is_name = target.is_path || !text.contains('/');
+        let file = if is_name { device_file(&devices.join(target.name)) } else { None };
+        match file.map(|file| file.instance) {
             Some(instance) => Some(Self { instance, name: target.name.to_owned() }),
             // A path in our directory that does not exist is still ours to complain about.
             None if target.is_path => {
                 Some(Self { instance: first_instance(root), name: target.name.to_owned() })
             }
             None if is_name_of_qnet(text) || is_network_directory(text, root) => network(root),
-            None => None,
+            None => behind_linux_name(text, &devices),
         }
     }
+}
+
+fn device_file(path: &Path) -> Option<DeviceFile> {
+    fs::read_to_string(path).ok()?.parse().ok()
+}
+
+/// The use behind a Linux interface (`eth1`). A folder of that name is something else.
+fn behind_linux_name(text: &str, devices: &Path) -> Option<Ours> {
+    if text.contains('/') || Path::new(text).exists() {
+        return None;
+    }
+    fs::read_dir(devices).ok()?.filter_map(Result::ok).find_map(|entry| {
+        let file = device_file(&entry.path()).filter(|file| file.device == text)?;
+        Some(Ours { instance: file.instance, name: entry.file_name().into_string().ok()? })
+    })
 }
 
 fn first_instance(root: &Root) -> u32 {
@@ -90,6 +106,14 @@ mod tests {
         assert_eq!(Ours::find("en1", &root), expected);
         assert_eq!(Ours::find("/dev/io-net/en1", &root), expected);
         assert_eq!(Ours::find(&root.devices().join("en1").to_string_lossy(), &root), expected);
+    }
+
+    #[test]
+    fn the_linux_name_stands_for_its_interface() {
+        let (_dir, root) =
+            root_with("en1", "instance=1 pid=7 driver=devn-packet mac=02:00:00:00:00:01 device=eth1\n");
+        assert_eq!(Ours::find("eth1", &root), Some(Ours { instance: 1, name: "en1".to_owned() }));
+        assert_eq!(Ours::find("eth2", &root), None);
     }
 
     #[test]
