@@ -47,7 +47,7 @@ struct RawArgs {
     #[arg(short = 'v')]
     verbose: bool,
     /// Accepted for QNX's sake: read only, read and write, update, ignore fstab
-    #[arg(short = 'r', short_aliases = ['w', 'u', 'b'], action = clap::ArgAction::Count)]
+    #[arg(short = 'r', visible_short_aliases = ['w', 'u', 'b'], action = clap::ArgAction::Count)]
     _ignored: u8,
     /// Root directory of the node [default: $IO_PKT_ROOT, /run/io-pkt, ...]
     #[arg(long, value_name = "DIR")]
@@ -65,7 +65,12 @@ const EXAMPLES: &str = "Examples:
   mount -T io-pkt -o do_crc=1 lsm-qnet.so
   mount -Tio-pkt1 ./target/debug/libdevn_tap.so -o dev=tap0
 
-Called by the name mount, every call that names no type of io-pkt goes to the next mount in PATH.";
+Exit status:
+  0 mounted, 1 not, 2 for a wrong call; else the next mount's
+
+Notes:
+  Called by the name mount, every call that names no type of io-pkt goes
+  to the next mount in PATH.";
 
 /// Words that the system's mount adds by itself; no module knows them.
 const GENERIC: [&str; 16] = [

@@ -45,7 +45,10 @@ struct RawArgs {
 const EXAMPLES: &str = "Examples:
   nicinfo
   nicinfo -s en0
-  nicinfo -v eth1";
+  nicinfo -v eth1
+
+Exit status:
+  0 shown, 1 not, 2 for a wrong call";
 
 fn main() -> ExitCode {
     let raw = RawArgs::parse();

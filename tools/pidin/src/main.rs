@@ -36,7 +36,10 @@ struct RawArgs {
 
 const EXAMPLES: &str = "Examples:
   pidin -P io-pkt mem
-  pidin -P 4242 mem";
+  pidin -P 4242 mem
+
+Exit status:
+  0 shown, 1 no such process, 2 for a wrong call";
 
 fn main() -> ExitCode {
     let raw = RawArgs::parse();

@@ -41,7 +41,10 @@ struct RawArgs {
 const EXAMPLES: &str = "Examples:
   waitfor /dev/io-net/en0 60
   waitfor /net
-  waitfor /net/joseph/etc 2.5:50";
+  waitfor /net/joseph/etc 2.5:50
+
+Exit status:
+  0 it is there, 1 not in time, 2 for a wrong call";
 
 /// Enough for the first look on a busy machine.
 const ONE_LOOK: Duration = Duration::from_secs(1);
