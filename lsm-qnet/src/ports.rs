@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use io_pkt_sdk::{
-    Batch, ETHERNET_HEADER, Host, InterfaceId, Mac, Stock, Work,
+    Batch, ETHERNET_HEADER, Host, InterfaceId, Mac, PushError, Stock, Work,
     interface::{Event, EventKind},
 };
 use qnet_proto::{Destination, Instant, LinkAddr, LinkId, LinkInfo, Node, Transmit};
@@ -143,11 +143,13 @@ impl Ports {
         header[12..].copy_from_slice(&ETHERTYPE.to_be_bytes());
         let padding = &PADDING[..SHORTEST.saturating_sub(ETHERNET_HEADER + len)];
         let parts: [&[u8]; 3] = [&header, &self.buffer[..len], padding];
-        if self.stock.push(&mut self.out, &parts) == Err(io_pkt_sdk::PushError::Full) {
+        let mut pushed = self.stock.push(&mut self.out, &parts);
+        if pushed == Err(PushError::Full) {
             self.host.send(InterfaceId(link.0), &mut self.out);
-            if self.stock.push(&mut self.out, &parts).is_err() {
-                self.no_memory += 1;
-            }
+            pushed = self.stock.push(&mut self.out, &parts);
+        }
+        if pushed.is_err() {
+            self.no_memory += 1;
         }
     }
 

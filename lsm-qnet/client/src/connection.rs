@@ -10,7 +10,7 @@ use qnet_ipc::{MAX_DATA, Root, ToServer, packet};
 
 use crate::{
     Error, LOCAL_NODE, iov,
-    link::{ConnState, Link},
+    link::{ConnState, Link, State},
 };
 
 /// What a `MsgSend` brought.
@@ -47,19 +47,19 @@ impl Default for SendOptions {
 pub struct Connection {
     link: Arc<Link>,
     conn: u32,
-    scoid: i32,
-    limit: usize,
+    to: (u32, i32, i32),
 }
 
 impl Connection {
     /// Attaches to channel `chid` of process `pid` on node `nd` (0, or this node's own number, is the own node).
     ///
     /// A channel of another node, the network manager (0, 0, 0) and the node's server (0, 1, 1) are reached through
-    /// `lsm-qnet`; a local channel directly.
+    /// `lsm-qnet`; a local channel directly, and without waiting for its server, which may be busy: what it refuses
+    /// shows up in the first send.
     ///
     /// # Errors
-    /// `ESRCH`: no such process or channel. `EHOSTUNREACH`, `EHOSTDOWN`: no way to the node. Whatever the channel
-    /// refuses with.
+    /// `ESRCH`: no such process or channel. `EHOSTUNREACH`, `EHOSTDOWN`: no way to the node. Whatever a channel of
+    /// another node refuses with.
     #[doc(alias = "ConnectAttach")]
     pub fn attach(root: &Root, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
         let through_qnet = nd != LOCAL_NODE || matches!((pid, chid), (0, 0) | (1, 1));
@@ -68,7 +68,11 @@ impl Connection {
         } else {
             qnet_ipc::connect_channel(&root.channel(pid, chid)?)?
         };
-        Self::open(&Arc::new(Link::new(peer)), nd, pid, chid)
+        let connection = Self::open(&Arc::new(Link::new(peer)), nd, pid, chid)?;
+        if through_qnet {
+            connection.wait_open()?;
+        }
+        Ok(connection)
     }
 
     fn open(link: &Arc<Link>, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
@@ -79,15 +83,17 @@ impl Connection {
             conn
         };
         link.send(&ToServer::Connect(packet::Connect { conn, nd, pid, chid, flags: 0, claim: None }))?;
-        let answer = link.wait(None, |state| match state.conns.get(&conn) {
+        Ok(Self { link: Arc::clone(link), conn, to: (nd, pid, chid) })
+    }
+
+    fn wait_open(&self) -> Result<(), Error> {
+        let answer = self.link.wait(None, |state| match state.conns.get(&self.conn) {
             Some(ConnState::Opening) => None,
             other => other.copied(),
         })?;
         match answer {
-            Some(ConnState::Open { scoid, limit }) => {
-                Ok(Self { link: Arc::clone(link), conn, scoid, limit: limit as usize })
-            }
-            Some(ConnState::Refused { errno }) => Err(Error::Refused { nd, pid, chid, errno }),
+            Some(ConnState::Refused { errno }) => Err(self.refused(errno)),
+            Some(ConnState::Open { .. }) => Ok(()),
             _ => Err(Error::Errno(libc::ESRCH)),
         }
     }
@@ -118,12 +124,10 @@ impl Connection {
         let room: usize = reply.iter().map(|part| part.len()).sum();
         let srcmsglen = u32::try_from(iov::len(message)).map_err(too_long)?;
         let dstmsglen = u32::try_from(room).map_err(too_long)?;
-        let txn = {
+        let (txn, limit) = {
             let mut state = self.link.lock();
-            if state.is_dead() || !matches!(state.conns.get(&self.conn), Some(ConnState::Open { .. })) {
-                return Err(Error::Errno(libc::EBADF));
-            }
-            state.begin(self.conn, room)
+            let limit = self.limit(&state)?;
+            (state.begin(self.conn, room), limit)
         };
         let head = packet::Send {
             txn,
@@ -135,11 +139,16 @@ impl Connection {
             dstmsglen,
             keydata: 0,
         };
-        let first = iov::gather(message, 0, self.limit.min(MAX_DATA));
+        let first = iov::gather(message, 0, limit);
         let outcome =
             self.link.send(&ToServer::Send(head, &first)).and_then(|()| self.serve(txn, message, options));
-        let ended = self.link.lock().txns.remove(&txn);
-        let bytes = ended.map(|txn| txn.reply).unwrap_or_default();
+        let mut state = self.link.lock();
+        let bytes = state.txns.remove(&txn).map(|txn| txn.reply).unwrap_or_default();
+        // A message on a connection that the server did not want.
+        if let (Err(_), Some(ConnState::Refused { errno })) = (&outcome, state.conns.get(&self.conn)) {
+            return Err(self.refused(*errno));
+        }
+        drop(state);
         Ok(Reply { status: outcome?, len: iov::scatter(&bytes, reply) })
     }
 
@@ -150,17 +159,34 @@ impl Connection {
     #[doc(alias = "MsgSendPulse")]
     pub fn pulse(&self, priority: i32, code: i8, value: u64) -> Result<(), Error> {
         let mut state = self.link.lock();
-        if state.is_dead() || !matches!(state.conns.get(&self.conn), Some(ConnState::Open { .. })) {
-            return Err(Error::Errno(libc::EBADF));
-        }
+        self.limit(&state)?;
         let pulse = packet::Pulse { conn: self.conn, code, priority, value };
         if state.try_send(&ToServer::Pulse(pulse)) { Ok(()) } else { Err(Error::Errno(libc::EAGAIN)) }
     }
 
-    /// The server's number for this client.
+    /// The server's number for this client, once the server has told it.
     #[must_use]
-    pub fn scoid(&self) -> i32 {
-        self.scoid
+    pub fn scoid(&self) -> Option<i32> {
+        match self.link.lock().conns.get(&self.conn) {
+            Some(ConnState::Open { scoid, .. }) => Some(*scoid),
+            _ => None,
+        }
+    }
+
+    /// Most bytes that may go with a send, if anything may be sent at all.
+    fn limit(&self, state: &State) -> Result<usize, Error> {
+        match state.conns.get(&self.conn) {
+            _ if state.is_dead() => Err(Error::Errno(libc::EBADF)),
+            Some(ConnState::Open { limit, .. }) => Ok((*limit as usize).min(MAX_DATA)),
+            Some(ConnState::Opening) => Ok(MAX_DATA),
+            Some(ConnState::Refused { errno }) => Err(self.refused(*errno)),
+            Some(ConnState::Dead) | None => Err(Error::Errno(libc::EBADF)),
+        }
+    }
+
+    fn refused(&self, errno: i32) -> Error {
+        let (nd, pid, chid) = self.to;
+        Error::Refused { nd, pid, chid, errno }
     }
 
     /// Answers the server's reads until the transaction ends.

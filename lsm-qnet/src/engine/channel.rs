@@ -131,6 +131,7 @@ impl Engine {
         if self.channels.remove(&token).is_none() {
             return;
         }
+        self.accept_again |= std::mem::take(&mut self.accept_waits);
         if self.server == Some(token) {
             self.server = None;
         }

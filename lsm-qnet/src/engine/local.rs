@@ -47,13 +47,13 @@ impl Engine {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
                 Err(error) => {
+                    // No descriptors left: the next try is when one of ours becomes free.
                     tracing::warn!("cannot accept a program at qnet.sock: {error}");
+                    self.accept_waits = true;
                     return;
                 }
             };
-            let owner = identity.uid == nix::unistd::geteuid().as_raw();
-            let same = self.clients.values().filter(|client| client.identity.uid == identity.uid).count();
-            if self.clients.len() >= MAX_CLIENTS || (!owner && same >= MAX_CLIENTS_OF_ONE) {
+            if !self.has_room_for(&identity) {
                 tracing::debug!(
                     "process {} of uid {} turned away: too many clients",
                     identity.pid,
@@ -82,6 +82,15 @@ impl Engine {
             self.clients.insert(token, client);
             self.read_client(token);
         }
+    }
+
+    /// Whether one more client of that user is welcome. The owner's own (`qnet-netfs`) always find room.
+    fn has_room_for(&self, identity: &PeerIdentity) -> bool {
+        if identity.uid == owner() {
+            return self.clients.len() < MAX_CLIENTS + MAX_CLIENTS_OF_ONE;
+        }
+        let same = self.clients.values().filter(|client| client.identity.uid == identity.uid).count();
+        self.clients.len() < MAX_CLIENTS && same < MAX_CLIENTS_OF_ONE
     }
 
     /// Reads what a client said, as far as its share goes.
@@ -153,7 +162,8 @@ impl Engine {
 
     fn client_gone(&mut self, token: Token) {
         let Some(client) = self.clients.remove(&token) else { return };
-        self.owner_left |= client.identity.uid == nix::unistd::geteuid().as_raw();
+        self.owner_left |= client.identity.uid == owner();
+        self.accept_again |= std::mem::take(&mut self.accept_waits);
         for conn in client.conns.into_values() {
             self.front_gone(conn);
         }
@@ -198,15 +208,9 @@ impl Engine {
         if client.conns.len() >= MAX_CONNS {
             return refuse(self, libc::EAGAIN);
         }
-        let identity = &client.identity;
-        let owner = identity.uid == nix::unistd::geteuid().as_raw();
-        let claim = match connect.claim.clone() {
-            Some(claim) if owner => claim,
-            Some(_) => return refuse(self, libc::EPERM),
-            None => Claim {
-                pid: identity.pid,
-                ..Claim::user(identity.uid, identity.gid, identity.groups.clone())
-            },
+        let claim = match caller(connect.claim.clone(), &client.identity, owner()) {
+            Ok(claim) => claim,
+            Err(errno) => return refuse(self, errno),
         };
         self.totals.local_connects += 1;
         let id = self.fresh_id();
@@ -314,5 +318,41 @@ impl LocalClient {
             self.writing = self.peer.wants_write();
             self.watched.set_writing(self.writing);
         }
+    }
+}
+
+/// The uid that owns the node's root: ours.
+fn owner() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// Who a client of `qnet.sock` calls for: itself, or whomever the node's owner names.
+fn caller(claim: Option<Claim>, identity: &PeerIdentity, owner: u32) -> Result<Claim, i32> {
+    match claim {
+        Some(claim) if identity.uid == owner => Ok(claim),
+        Some(_) => Err(libc::EPERM),
+        None => {
+            let own = Claim::user(identity.uid, identity.gid, identity.groups.clone());
+            Ok(Claim { pid: identity.pid, ..own })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(uid: u32) -> PeerIdentity {
+        PeerIdentity { pid: 9, uid, gid: 50, groups: vec![51], pidfd: None }
+    }
+
+    #[test]
+    fn nobody_but_the_owner_speaks_for_others() {
+        let claim = Claim { pid: 7, ..Claim::user(0, 0, vec![]) };
+        assert_eq!(caller(Some(claim.clone()), &identity(1000), 1000), Ok(claim.clone()));
+        assert_eq!(caller(Some(claim.clone()), &identity(1001), 1000), Err(libc::EPERM));
+        assert_eq!(caller(Some(claim), &identity(0), 1000), Err(libc::EPERM), "not even root of elsewhere");
+        let own = caller(None, &identity(1001), 1000).unwrap();
+        assert_eq!((own.pid, own.ruid, own.euid, own.egid, own.groups), (9, 1001, 1001, 50, vec![51]));
     }
 }

@@ -152,7 +152,9 @@ pub struct Engine {
     buffer: ReceiveBuffer,
     /// Sockets with more to read: for want of budget, or until what they sent has left.
     again: Vec<Token>,
-    /// A client waits to be accepted until descriptors are free.
+    /// Clients wait to be accepted until descriptors are free.
+    accept_waits: bool,
+    /// Descriptors have become free.
     accept_again: bool,
     totals: Totals,
     /// A program of the node's owner left `qnet.sock` since somebody asked.
@@ -203,6 +205,7 @@ impl Engine {
             last_id: 0,
             buffer: ReceiveBuffer::new(),
             again: Vec::new(),
+            accept_waits: false,
             accept_again: false,
             totals: Totals::default(),
             owner_left: false,
@@ -284,7 +287,7 @@ impl Engine {
     /// Whether [`Engine::pump`] has work left that no event will announce.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.again.iter().any(|token| !self.is_clogged(*token))
+        self.accept_again || self.again.iter().any(|token| !self.is_clogged(*token))
     }
 
     /// Running totals.

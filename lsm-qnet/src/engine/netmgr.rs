@@ -4,7 +4,7 @@ use qnet_iomsg::netmgr::{Node as Record, NodeState as State, Request};
 use qnet_ipc::packet::Send;
 use qnet_proto::{Command, Domain, Fqnn, NodeId, NodeState};
 
-use super::{CallId, Engine};
+use super::{CallId, Engine, wire::errno_of};
 
 /// `ND2S_*`.
 mod nd2s {
@@ -62,8 +62,8 @@ impl Engine {
             return self.reply(id, 0, 0, &[]);
         }
         let command = Command::Resolve { token: id.into(), name: fqnn.to_string() };
-        if self.node.handle_command(self.now, command).is_err() {
-            self.reply_error(id, libc::ENOENT);
+        if let Err(error) = self.node.handle_command(self.now, command) {
+            self.reply_error(id, errno_of(error));
         }
     }
 

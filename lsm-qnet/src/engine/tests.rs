@@ -341,3 +341,37 @@ fn channels_of_unknown_nodes_and_processes_are_refused() {
     }
     assert_eq!(desk.engine.population(), (1, 0, 0));
 }
+
+#[test]
+fn a_client_that_does_not_read_is_dropped_before_it_fills_the_memory() {
+    let mut desk = Desk::new();
+    let mut server = desk.server();
+    let (mut good, _) = desk.connected(&mut server);
+    let (bad, _) = desk.connected(&mut server);
+    let mut bad = bad;
+    let data = vec![0; MAX_DATA];
+    bad.say(ToServer::Send(send(1, 1, 1), b"x"));
+    desk.step();
+    let ToServer::Send(Send { txn, .. }, _) = server.hear() else { panic!("no message") };
+    // More than any client may leave lying about.
+    for _ in 0..1100 {
+        while server.peer.send(&ToClient::Write { txn, offset: 0, data: &data }).is_err()
+            || server.peer.wants_write()
+        {
+            desk.step();
+            server.peer.flush().unwrap();
+        }
+        if desk.engine.totals().clients_dropped > 0 {
+            break;
+        }
+        desk.step();
+    }
+    assert_eq!(desk.engine.totals().clients_dropped, 1);
+    good.say(ToServer::Send(send(1, 1, 1), b"x"));
+    desk.step();
+    let mut heard = false;
+    while let Some(packet) = server.peer.recv(&mut server.buffer).unwrap() {
+        heard |= matches!(packet, ToServer::Send(..));
+    }
+    assert!(heard, "the other client is served");
+}

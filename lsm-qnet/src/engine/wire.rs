@@ -208,7 +208,7 @@ fn number(id: u64) -> Option<u32> {
 }
 
 /// The errno that stands for a refused command.
-fn errno_of(error: CommandError) -> i32 {
+pub(super) fn errno_of(error: CommandError) -> i32 {
     match error {
         CommandError::NoSuchConnection => libc::EBADF,
         CommandError::NoSuchMessage => libc::ESRCH,

@@ -55,6 +55,48 @@ impl TestNode {
     }
 }
 
+/// What a wire does to frames: seeded, so that a failure can be seen again.
+struct Wire(u64);
+
+impl Wire {
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33).is_multiple_of(one_in)
+    }
+
+    /// Loses, doubles and swaps frames on their way from `a` to `b`.
+    fn carry(&mut self, a: &mut TestNode, b: &mut TestNode) {
+        let mut frames: Vec<Vec<u8>> = a.bench.sent().into_iter().map(|(_, frame)| frame).collect();
+        for at in 1..frames.len() {
+            if self.chance(10) {
+                frames.swap(at - 1, at);
+            }
+        }
+        for frame in &frames {
+            if !self.chance(20) {
+                b.bench.receive(EN0, &[frame]);
+            }
+            if self.chance(20) {
+                b.bench.receive(EN0, &[frame]);
+            }
+        }
+    }
+}
+
+/// Runs both nodes over a bad wire until `done`.
+fn run_badly(a: &mut TestNode, b: &mut TestNode, seed: u64, mut done: impl FnMut() -> bool) {
+    let (end, mut wire) = (Instant::now() + PATIENCE, Wire(seed));
+    while !done() {
+        assert!(Instant::now() < end, "it did not happen within {PATIENCE:?}, seed {seed}");
+        let busy = a.bench.poll() | b.bench.poll();
+        wire.carry(a, b);
+        wire.carry(b, a);
+        if !busy {
+            a.bench.host().wait(Duration::from_millis(1));
+        }
+    }
+}
+
 /// Runs both nodes until `done`.
 fn run(a: &mut TestNode, b: &mut TestNode, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -292,4 +334,121 @@ fn the_death_of_a_server_reaches_its_remote_client() {
         // The news of the end travels behind the error.
         assert!([libc::ESRCH, libc::EBADF].contains(&later), "errno {later}");
     });
+}
+
+/// A server that answers every message with itself, backwards, until a pulse comes.
+fn mirror(channel: &Channel) {
+    while let Received::Message(message) = channel.receive(soon()).unwrap() {
+        let mut whole = vec![0; message.info().srcmsglen as usize];
+        message.read(0, &mut whole).unwrap();
+        whole.reverse();
+        message.reply(whole.len() as i64, &whole).unwrap();
+    }
+}
+
+/// Sends `count` messages of odd lengths and checks each answer.
+fn ask_mirror(connection: &Connection, count: u32) {
+    for round in 0..count {
+        let question: Vec<u8> = (0..round * 977 % 40_000).map(|i| (i ^ round) as u8).collect();
+        let mut answer = vec![0; question.len()];
+        let reply = connection.send(&question, &mut answer).unwrap();
+        assert_eq!(reply.len, question.len());
+        assert!(answer.iter().rev().eq(&question), "message {round} was damaged");
+    }
+}
+
+#[test]
+fn messages_arrive_whole_over_a_bad_wire() {
+    let crc = ("do_crc", "1");
+    let mut alonzo = TestNode::new("alonzo", 1, &[crc, ("periodic_ticks", "100"), ("tx_retries", "500")]);
+    let mut joseph = TestNode::new(
+        "joseph",
+        2,
+        &[crc, ("periodic_ticks", "100"), ("tx_retries", "500"), ("mapany", "off")],
+    );
+    let channel = Channel::create(&joseph.root, ChannelFlags::empty()).unwrap();
+    let (pid, chid) = (channel.pid(), channel.chid());
+    let root = alonzo.root.clone();
+    thread::scope(|scope| {
+        let server = scope.spawn(|| mirror(&channel));
+        let client = scope.spawn(|| {
+            let netmgr = Netmgr::attach(&root).unwrap();
+            let connection = retry(|| Connection::attach(&root, netmgr.strtond("joseph")?, pid, chid));
+            ask_mirror(&connection, 60);
+            connection.pulse(1, 1, 1).unwrap();
+        });
+        run_badly(&mut alonzo, &mut joseph, 42, || client.is_finished() && server.is_finished());
+        client.join().unwrap();
+    });
+}
+
+/// A name or a session may need several attempts when its few frames are lost.
+fn retry<T>(mut attempt: impl FnMut() -> Result<T, qnet::Error>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+    }
+}
+
+#[test]
+fn many_programs_speak_to_one_server_at_once() {
+    let mut alonzo = TestNode::new("alonzo", 1, &[]);
+    let mut joseph = TestNode::new("joseph", 2, &[("allow", "connect")]);
+    let channel = Channel::create(&joseph.root, ChannelFlags::empty()).unwrap();
+    let (pid, chid) = (channel.pid(), channel.chid());
+    let root = alonzo.root.clone();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| mirror(&channel));
+        }
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let nd = Netmgr::attach(&root).unwrap().strtond("joseph").unwrap();
+                    ask_mirror(&Connection::attach(&root, nd, pid, chid).unwrap(), 20);
+                })
+            })
+            .collect();
+        run(&mut alonzo, &mut joseph, || clients.iter().all(|client| client.is_finished()));
+        let local = Connection::attach(&joseph.root, 0, pid, chid).unwrap();
+        (0..3).for_each(|_| local.pulse(1, 1, 1).unwrap());
+    });
+}
+
+#[test]
+fn senseless_frames_are_counted_and_do_no_harm() {
+    let mut node = TestNode::new("alonzo", 1, &[]);
+    node.bench.settle();
+    let mut noise = Wire(7);
+    for len in 0..400usize {
+        let mut frame: Vec<u8> = (0..len).map(|i| if noise.chance(2) { i as u8 } else { 0xff }).collect();
+        if len % 3 == 0 && len > 20 {
+            frame[12..20].copy_from_slice(&[0x82, 0x04, 0, 0, 0x2a, 8, 3, 0]);
+        }
+        node.bench.receive(EN0, &[&frame]);
+    }
+    node.bench.settle();
+    let report = node.bench.report("").unwrap();
+    let malformed = report.lines().find(|line| line.ends_with("dropped: malformed")).unwrap();
+    let count: u64 = malformed.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(count > 0, "{report}");
+}
+
+#[test]
+fn a_drained_pool_costs_frames_and_nothing_else() {
+    let mut node = TestNode::new("alonzo", 1, &[("periodic_ticks", "1000"), ("auto_add", "1")]);
+    node.bench.settle();
+    let _announced = node.bench.sent();
+    let lost = |bench: &mut Bench| {
+        // Chunks that were sent are free again.
+        bench.leave_chunks(0);
+        let report = bench.report("").unwrap();
+        !report.contains("           0  frames lost, no free chunk")
+    };
+    node.bench.poll_until(lost);
+    node.bench.leave_chunks(usize::MAX);
+    node.bench.poll_until(|bench| !bench.sent().is_empty());
 }

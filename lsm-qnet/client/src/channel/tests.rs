@@ -126,25 +126,12 @@ fn many_threads_share_one_connection_and_each_gets_its_own_answer() {
 #[test]
 fn the_most_urgent_is_received_first() {
     let (_directory, root, channel) = setup(ChannelFlags::empty());
-    let connection = attach_in_background(&root, &channel);
+    let connection = attach(&root, &channel);
     for (priority, value) in [(5, 1), (20, 2), (5, 3), (20, 4)] {
         connection.pulse(priority, 7, value).unwrap();
     }
     let order: Vec<u64> = (0..4).map(|_| pulse(&channel).value).collect();
     assert_eq!(order, [2, 4, 1, 3]);
-}
-
-/// Attaches while the calling thread serves the channel.
-fn attach_in_background(root: &Root, channel: &Channel) -> Connection {
-    thread::scope(|scope| {
-        let client = scope.spawn(|| {
-            let connection = attach(root, channel);
-            connection.pulse(99, 99, 0).unwrap();
-            connection
-        });
-        assert_eq!(pulse(channel).code, 99);
-        client.join().unwrap()
-    })
 }
 
 #[test]
