@@ -29,15 +29,15 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  qnet-lab tour                      two nodes and what they can do, in a minute
-  qnet-lab up 3                      alonzo, joseph and eileen
+  qnet-lab tour                    what two nodes can do, in a minute
+  qnet-lab up 3                    alonzo, joseph and eileen
   qnet-lab exec alonzo -- ls /net
   qnet-lab shell joseph
   qnet-lab down
 
 Exit status:
-  0 when all went well, 1 when not, 2 for a wrong call; exec and shell end with
-  the status of the program they ran";
+  0 all went well, 1 not, 2 for a wrong call; exec and shell end with the
+  status of the program they ran";
 
 #[derive(Subcommand)]
 enum Task {
