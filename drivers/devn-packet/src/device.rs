@@ -177,6 +177,8 @@ impl<K: Kernel> Device<K> {
                 self.close();
                 self.reopen(link);
             }
+            // The news were of another interface.
+            (Some(link), Some(known)) if is_same(&link, known) => return Ok(()),
             (Some(link), Some(_)) => {
                 if let Some(open) = &mut self.open {
                     open.link = link;
@@ -249,6 +251,12 @@ impl<K: Kernel> Device<K> {
     fn link(&self) -> Option<&Link> {
         self.open.as_ref().map(|open| &open.link)
     }
+}
+
+/// Whether two looks at an interface found the same, but for its counters.
+fn is_same(one: &Link, other: &Link) -> bool {
+    let plain = |link: &Link| Link { counters: LinkCounters::default(), ..link.clone() };
+    plain(one) == plain(other)
 }
 
 fn drop_all(frames: &mut TxBatch<'_>, counters: &mut Counters) {
