@@ -32,7 +32,7 @@ pub struct Counters {
     pub rx_no_room: u64,
     /// Dropped: outside of what the sender may send.
     pub rx_out_of_window: u64,
-    /// Dropped: set-up for a node that is not this one.
+    /// Dropped: discovery or set-up that is not for this node, and frames of a link that is down.
     pub rx_not_for_us: u64,
     /// Dropped: types and layers this node does not use.
     pub rx_unknown: u64,

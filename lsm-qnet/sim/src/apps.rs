@@ -73,8 +73,10 @@ pub struct Ledger {
     delivered: BTreeMap<u64, u32>,
     outcomes: BTreeMap<u64, Result<(), Errno>>,
     sent: u64,
-    /// Pulse values, by server connection, in the order of arrival.
-    pulses: BTreeMap<u32, Vec<i32>>,
+    /// Pulse values, by server and its connection, in the order of arrival.
+    pulses: BTreeMap<(u32, u32), Vec<i32>>,
+    /// Servers started; a restarted one counts its connections anew.
+    servers: u32,
     /// Bytes whose arrival was verified.
     pub verified: u64,
     /// Connections the server saw end.
@@ -133,6 +135,7 @@ impl Ledger {
 /// A server: accepts everybody, serves [`Op`]s.
 pub struct Server {
     ledger: SharedLedger,
+    life: u32,
     salt: u64,
     open: BTreeMap<Rcv, Collecting>,
     scoid: i32,
@@ -148,7 +151,9 @@ impl Server {
     /// A server whose file has this salt.
     #[must_use]
     pub fn boxed(ledger: &SharedLedger, salt: u64) -> Box<Server> {
-        Box::new(Server { ledger: ledger.clone(), salt, open: BTreeMap::new(), scoid: 0 })
+        ledger.borrow_mut().servers += 1;
+        let life = ledger.borrow().servers;
+        Box::new(Server { ledger: ledger.clone(), life, salt, open: BTreeMap::new(), scoid: 0 })
     }
 
     /// Asks for what is missing, two reads at a time, or answers.
@@ -227,7 +232,7 @@ impl App for Server {
                 let _ = host.command(Command::Error { rcv, errno: Errno::EINTR });
             }
             Event::Pulse { server: ServerId(server), pulse } => {
-                self.ledger.borrow_mut().pulses.entry(server).or_default().push(pulse.value);
+                self.ledger.borrow_mut().pulses.entry((self.life, server)).or_default().push(pulse.value);
             }
             Event::Disconnect { .. } => self.ledger.borrow_mut().disconnects += 1,
             _ => {}

@@ -94,6 +94,19 @@ pub struct Network {
     buffer: Vec<u8>,
 }
 
+impl Drop for Network {
+    /// A repeated run that fails leaves its frames behind.
+    fn drop(&mut self) {
+        if let Some(pcap) = self.pcap.as_ref().filter(|_| std::thread::panicking()) {
+            let path = std::env::temp_dir().join(format!("qnet-sim-failed-{}.pcap", std::process::id()));
+            match std::fs::write(&path, pcap.bytes()) {
+                Ok(()) => eprintln!("its frames are in {}", path.display()),
+                Err(error) => eprintln!("its frames cannot be written to {}: {error}", path.display()),
+            }
+        }
+    }
+}
+
 fn mac(host: usize, segment: u32) -> [u8; 6] {
     [2, 0, 0, segment as u8, (host >> 8) as u8, host as u8 + 1]
 }
@@ -113,7 +126,7 @@ impl Network {
             idle: 0,
             cuts: BTreeSet::new(),
             dead_segments: BTreeSet::new(),
-            pcap: None,
+            pcap: crate::seeds::is_repetition().then(Pcap::new),
             settings: |_| {},
             buffer: vec![0; 65_536],
         }

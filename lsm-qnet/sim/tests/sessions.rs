@@ -192,6 +192,35 @@ fn a_node_that_does_not_answer_is_unreachable_within_its_tries() {
 }
 
 #[test]
+fn a_number_whose_node_lost_its_address_does_not_leave_its_user_waiting() {
+    let mut net = Network::new(20);
+    let (a, b) = (net.add("alonzo"), net.add("twin"));
+    net.run_for(Duration::from_secs(1));
+    let second = net.add("twin");
+    net.run_for(Duration::from_secs(1));
+    let numbers: Vec<NodeId> = net.node(a).nodes().skip(1).map(|node| node.nd).collect();
+    net.crash(b);
+    net.crash(second);
+    let connect = |net: &mut Network, key, nd| {
+        let cred = ClientInfo::default();
+        net.command(a, Command::Connect { client: ClientId(key), nd, pid: 1, chid: 1, cred }).unwrap();
+    };
+    // both addresses turn out to be stale
+    (0..2).for_each(|i| connect(&mut net, i, numbers[i as usize]));
+    net.run_for(Duration::from_secs(1));
+    net.events(a);
+    // both names are looked for again, and only one twin comes back
+    (2..4).for_each(|i| connect(&mut net, i, numbers[i as usize - 2]));
+    net.run_for(Duration::from_millis(300));
+    net.reboot(b);
+    net.run_for(Duration::from_secs(5));
+    let events = net.events(a);
+    let failed = events.iter().filter(|e| matches!(e, Event::ConnectFailed { .. })).count();
+    assert_eq!(failed, 1, "{events:?}");
+    assert!(net.events(b).iter().any(|e| matches!(e, Event::Connect { .. })));
+}
+
+#[test]
 fn a_partition_under_traffic_ends_in_ehostdown_after_the_documented_time() {
     let (mut net, a, b, _) = connected(6);
     net.partition(a, b);

@@ -34,8 +34,8 @@ const MISSED: u32 = 3;
 pub(super) struct Lookup {
     name: Fqnn,
     tokens: Vec<u64>,
-    /// A node whose session waits for its address.
-    waiting: Option<u16>,
+    /// Nodes whose sessions wait for the address.
+    waiting: Vec<u16>,
     tries: u32,
 }
 
@@ -112,7 +112,7 @@ impl Node {
     ) -> Result<(), CommandError> {
         if let Some(lookup) = self.lookups.values_mut().find(|lookup| lookup.name == name) {
             lookup.tokens.extend(token);
-            lookup.waiting = lookup.waiting.or(waiting);
+            lookup.waiting.extend(waiting);
             return Ok(());
         }
         if self.lookups.len() >= MAX_LOOKUPS {
@@ -120,7 +120,10 @@ impl Node {
         }
         let id = self.new_id();
         self.ask(&name);
-        self.lookups.insert(id, Lookup { name, tokens: token.into_iter().collect(), waiting, tries: 0 });
+        self.lookups.insert(
+            id,
+            Lookup { name, tokens: Vec::from_iter(token), waiting: Vec::from_iter(waiting), tries: 0 },
+        );
         self.set_timer(now + self.config.ticks(self.config.res_ticks.max(1)), Timer::Lookup(id));
         Ok(())
     }
@@ -147,10 +150,15 @@ impl Node {
         for token in lookup.tokens {
             self.event(Event::ResolveFailed { token, errno: Errno::ENOENT });
         }
-        if let Some(nd) = lookup.waiting
-            && self.peers.get(nd).is_some_and(|peer| peer.paths.is_empty() && !peer.is_up())
-        {
-            self.end_session(now, nd, End::Unreachable);
+        self.give_up(now, lookup.waiting);
+    }
+
+    /// The sessions of nodes whose address was not found cannot be.
+    fn give_up(&mut self, now: Instant, waiting: Vec<u16>) {
+        for nd in waiting {
+            if self.peers.get(nd).is_some_and(|peer| peer.paths.is_empty() && !peer.is_up()) {
+                self.end_session(now, nd, End::Unreachable);
+            }
         }
     }
 
@@ -160,12 +168,14 @@ impl Node {
         let (name, own_name) = (peer.name.clone(), peer.own_name.clone());
         let found = |lookup: &Lookup| lookup.name == name || lookup.name == own_name;
         let ids: Vec<u32> = self.lookups.iter().filter(|(_, l)| found(l)).map(|(&id, _)| id).collect();
-        for id in ids {
-            for token in self.lookups.remove(&id).map(|lookup| lookup.tokens).unwrap_or_default() {
+        self.address_known(now, nd);
+        for lookup in ids.into_iter().filter_map(|id| self.lookups.remove(&id)).collect::<Vec<_>>() {
+            for token in lookup.tokens {
                 self.event(Event::Resolved { token, nd: NodeId(nd.into()) });
             }
+            // Another node answers to that name now.
+            self.give_up(now, lookup.waiting);
         }
-        self.address_known(now, nd);
     }
 
     // ---- others speak ----

@@ -13,7 +13,6 @@ use crate::wire::lr::Lr;
 use crate::wire::lwl4::{Header, Kind, Layer, Packet};
 use crate::wire::nr::Nr;
 use crate::wire::tcs::Tcs;
-use crate::wire::tlv::ABILITY_CRC;
 use crate::wire::{Order, WireError};
 
 use super::Node;
@@ -52,6 +51,8 @@ impl From<WireError> for Fate {
 impl Node {
     pub(super) fn on_frame(&mut self, now: Instant, link: LinkId, src: LinkAddr, frame: &[u8]) {
         let fate = match Packet::parse(frame) {
+            // The link went down while the frame was on its way up.
+            Ok(_) if !self.links.contains_key(&link) => Fate::NotForUs,
             Ok(packet) => self.on_packet(now, link, src, &packet),
             Err(error) => error.into(),
         };
@@ -71,14 +72,10 @@ impl Node {
     }
 
     fn on_packet(&mut self, now: Instant, link: LinkId, src: LinkAddr, packet: &Packet<'_>) -> Fate {
-        if self.config.do_crc {
-            if packet.has_crc() {
-                if let Err(error) = packet.check(&self.crc) {
-                    return error.into();
-                }
-            } else if self.config.enforce_crc || self.promised_crc(&packet.header) {
-                return Fate::NoCrc;
-            }
+        if self.config.do_crc
+            && let Err(fate) = self.check_crc(packet)
+        {
+            return fate;
         }
         let (header, payload) = (&packet.header, packet.payload);
         match header.kind {
@@ -93,11 +90,20 @@ impl Node {
         }
     }
 
-    /// Whether the sender said that all its packets carry a checksum.
-    fn promised_crc(&mut self, header: &Header) -> bool {
-        let Some(nd) = self.peers.by_id(header.dconn) else { return false };
-        let session = self.peers.get_mut(nd).and_then(|peer| peer.by_id(header.dconn));
-        session.and_then(|s| s.extensions).is_some_and(|ext| ext.abilities & ABILITY_CRC != 0)
+    fn check_crc(&mut self, packet: &Packet<'_>) -> Result<(), Fate> {
+        let id = packet.header.dconn;
+        let nd = self.peers.by_id(id);
+        let session = nd.and_then(|nd| self.peers.get_mut(nd)).and_then(|peer| peer.by_id(id));
+        if packet.has_crc() {
+            packet.check(&self.crc)?;
+            if let Some(session) = session {
+                session.on_good_crc();
+            }
+            return Ok(());
+        }
+        // A damaged flag bit must not switch the check off.
+        let always = session.is_some_and(|session| session.always_crc());
+        if self.config.enforce_crc || always { Err(Fate::NoCrc) } else { Ok(()) }
     }
 
     fn on_tcs_init(
@@ -166,7 +172,7 @@ impl Node {
                 if header.src_nd_for_dst != 0 {
                     peer.their_nd = header.src_nd_for_dst;
                 }
-                if peer.is_up() && !peer.has_path(link, src) && self.links.contains_key(&link) {
+                if peer.is_up() && !peer.has_path(link, src) {
                     peer.add_path(link, src);
                 }
             }

@@ -24,7 +24,7 @@ use crate::time::Instant;
 use crate::wire::WireError;
 use crate::wire::ack::{self, Ack, Nack};
 use crate::wire::lwl4::{HEADER, Header, Kind, LAST, Layer};
-use crate::wire::tlv::{ABILITY_SACK, Extensions};
+use crate::wire::tlv::{ABILITY_CRC, ABILITY_SACK, Extensions};
 
 use inbox::{Arrival, Budget, Inbox};
 use message::Message;
@@ -94,6 +94,8 @@ pub(crate) struct Session {
     called: Option<Instant>,
     tcs_due: Option<Kind>,
     pub(crate) extensions: Option<Extensions>,
+    /// A packet with a good checksum arrived.
+    crc_seen: bool,
     pub(crate) outbox: Outbox,
     inbox: Inbox,
     ack_due: bool,
@@ -120,6 +122,7 @@ impl Session {
             called: None,
             tcs_due: None,
             extensions: None,
+            crc_seen: false,
             outbox: Outbox::new(piece),
             inbox: Inbox::new(),
             ack_due: false,
@@ -240,6 +243,17 @@ impl Session {
     /// Gives back what is shared with other sessions.
     pub(crate) fn release(&mut self, budget: &mut Budget) {
         self.inbox.clear(budget);
+    }
+
+    /// A packet with a good checksum arrived.
+    pub(crate) fn on_good_crc(&mut self) {
+        self.crc_seen = true;
+    }
+
+    /// Whether every packet of the peer carries a checksum: it said so, or has sent one (that
+    /// setting does not change while a node runs). One without is damaged then.
+    pub(crate) fn always_crc(&self) -> bool {
+        self.crc_seen || self.extensions.is_some_and(|ext| ext.abilities & ABILITY_CRC != 0)
     }
 
     // ---- transport ----
