@@ -1,14 +1,75 @@
 //! Modules come and go at run time, in one io-pkt or two, while frames flow.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use qnet_lab::{Node, Options};
-use system_tests::{Need, Pair, cases, eventually, refused};
+use ctl::Client;
+use qnet_lab::{Node, Options, Process};
+use system_tests::{Need, PATIENCE, Pair, cases, eventually, refused};
 
-/// Rounds of mounting under traffic; the large count is for `cargo xtask soak`.
+/// Rounds of mounting under Qnet's traffic; the large count is for `cargo xtask soak`.
 fn rounds() -> usize {
-    if std::env::var_os("IO_PKT_SOAK").is_some() { 1000 } else { 20 }
+    if std::env::var_os("IO_PKT_SOAK").is_some() { 10_000 } else { 50 }
+}
+
+/// What a leak would let grow: descriptors, threads, mappings; and resident memory in KiB.
+fn footprint(daemon: &Process) -> Result<([usize; 3], u64)> {
+    let own = PathBuf::from(format!("/proc/{}", daemon.pid));
+    let entries = |folder: &str| -> Result<usize> { Ok(fs::read_dir(own.join(folder))?.count()) };
+    let mappings = fs::read_to_string(own.join("maps"))?.lines().count();
+    let status = fs::read_to_string(own.join("status"))?;
+    let resident =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok());
+    Ok(([entries("fd")?, entries("task")?, mappings], resident.context("VmRSS")?))
+}
+
+fn mounting_in_a_loop_under_traffic_leaks_nothing() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("head -c 1000000 /dev/urandom >/tmp/big")?;
+    let mut reader = alonzo.command("sh");
+    reader.args([
+        "-c",
+        "while cmp /net/joseph/tmp/big /tmp/big; do [ ! -e /tmp/stop ] || exit 0; done; exit 1",
+    ]);
+    alonzo.shell("cp /net/joseph/tmp/big /tmp/big")?;
+    let mut reader = reader.stdin(Stdio::null()).spawn()?;
+    let daemon = alonzo.daemon().context("io-pkt runs")?;
+    let mut client = Client::connect(&alonzo.outside("/run/io-pkt/io-pkt0.sock"), PATIENCE)?;
+    let mut round = || -> Result<()> {
+        client.mount("devn-segment.so", "path=/tmp/segment", None)?;
+        client.umount("en1")?;
+        Ok(())
+    };
+    // The first rounds load the module and fill the allocator's pools.
+    for _ in 0..20 {
+        round()?;
+    }
+    let (before, resident_before) = footprint(&daemon)?;
+    for _ in 0..rounds() {
+        round()?;
+    }
+    let (after, resident_after) = footprint(&daemon)?;
+    alonzo.shell("touch /tmp/stop")?;
+    ensure!(reader.wait()?.success(), "the reader met an error");
+    ensure!(before == after, "descriptors, threads, mappings: before {before:?} after {after:?}");
+    let grown = resident_after.saturating_sub(resident_before);
+    ensure!(grown <= 1024, "resident memory grew by {grown} KiB");
+    let mut client = Client::connect(&alonzo.outside("/run/io-pkt/io-pkt0.sock"), PATIENCE)?;
+    let mut held = || -> Option<u64> {
+        let modules = client.modules().ok()?;
+        Some(
+            modules
+                .builds
+                .iter()
+                .flat_map(|build| &build.uses)
+                .filter(|one| one.name == "en1")
+                .map(|one| one.chunks)
+                .sum(),
+        )
+    };
+    eventually("chunks of gone uses back in the pool", || held() == Some(0))
 }
 
 fn up() -> Result<Pair> {
@@ -29,7 +90,7 @@ fn drivers_come_and_go_under_traffic() -> Result<()> {
     reader
         .args(["-c", "while sha256sum </net/joseph/tmp/big; do [ ! -e /tmp/stop ] || exit 0; done; exit 1"]);
     let reader = reader.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    for _ in 0..rounds() {
+    for _ in 0..10 {
         alonzo.shell("mount -T io-pkt -o path=/tmp/segment devn-segment.so")?;
         ensure!(alonzo.shell("ls /dev/io-net")? == "en0\nen1\n", "the lowest free number is taken");
         alonzo.shell("umount /dev/io-net/en1")?;
@@ -159,6 +220,7 @@ fn pidin_shows_the_modules() -> Result<()> {
 }
 
 cases! {
+    mounting_in_a_loop_under_traffic_leaks_nothing: [Need::RootNodes, Need::Fuse],
     drivers_come_and_go_under_traffic: [Need::RootNodes, Need::Fuse],
     the_wire_under_qnet_may_go_and_come_back: [Need::RootNodes, Need::Fuse],
     qnet_stays_until_io_pkt_ends: [Need::RootNodes, Need::Fuse],
