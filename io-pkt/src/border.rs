@@ -4,7 +4,8 @@
 //!  module ── HostTable (extern "C") ── sys.rs: pointers become slices and texts ── context.rs: safe code
 //! ```
 //!
-//! `sys.rs` believes nothing: null and misaligned pointers, calls from a foreign thread and panics of our own end there.
+//! `sys.rs` believes nothing: null and misaligned pointers, calls from a foreign thread and panics of our own end
+//! there.
 
 mod context;
 mod sys;

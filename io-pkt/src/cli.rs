@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The word after the name, up to the next option, is its comma-separated option list. clap reads that as an option
-//! with one or two values once the glued form is taken apart, so [`separate`] runs first.
+//! with one or two values once the glued form is taken apart, so `separate` runs first.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 

@@ -1,4 +1,7 @@
 //! The daemon's clock: nanoseconds since it started, monotonic, never 0.
+//!
+//! Modules get their time from it (`now`, `PollWork::now`, deadlines), so that all of them and the loop mean the same
+//! moment. The loop reads it once a turn.
 
 use std::time::Instant;
 

@@ -1,8 +1,8 @@
 //! The control server: many clients on the loop, none of which can hold up frames.
 //!
-//! Work is cut into steps of a few microseconds: read a piece, answer one request, write a piece. The loop does one step
-//! a turn while frames flow. A client that sends more than it may, or never reads, costs its own connection; with
-//! [`MAX_CLIENTS`] of them the one that has been silent longest makes room.
+//! Work is cut into steps of a few microseconds: read a piece, answer one request, write a piece. The loop does one
+//! step a turn while frames flow. A client that sends more than it may, or never reads, costs its own connection;
+//! with [`MAX_CLIENTS`] of them the one that has been silent longest makes room.
 
 mod client;
 pub mod commands;

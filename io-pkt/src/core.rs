@@ -1,7 +1,7 @@
 //! What the host functions work on: clock, pool, switchboard, watched descriptors, helpers.
 //!
-//! All of it lives on the loop thread. The parts are borrowed for the length of one host function or of one step of the
-//! loop, never while a module runs, so a module that calls back finds everything free.
+//! All of it lives on the loop thread. The parts are borrowed for the length of one host function or of one step of
+//! the loop, never while a module runs, so a module that calls back finds everything free.
 
 use std::{cell::RefCell, io, path::PathBuf, sync::Arc};
 

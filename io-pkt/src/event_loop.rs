@@ -105,8 +105,8 @@ impl EventLoop {
         }
     }
 
-    /// Unmounts everything, the last first, and gives helpers their time to end; another signal means that somebody is
-    /// in a hurry. Call it also when the start failed half-way.
+    /// Unmounts everything, the last first, and gives helpers their time to end; another signal means that somebody
+    /// is in a hurry. Call it also when the start failed half-way.
     ///
     /// # Errors
     /// When the poller fails.

@@ -1,8 +1,8 @@
 //! Helper processes that modules start: watched by pidfd, told apart by generation, ended in order.
 //!
-//! A helper is a child of the daemon in a process group of its own, so that a Ctrl-C at the terminal reaches the daemon
-//! only and the daemon ends its helpers itself. It does not die with a daemon that crashes: `qnet-netfs` must outlive
-//! one, and `qnet-server` sees its socket close.
+//! A helper is a child of the daemon in a process group of its own, so that a Ctrl-C at the terminal reaches the
+//! daemon only and the daemon ends its helpers itself. It does not die with a daemon that crashes: `qnet-netfs`
+//! must outlive one, and `qnet-server` sees its socket close.
 
 mod sys;
 

@@ -1,4 +1,7 @@
 //! What the daemon knows of an interface: its own copy of what the driver said.
+//!
+//! The same data goes three ways: to protocols as an ABI structure that borrows it, to control clients as
+//! [`ctl::Interface`], and in part into the device file.
 
 use ctl::Mac;
 use io_pkt_abi::{

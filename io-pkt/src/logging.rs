@@ -1,8 +1,8 @@
 //! Logging: `tracing` to stderr, with a filter that can be changed while the daemon runs.
 //!
-//! On a terminal a line has a time and colours. Under systemd it has the journal's priority prefix instead, because the
-//! journal adds the time. In the background, with stderr gone, lines go to the system log (`/dev/log`), as QNX's go to
-//! slogger. Lines of modules carry the name of the use in front (`en0: link is up`).
+//! On a terminal a line has a time and colours. Under systemd it has the journal's priority prefix instead, because
+//! the journal adds the time. In the background, with stderr gone, lines go to the system log (`/dev/log`), as
+//! QNX's go to slogger. Lines of modules carry the name of the use in front (`en0: link is up`).
 
 mod line;
 mod sink;

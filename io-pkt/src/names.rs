@@ -1,7 +1,7 @@
 //! The names of a node in the file system: root directory, locks, device files.
 //!
-//! Where they are is decided by [`ctl::Root`]; this part makes them, and removes what a dead daemon left behind. A daemon
-//! is alive exactly as long as it holds the lock on its pid file, which the kernel drops with the process.
+//! Where they are is decided by [`ctl::Root`]; this part makes them, and removes what a dead daemon left behind. A
+//! daemon is alive exactly as long as it holds the lock on its pid file, which the kernel drops with the process.
 
 pub mod devices;
 pub mod lock;

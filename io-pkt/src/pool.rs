@@ -1,7 +1,7 @@
 //! The packet pool: equal chunks in one shared mapping, and who holds references to them.
 //!
-//! Modules see the bytes and descriptors only. Reference counts and holders live here, outside the shared pages, so that
-//! a module that goes wrong cannot forge them:
+//! Modules see the bytes and descriptors only. Reference counts and holders live here, outside the shared pages, so
+//! that a module that goes wrong cannot forge them:
 //!
 //! ```text
 //!  refs[chunk]              how many references there are in all
@@ -66,8 +66,8 @@ impl Pool {
     /// Makes a pool in a memfd that can neither shrink nor grow.
     ///
     /// # Errors
-    /// `InvalidInput` for a chunk size other than 2048 or 4096, no chunks, or a headroom that leaves no room; otherwise
-    /// as memfd_create(2), ftruncate(2), mmap(2).
+    /// `InvalidInput` for a chunk size other than 2048 or 4096, no chunks, or a headroom that leaves no room;
+    /// otherwise as memfd_create(2), ftruncate(2), mmap(2).
     pub fn new(config: PoolConfig) -> io::Result<Self> {
         let PoolConfig { chunk_size, chunks, headroom } = config;
         if !matches!(chunk_size, 2048 | 4096) || chunks == 0 || headroom >= chunk_size / 2 {
@@ -112,8 +112,8 @@ impl Pool {
         taken
     }
 
-    /// Takes up to `out.len()` free chunks for a use; returns how many. Each descriptor begins behind the headroom and
-    /// spans the rest of its chunk.
+    /// Takes up to `out.len()` free chunks for a use; returns how many. Each descriptor begins behind the headroom
+    /// and spans the rest of its chunk.
     pub fn alloc(&mut self, holder: Holder, out: &mut [FrameDesc]) -> usize {
         let Some(Some(table)) = self.held.get_mut(holder.0) else { return 0 };
         let n = out.len().min(self.free.len());
@@ -142,8 +142,8 @@ impl Pool {
         }
     }
 
-    /// Takes one more reference for a use to each chunk it holds. Others, and a count that would overflow, are counted
-    /// and ignored: the sending of such a frame fails later.
+    /// Takes one more reference for a use to each chunk it holds. Others, and a count that would overflow, are
+    /// counted and ignored: the sending of such a frame fails later.
     pub fn retain(&mut self, holder: Holder, frames: &[FrameDesc]) {
         for desc in frames {
             let chunk = self.chunk_of(desc);
@@ -159,8 +159,8 @@ impl Pool {
         }
     }
 
-    /// Moves one reference to the chunk of `desc` from a use to the switchboard. False, counted, when the use does not
-    /// hold it or the descriptor leaves its chunk.
+    /// Moves one reference to the chunk of `desc` from a use to the switchboard. False, counted, when the use does
+    /// not hold it or the descriptor leaves its chunk.
     #[must_use]
     pub fn take_over(&mut self, holder: Holder, desc: &FrameDesc) -> bool {
         let ours = self.take_one(holder, desc).is_some();

@@ -1,4 +1,8 @@
 //! The process itself: background, priority, limits.
+//!
+//! Going to the background happens first of all, while there is one thread and nothing is open; the half that stays
+//! in front waits for the word that everything is mounted, because QNX's scripts go on as soon as `io-pkt-v4-hc`
+//! returns.
 
 mod sys;
 
@@ -30,8 +34,8 @@ impl Launch {
         Self { tell: None }
     }
 
-    /// Goes to the background: returns in the child. The parent waits and ends with status 0 when the child is ready, or
-    /// with 1 when it ended first, having said why on stderr. Call before any other thread exists.
+    /// Goes to the background: returns in the child. The parent waits and ends with status 0 when the child is
+    /// ready, or with 1 when it ended first, having said why on stderr. Call before any other thread exists.
     ///
     /// # Errors
     /// As pipe(2) and fork(2).
@@ -72,8 +76,8 @@ impl Launch {
 
 /// Applies QNX's `-P`: 21 is nice 0 and each step is one step of nice.
 ///
-/// DEVIATION: QNX schedules threads in real time by priority; a daemon in a real-time class that spins would starve its
-/// own clients here, so this is nice(2), and what is not permitted is only warned of.
+/// DEVIATION: QNX schedules threads in real time by priority; a daemon in a real-time class that spins would starve
+/// its own clients here, so this is nice(2), and what is not permitted is only warned of.
 ///
 /// # Errors
 /// A sentence for the log.

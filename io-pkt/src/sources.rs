@@ -1,7 +1,7 @@
 //! Descriptors that modules watch.
 //!
-//! A module holds a handle with a generation, so a handle that was removed never reaches the descriptor that came after
-//! it. Everything of a use is removed before the use is destroyed, because destroying closes the descriptors.
+//! A module holds a handle with a generation, so a handle that was removed never reaches the descriptor that came
+//! after it. Everything of a use is removed before the use is destroyed, because destroying closes the descriptors.
 
 use std::{io, os::fd::RawFd};
 

@@ -1,4 +1,8 @@
 //! One mounted driver or protocol, as the daemon keeps it.
+//!
+//! A [`Use`] ties the module's side ([`Body`], from `io-pkt-host`) to what the daemon lends it: a context for host
+//! functions, a name in the device directory, a lock. It also collects what has happened since the module was called
+//! last, so that one call of `poll` tells all of it.
 
 use std::rc::Rc;
 

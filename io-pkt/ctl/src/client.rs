@@ -1,4 +1,7 @@
 //! A blocking client. Every call ends within the time given to [`Client::connect`], whatever the daemon does.
+//!
+//! Tools use one [`Client`] for one instance; which instances there are is [`Root::instances`]'s to say. After an
+//! error other than [`ClientError::Refused`] the connection is of no more use.
 
 use std::{
     io::{self, Read},
@@ -101,8 +104,8 @@ impl Client {
         self.call(Command::Ping, &[])
     }
 
-    /// Mounts a module. With `file` the daemon loads that open file, which also works for paths that only this process
-    /// can see; `module` then gives it its name.
+    /// Mounts a module. With `file` the daemon loads that open file, which also works for paths that only this
+    /// process can see; `module` then gives it its name.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the daemon's sentence; nothing is half-mounted then.

@@ -1,7 +1,7 @@
 //! Lines in and out of a byte stream.
 //!
-//! The reading side never keeps more of an unfinished line than its limit, whatever the peer sends, and looks at every
-//! byte once.
+//! The reading side never keeps more of an unfinished line than its limit, whatever the peer sends, and looks at
+//! every byte once.
 
 use serde::Serialize;
 use thiserror::Error;

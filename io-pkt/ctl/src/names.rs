@@ -92,8 +92,8 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Takes `text` apart. `devices` is the node's device directory; `/dev/io-net` is understood as well, because that
-    /// is what users type.
+    /// Takes `text` apart. `devices` is the node's device directory; `/dev/io-net` is understood as well, because
+    /// that is what users type.
     #[must_use]
     pub fn parse(text: &'a str, devices: &Path) -> Self {
         let path = Path::new(text);

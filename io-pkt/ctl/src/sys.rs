@@ -48,7 +48,8 @@ pub fn send_with_descriptors(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedF
     Ok(sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?)
 }
 
-/// Receives bytes and appends the descriptors that came along; they are closed on exec. Returns 0 at the stream's end.
+/// Receives bytes and appends the descriptors that came along; they are closed on exec. Returns 0 at the stream's
+/// end.
 ///
 /// # Errors
 /// As recvmsg(2); `InvalidData` when the peer sent more than [`MAX_DESCRIPTORS`] at once (all of them are closed).

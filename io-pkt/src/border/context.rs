@@ -1,4 +1,8 @@
 //! What the host functions know of the use that calls them.
+//!
+//! The address of a [`UseContext`] is the `ctx` of every host function. It lives as long as the module's side of
+//! the use. All of it belongs to the loop thread, except [`Remote`], which holds nothing but what threads may
+//! share: that is the part behind `wake`, `log`, `log_level` and `now`.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,8 @@
 //! The host table: `extern "C"` functions that modules call, and the unsafe calls into modules.
+//!
+//! Each function does three things: it finds the use behind `ctx` and makes sure that this is its loop thread
+//! ([`on_loop`]), or takes the part that any thread may use ([`anywhere`]); it turns pointers into slices and texts,
+//! bounded and checked for null and alignment; and it turns the result into a number. Decisions are in `context.rs`.
 
 use std::{
     cell::Cell,
@@ -162,7 +166,7 @@ unsafe fn slice<'a, T>(ptr: *const T, n: u32, most: u32) -> &'a [T] {
 /// A copy of a module's bytes, at most [`MAX_TEXT`] of them.
 ///
 /// # Safety
-/// As [`slice`], for `bytes`.
+/// As [`slice()`], for `bytes`.
 unsafe fn bytes_of<'a>(bytes: Bytes) -> &'a [u8] {
     // SAFETY: a shorter range of the same bytes.
     unsafe { slice(bytes.ptr, bytes.len.min(MAX_TEXT) as u32, MAX_TEXT as u32) }
@@ -171,7 +175,7 @@ unsafe fn bytes_of<'a>(bytes: Bytes) -> &'a [u8] {
 /// A copy of a module's text.
 ///
 /// # Safety
-/// As [`slice`], for `bytes`.
+/// As [`slice()`], for `bytes`.
 unsafe fn text_of(bytes: Bytes) -> String {
     // SAFETY: by the caller's promise.
     String::from_utf8_lossy(unsafe { bytes_of(bytes) }).into_owned()

@@ -1,4 +1,7 @@
 //! The host functions as a module calls them, and as one that is wrong, or hostile by accident, might.
+//!
+//! The functions are reached through the table, as modules reach them. What must hold: no pointer is believed, no
+//! call from a foreign thread touches the loop's data, and every refusal is an errno, not a crash.
 
 use std::{ffi::c_void, ptr, rc::Rc};
 

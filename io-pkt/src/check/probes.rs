@@ -1,4 +1,7 @@
 //! The things that `--check` looks at. Each is tried for real where that changes nothing.
+//!
+//! A probe opens, makes and drops again; none of them mounts, sets up or writes anything. The last one moves this
+//! process into a user namespace, which is why it is the last.
 
 use std::{fs, io, path::Path};
 

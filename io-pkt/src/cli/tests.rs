@@ -1,4 +1,7 @@
-//! QNX's spellings and ours.
+//! QNX's spellings and ours, read as a shell would hand them over.
+//!
+//! Each test is a property that scripts rely on: glued and separate names, the order of mounts, what is refused and
+//! with which words.
 
 use super::*;
 

@@ -1,4 +1,11 @@
 //! One control connection, served in small steps.
+//!
+//! ```text
+//!  bytes ─ read ─► lines ─ parse ─► answer ─► out ─ write ─► bytes
+//! ```
+//!
+//! A step does one of these. While an answer waits to be written nothing is read, so a client that never reads
+//! holds one answer and no more.
 
 use std::{
     io,

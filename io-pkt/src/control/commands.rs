@@ -1,4 +1,7 @@
 //! What each control command does.
+//!
+//! Requests arrive here parsed and permitted; the answers are the types of [`ctl::report`]. Everything is gathered
+//! on the loop thread between two turns of frames, so a command sees the daemon at rest.
 
 use std::fs;
 

@@ -1,4 +1,7 @@
 //! The server against polite, silent and hostile clients on real sockets.
+//!
+//! The tests turn the server by hand, one step a turn as the loop does under load, so none of them depends on time:
+//! what is asserted is the number of turns that something takes, or that it comes to an end.
 
 use std::{
     io::{Read, Write},

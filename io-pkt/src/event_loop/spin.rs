@@ -1,8 +1,8 @@
 //! Whether to look for more work before sleeping.
 //!
-//! A wake-up costs tens of microseconds, so a short spin after traffic pays when the next frame comes soon. It does not
-//! when traffic is sparse: then a spin that finds nothing is skipped the next few times, twice as many after each
-//! failure, until one finds something again.
+//! A wake-up costs tens of microseconds, so a short spin after traffic pays when the next frame comes soon. It does
+//! not when traffic is sparse: then a spin that finds nothing is skipped the next few times, twice as many after
+//! each failure, until one finds something again.
 
 /// Most sleeps that are entered without a spin after repeated failures.
 const MAX_SKIP: u32 = 256;

@@ -1,4 +1,8 @@
 //! Starting, signalling and reaping one child.
+//!
+//! posix_spawn(3) rather than fork(2): the daemon has a large mapping, and the child must not run a line of Rust
+//! between fork and exec. A child is known by its pidfd, so no SIGCHLD handler is needed and no pid is ever
+//! mistaken.
 
 use std::{
     ffi::CString,

@@ -1,4 +1,7 @@
-//! Real children.
+//! Real children: shells that exit, wait, ignore signals or talk over the descriptors they were given.
+//!
+//! Nothing here sleeps: the end of a child is an event of the poller, and a child that waits does so in `exec
+//! sleep`, so that killing it leaves no grandchild behind.
 
 use std::{
     io::Read,

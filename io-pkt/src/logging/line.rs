@@ -1,4 +1,9 @@
 //! What a log line looks like.
+//!
+//! ```text
+//! 2026-11-22T03:39:14.845385Z  INFO en0: mounted devn-segment (path=/tmp/seg)      terminal, file
+//! <6>en0: mounted devn-segment (path=/tmp/seg)                                     journal, system log
+//! ```
 
 use std::fmt;
 

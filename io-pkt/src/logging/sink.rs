@@ -1,4 +1,7 @@
 //! Where log lines go: stderr until the daemon leaves its terminal, the system log afterwards.
+//!
+//! The system log is spoken to in datagrams of `<priority>io-pkt[pid]: text`, without waiting: a log that does not
+//! keep up loses lines, the frames lose nothing.
 
 use std::{
     env,

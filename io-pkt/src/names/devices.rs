@@ -1,8 +1,8 @@
 //! Device files: `/dev/io-net/en0` and its like.
 //!
-//! A number is taken by making the file exclusively, so it is unique on the node whatever the number of instances, and
-//! the lowest free one is taken: a driver that is mounted again gets its number back. The content tells tools which
-//! instance to ask (see [`ctl::DeviceFile`]).
+//! A number is taken by making the file exclusively, so it is unique on the node whatever the number of instances,
+//! and the lowest free one is taken: a driver that is mounted again gets its number back. The content tells tools
+//! which instance to ask (see [`ctl::DeviceFile`]).
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -83,7 +83,8 @@ impl DeviceDir {
         fs::create_dir_all(&self.dir)
     }
 
-    /// Removes the directory, and the `dev` above it, when nothing is left in it; another instance's names keep it alive.
+    /// Removes the directory, and the `dev` above it, when nothing is left in it; another instance's names keep it
+    /// alive.
     pub fn remove_if_empty(&self) {
         // The usual failure is ENOTEMPTY (always so for /dev itself), and any other one changes nothing for us.
         let removed = fs::remove_dir(&self.dir).is_ok();

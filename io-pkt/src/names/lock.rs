@@ -1,8 +1,8 @@
 //! A pid file that is locked as long as its process lives.
 //!
-//! The lock is an open file description lock, so a crash frees it at once, a recycled pid means nothing, and others can
-//! ask whether it is held without disturbing it. The content is for people and for the error message that names the
-//! running daemon.
+//! The lock is an open file description lock, so a crash frees it at once, a recycled pid means nothing, and others
+//! can ask whether it is held without disturbing it. The content is for people and for the error message that names
+//! the running daemon.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -1,4 +1,8 @@
 //! Making the root directory, and clearing away what dead daemons left in it.
+//!
+//! What is left behind is recognised by its name and by the lock of its instance: a living daemon holds the lock on
+//! its pid file, so whatever belongs to an unlocked one is nobody's. Names of other programs in the directory are
+//! left alone.
 
 use std::{
     fs::{self, DirBuilder},
@@ -12,7 +16,8 @@ use ctl::{Root, root::check_private};
 
 use super::{PidLock, devices::DeviceDir};
 
-/// Chooses and makes the root directory of this daemon: the one the user gave, or the first candidate that is possible.
+/// Chooses and makes the root directory of this daemon: the one the user gave, or the first candidate that is
+/// possible.
 ///
 /// # Errors
 /// When none can be made or is safe to use; names each one with its cause.

@@ -1,4 +1,7 @@
 //! The mapping behind the pool.
+//!
+//! A memfd sealed against shrinking and growing, so that nobody with the descriptor can make an access fault; never
+//! executable where the kernel knows how. Others write to the pages, so nothing here makes a reference to them.
 
 use std::{
     ffi::c_void,

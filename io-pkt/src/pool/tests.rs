@@ -1,4 +1,7 @@
 //! The pool's books under honest and dishonest users.
+//!
+//! Dishonest means: freeing twice, freeing what another holds, descriptors that lie about offset, length or region,
+//! and leaving without giving anything back. `switchboard/model.rs` does the same at random.
 
 use super::*;
 

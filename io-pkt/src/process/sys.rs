@@ -1,4 +1,7 @@
 //! fork(2) and setpriority(2).
+//!
+//! Both are called before the daemon has anything to lose: no pool, no modules, no threads.
+//! See `process.rs` for what they are used for.
 
 use std::io;
 

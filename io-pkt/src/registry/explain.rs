@@ -1,10 +1,15 @@
 //! Sentences for people: what to do when there is no such module.
+//!
+//! Users of QNX type the names of hardware drivers (`el900`, `speedo`). Those have no module here, because Linux
+//! drives the hardware; the message says which command to use instead, with the interfaces that this machine really
+//! has.
 
 use std::{fs, path::Path};
 
 use io_pkt_host::{Kind, LoadError, SearchPath};
 
-/// Names of QNX drivers for real hardware, without `devn-` and `devnp-`. Linux has drivers of its own for all of these.
+/// Names of QNX drivers for real hardware, without `devn-` and `devnp-`. Linux has drivers of its own for all of
+/// these.
 const HARDWARE: [&str; 58] = [
     "asix",
     "ax88172",

@@ -1,4 +1,8 @@
 //! Mounting: from a name and options to a running use, or to nothing at all.
+//!
+//! Each step takes something that is given back when a later one fails: the build stays mapped, everything else
+//! (name, lock, port, holder, the module's own state) goes. Errors are one sentence that names the subject and the
+//! cause.
 
 use std::{fs::File, path::PathBuf, sync::Arc};
 

@@ -1,4 +1,8 @@
 //! Taking uses away: on request, after a failure, and all of them at the end.
+//!
+//! All three go the same way, and in an order that matters: others are told first, the module may say a last word
+//! while it is still in its place, its descriptors are unwatched before they are closed, and chunks are taken back
+//! last.
 
 use ctl::Unmounted;
 use io_pkt_abi::info::EVENT_GONE;

@@ -1,5 +1,8 @@
-//! Any sequence of calls, sensible or not, keeps the books of pool and switchboard: no chunk is ever lost, held twice or
-//! handed to somebody who could not have it, and when everybody has left all chunks are free.
+//! Any sequence of calls, sensible or not, keeps the books of pool and switchboard.
+//!
+//! No chunk is ever lost, held twice or handed to somebody who could not have it; each use holds exactly what an
+//! honest use would remember; and when everybody has left all chunks are free. `PROPTEST_CASES` sets how often it
+//! is tried.
 
 use proptest::{collection::vec, prelude::*};
 

@@ -1,4 +1,7 @@
 //! A bounded queue of frames: descriptors in a row, so that a batch of them is one slice.
+//!
+//! The memory is allocated once, at twice the bound: descriptors are moved to the front at most once for each
+//! `bound` of them that pass. When full the queue refuses; it never drops what it has.
 
 use io_pkt_abi::frame::FrameDesc;
 

@@ -1,4 +1,7 @@
 //! Routing, bounds and what happens when a use lies or goes.
+//!
+//! Every test ends with the pool's books: a chunk that is not free again has been lost. `model.rs` does the same at
+//! random.
 
 use super::*;
 use crate::pool::PoolConfig;

@@ -1,4 +1,7 @@
 //! Clients that mean no good, while frames flow.
+//!
+//! A storm between two interfaces is the measure: whatever the clients do, it goes on. What only root may do is
+//! tried as somebody else.
 
 use std::{
     io::{Read, Write},

@@ -1,4 +1,7 @@
 //! A module that goes wrong takes nobody along.
+//!
+//! The driver of `modules/conformance/rust/naughty.rs` fails in each of its entries, beside a storm of frames
+//! between two others. It must be gone afterwards, with its reason kept for the operator, and the storm must go on.
 
 use std::{path::PathBuf, sync::OnceLock};
 

@@ -1,4 +1,7 @@
-//! Start, twice, side by side, crash, end.
+//! Start, twice, side by side, crash, end: the daemon as an operator sees it.
+//!
+//! Every test looks at what is left in the root directory, because names are what the next start, the tools and the
+//! user stumble over.
 
 use std::{fs, process::Stdio};
 

@@ -1,4 +1,7 @@
 //! Mounting and unmounting at run time, and frames in between.
+//!
+//! The traffic comes from `devn-template`: it makes a broadcast frame now and then and sends back whatever it is
+//! given, so two of them behind a bridge never come to rest.
 
 use std::{fs::File, os::fd::AsFd};
 

@@ -1,4 +1,7 @@
 //! A daemon under test: the real binary below a temporary root, with real modules.
+//!
+//! Modules are built by Cargo into the directory of the binary, where it finds them as it does for a developer.
+//! Waiting is polling with a deadline; a daemon that a failing test leaves behind is killed by its own handle.
 
 use std::{
     path::{Path, PathBuf},

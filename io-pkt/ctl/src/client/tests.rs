@@ -1,4 +1,7 @@
 //! The client against scripted daemons on real sockets.
+//!
+//! The daemons here answer wrong, late or not at all; the real one has tests of its own in `io-pkt/tests`.
+//! No test waits for longer than the client's own timeout.
 
 use std::{
     io::Write,
