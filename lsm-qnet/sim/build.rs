@@ -1,5 +1,7 @@
 //! Tells the tests whether tshark is there: without it its tests are compiled as ignored, with the
 //! reason; with `CI=true` they run and fail.
+//!
+//! A test cannot find that out in time: it is ignored when it is compiled or not at all.
 
 use std::process::Command;
 

@@ -1,4 +1,7 @@
 //! Everything a node is told once, with QNX's defaults.
+//!
+//! The names are those of `lsm-qnet`'s options. Which values a user may give is checked where the
+//! options are read; here every value works.
 
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! What a node counts, for statistics. Every frame that arrives is counted once, as good or with
 //! the reason it was dropped.
+//!
+//! Counters never go back; rates are the reader's business.
 
 /// Running totals since the node was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,7 @@
 //! What a node tells its caller.
+//!
+//! Events come in the order things happened. Whatever ends is told before what it belonged to:
+//! transactions before their connection, connections before their session.
 
 use std::fmt;
 use std::ops::Deref;

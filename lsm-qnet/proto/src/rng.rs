@@ -1,4 +1,5 @@
 //! Reproducible randomness for jitter and session ids: SplitMix64 from a seed in the settings.
+//! The core fetches no entropy itself, so that a simulated run can be repeated exactly.
 //! Not for secrets.
 
 /// A generator; equal seeds give equal sequences.

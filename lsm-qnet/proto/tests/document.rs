@@ -1,4 +1,6 @@
 //! docs/protocol.md quotes numbers; here they are held against the code.
+//!
+//! Where one of these tests fails, the document is wrong or the protocol was changed by accident.
 
 use qnet_proto::MAX_PIECE;
 use qnet_proto::wire::bytes::Writer;

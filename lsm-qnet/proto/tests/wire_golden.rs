@@ -1,4 +1,6 @@
 //! Hex to value and back: every golden frame is read, means what it says, and is written the same.
+//!
+//! Both byte orders, every message type, and the one frame of a real QNX network that is public.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 

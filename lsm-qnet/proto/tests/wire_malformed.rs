@@ -1,5 +1,7 @@
 //! Hostile bytes: cut off anywhere, lying in any field, or random, they give a typed error or a
 //! harmless value, and never a panic.
+//!
+//! The honest bytes are those of `golden/frames.txt`.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 

@@ -1,4 +1,6 @@
 //! What the wire does to frames.
+//!
+//! Each frame and receiver draws on its own: a broadcast may reach one and miss another.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! A minimal writer of the classic pcap format, so that stock tools can judge simulated frames.
+//!
+//! Nanosecond times, Ethernet frames with made-up headers, padded as a wire would pad them.
 
 use std::time::Duration;
 

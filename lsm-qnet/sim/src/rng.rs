@@ -1,4 +1,6 @@
 //! The simulator's randomness: reproducible, cheap, and unrelated to the nodes' own.
+//!
+//! One generator serves the whole network in the order of events, so a run depends on its seed alone.
 
 /// A xorshift generator; equal seeds give equal sequences.
 #[derive(Clone, Debug)]

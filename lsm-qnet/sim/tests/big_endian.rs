@@ -1,5 +1,7 @@
 //! A big-endian QNX node: what it says is understood, and what it hears is in the order our version
 //! byte announces.
+//!
+//! No such machine is at hand; its packets are written here field by field.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 

@@ -1,4 +1,6 @@
 //! Finding nodes: /net fills in a second, empties when nodes are gone, and names may collide.
+//!
+//! Bounds in time are simulated time.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 

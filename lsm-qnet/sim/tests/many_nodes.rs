@@ -1,5 +1,7 @@
 //! More than two nodes: everybody talks to one server at once, on wires of all kinds, while it is
 //! restarted.
+//!
+//! The ledger of `qnet_sim::apps` is the judge.
 
 use std::time::Duration;
 

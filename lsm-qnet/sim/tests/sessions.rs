@@ -1,4 +1,6 @@
 //! Sessions: set-up from either side, every way they end, and that nobody waits for ever.
+//!
+//! Bounds in time are simulated time, and those QNX documents.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 

@@ -1,5 +1,7 @@
 //! The transport: order where it is promised, no waiting where it is not, bounded memory, plain
 //! QNX peers, narrow links, links that fail.
+//!
+//! The hostile tests at the end speak to a node by hand, as a machine would that knows its session's ids.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 

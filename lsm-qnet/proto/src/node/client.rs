@@ -1,4 +1,9 @@
 //! The kernel interface where programs send: connections, blocked senders, and what comes back.
+//!
+//! ```text
+//!   Connect ──► Connecting ── CONNECT_SUCCESS ──► Open ── Disconnect, death ──► gone
+//!   Send    ──► Held (until Open) ──► Sent ── Unblock ──► Unblocking ── reply, error ──► gone
+//! ```
 
 use crate::command::{ClientId, Errno, Handle, PulseInfo, VtidInfo};
 use crate::event::{Event, NodeId};

@@ -1,5 +1,8 @@
 //! Incoming frames: checked, counted, and led to the session, resolver or kernel interface they
 //! are for.
+//!
+//! Each frame has exactly one fate and moves exactly one counter. A hostile frame costs no more than
+//! that: nothing is allocated, and nothing answered that its sender could not have had cheaper.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,7 @@
 //! The other nodes this one knows: names, numbers, addresses, sessions.
+//!
+//! A node's number (`nd`) is its place in a table; numbers go round, so that a freed one is not given
+//! to another node soon. Names and session ids lead to the same place.
 
 use std::collections::BTreeMap;
 

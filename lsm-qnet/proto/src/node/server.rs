@@ -1,4 +1,9 @@
 //! The kernel interface where channels are: connections asked for, messages received, replies.
+//!
+//! ```text
+//!   CONNECT ──► Asked ── Accept ──► Open ── DISCONNECT, ConnectDeath, session's end ──► gone
+//!   MSGSEND ──► received ── Read, Write any number of times ── Reply, Error ──► gone
+//! ```
 
 use crate::command::{Errno, PulseInfo, Rcv, ServerId};
 use crate::event::{Data, Event, NodeId};

@@ -1,5 +1,8 @@
 //! Sessions come and go: when one is opened, what happens when it is up, and what must be told to
 //! whom when it ends.
+//!
+//! A session's own states are in `session/state.rs`; here is what they mean to the node around it.
+//! Every end passes through `end_session`, so no sender can be forgotten.
 
 use crate::command::Errno;
 use crate::event::{DownReason, Event, NodeId};

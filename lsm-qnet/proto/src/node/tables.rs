@@ -1,4 +1,7 @@
 //! What is open at the kernel interface: connections and transactions of both sides.
+//!
+//! Only bookkeeping: which numbers exist, who owns them, what ends with what. The behaviour is in
+//! `client.rs` and `server.rs`. Removing an owner removes what it owns, here and nowhere else.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,7 @@
 //! Outgoing frames: control messages first, then the nodes in turn, a frame each.
+//!
+//! Nothing is kept as bytes. What has to be said is remembered as a value, and written straight into
+//! the caller's buffer when the caller asks for the next frame.
 
 use crate::link::{Destination, LinkAddr, LinkId, Transmit};
 use crate::names::Fqnn;

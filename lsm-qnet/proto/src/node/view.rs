@@ -1,4 +1,7 @@
 //! What a node shows of itself and the others.
+//!
+//! These are snapshots for listings and statistics, borrowed from the node while it is looked at;
+//! nothing here changes anything.
 
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Round trip time of a session, and the retransmission timeout that follows from it (RFC 6298's
 //! estimator).
+//!
+//! The lower bound is ours; the upper one is QNX's `tx_ticks`.
 
 use std::time::Duration;
 

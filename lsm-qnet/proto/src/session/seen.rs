@@ -1,5 +1,6 @@
 //! Which messages have arrived whole: a base below which all have, and a window of bits above it.
-//! This is what makes delivery happen once.
+//! This is what makes delivery happen once. The wire carries the low 32 bits of a number; the full one
+//! is the nearest to the base.
 
 /// Sequence numbers remembered above the base. Twice what a sender of ours may have started.
 pub(crate) const SPAN: u64 = 2048;

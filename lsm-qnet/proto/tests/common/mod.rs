@@ -1,4 +1,7 @@
 //! The golden frames, shared by the wire tests.
+//!
+//! They were made by an independent generator and checked with stock tshark; the code under test had
+//! no part in them.
 
 /// One golden frame.
 pub(crate) struct Golden {

@@ -1,4 +1,6 @@
 //! Tests of the receiving half.
+//!
+//! Each feeds packets by hand and looks at what they were taken for, and at the memory reserved.
 
 use super::*;
 use crate::wire::Order;

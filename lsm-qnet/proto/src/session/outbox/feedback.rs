@@ -1,4 +1,7 @@
 //! What became of the fragments: acknowledgements, refusals, and the losses that follow from them.
+//!
+//! Every statement of the peer is a claim: numbers that name nothing started are skipped, ranges are
+//! cut at what was sent, and loops are bounded by what is outstanding.
 
 use std::time::Duration;
 

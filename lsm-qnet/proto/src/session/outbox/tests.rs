@@ -1,4 +1,7 @@
 //! Tests of the sending half, as scripts of what is sent and what comes back.
+//!
+//! Time is a number of milliseconds, fragments are 100 bytes, and a message is named by the sequence
+//! number it got.
 
 use super::*;
 use crate::session::order::{Class, GateKey};
