@@ -12,7 +12,7 @@ use io_pkt_sdk::{
 use qnet_ipc::Root;
 
 use crate::{
-    engine::{Engine, Token, Watched, Watcher},
+    engine::{Engine, Setup, Token, Watched, Watcher},
     helpers::Helpers,
     options::{OPTIONS, Settings},
     ports::{Budget, ETHERTYPE, Ports},
@@ -167,10 +167,15 @@ impl Qnet {
         let dot = if domain.as_str().is_empty() { "" } else { "." };
         tracing::info!("this is node {name}{dot}{domain}");
         let (incarnation, seed) = chance()?;
-        let config = self.settings.config(name, domain, incarnation, seed);
-        let watcher = Rc::new(HostWatcher(self.host.clone()));
-        let (root, access, now) = (self.root.clone(), self.settings.access.clone(), self.host.now());
-        let mut engine = Engine::new(config, root, access, self.settings.verbose, watcher, now);
+        let setup = Setup {
+            config: self.settings.config(name, domain, incarnation, seed),
+            root: self.root.clone(),
+            net: self.settings.mount.to_string_lossy().into_owned(),
+            access: self.settings.access.clone(),
+            verbose: self.settings.verbose,
+        };
+        let now = self.host.now();
+        let mut engine = Engine::new(setup, Rc::new(HostWatcher(self.host.clone())), now);
         engine.listen()?;
         self.engine = Some(engine);
         // The helpers are started in `poll`: programs that they ask must be answered meanwhile.

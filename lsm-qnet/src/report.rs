@@ -33,11 +33,12 @@ pub(crate) fn write(
     writeln!(out, "\nprograms at qnet.sock {clients}, connections {conns}, calls under way {calls}")?;
     writeln!(
         out,
-        "connections: {} local, {} from other nodes, {} of those refused; calls {}; programs dropped {}",
+        "connections: {} local, {} from other nodes, {} refused; calls {}; name clashes {}; programs dropped {}",
         totals.local_connects,
         totals.remote_connects,
         totals.remote_refused,
         totals.calls,
+        totals.name_clashes,
         totals.clients_dropped
     )?;
     for line in helpers.describe(now) {

@@ -144,9 +144,7 @@ impl Channel {
             break (Listener::channel(&root.channel(pid, chid)?)?, chid);
         };
         let epoll = Arc::new(Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC)?);
-        let trusted =
-            std::fs::metadata(root.path()).ok().map(|data| std::os::unix::fs::MetadataExt::uid(&data));
-        let state = State::new(listener, Arc::clone(&epoll), flags, chid, trusted)?;
+        let state = State::new(listener, Arc::clone(&epoll), flags, chid, root.path().to_owned())?;
         let shared = Shared { state: Mutex::new(state), turn: Condvar::new(), epoll };
         Ok(Self { shared: Arc::new(shared), pid, chid })
     }
@@ -233,7 +231,7 @@ impl Message {
             let nbytes = piece.len().min(MAX_DATA) as u32;
             let Some(at) = offset.checked_add(done as u32) else { break };
             self.shared.send(self.rcvid, |txn| ToClient::Read { txn, offset: at, nbytes })?;
-            let data = self.shared.wait(None, |state| state.take_read(self.rcvid))?;
+            let data = self.shared.wait(None, |state| state.take_read(self.rcvid, at))?;
             let data = data.unwrap_or(Err(libc::ESRCH)).map_err(Error::Errno)?;
             let n = data.len().min(piece.len());
             piece[..n].copy_from_slice(&data[..n]);

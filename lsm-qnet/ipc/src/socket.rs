@@ -115,6 +115,8 @@ impl Listener {
             }
             let socket = new_socket()?;
             let fresh = path.with_extension(format!("new-{}", process::id()));
+            // Left by a process of the same number that died at this very place.
+            fs::remove_file(&fresh).ok();
             bind(socket.as_raw_fd(), &UnixAddr::new(&fresh)?)?;
             let ready = fs::set_permissions(&fresh, fs::Permissions::from_mode(mode))
                 .and_then(|()| Ok(listen(&socket, backlog()?)?))

@@ -125,14 +125,32 @@ pub struct Totals {
     pub remote_refused: u64,
     /// Messages passed on.
     pub calls: u64,
+    /// Nodes that came under a name that was taken.
+    pub name_clashes: u64,
     /// Clients that broke the rules or did not read.
     pub clients_dropped: u64,
+}
+
+/// What an engine is told once.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The core's settings.
+    pub config: Config,
+    /// The node's root.
+    pub root: Root,
+    /// The network directory, for texts.
+    pub net: String,
+    /// Who remote callers become.
+    pub access: Access,
+    /// Log more.
+    pub verbose: bool,
 }
 
 /// See the head of this file.
 pub struct Engine {
     node: Node,
     root: Root,
+    net: String,
     access: Access,
     verbose: bool,
     watcher: Rc<dyn Watcher>,
@@ -175,20 +193,15 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// A node with these settings, reached by nobody yet.
+    /// A node with these settings, reached by nobody yet; `now` is the host's clock.
     #[must_use]
-    pub fn new(
-        config: Config,
-        root: Root,
-        access: Access,
-        verbose: bool,
-        watcher: Rc<dyn Watcher>,
-        now: u64,
-    ) -> Self {
+    pub fn new(setup: Setup, watcher: Rc<dyn Watcher>, now: u64) -> Self {
+        let Setup { config, root, net, access, verbose } = setup;
         let now = Instant::from_nanos(now);
         Self {
             node: Node::new(config, now),
             root,
+            net,
             access,
             verbose,
             watcher,

@@ -71,7 +71,7 @@ impl Engine {
         let default = &self.node.config().domain;
         let view = self.node.nodes().find(|view| view.nd.node() == NodeId(nd).node())?;
         let local = view.nd == NodeId::LOCAL;
-        Some(describe(flags, local, view.name.as_str(), view.domain, default))
+        Some(describe(flags, local, view.name.as_str(), view.domain, (default, &self.net)))
     }
 
     fn node_list(&mut self, id: CallId) {
@@ -89,8 +89,8 @@ impl Engine {
     }
 }
 
-/// The text of `netmgr_ndtostr`.
-fn describe(flags: u32, local: bool, name: &str, domain: &Domain, default: &Domain) -> String {
+/// The text of `netmgr_ndtostr`; the last argument is our own domain and network directory.
+fn describe(flags: u32, local: bool, name: &str, domain: &Domain, (default, net): (&Domain, &str)) -> String {
     let given = |flag: u32| flags & flag != 0;
     let dir = given(nd2s::DIR_SHOW) && !given(nd2s::DIR_HIDE);
     let plain = flags == 0;
@@ -99,7 +99,8 @@ fn describe(flags: u32, local: bool, name: &str, domain: &Domain, default: &Doma
     let show_domain = given(nd2s::DOMAIN_SHOW) || (!given(nd2s::DOMAIN_HIDE) && foreign);
     let mut text = String::new();
     if dir {
-        text.push_str("/net/");
+        text.push_str(net);
+        text.push('/');
     }
     if show_name {
         text.push_str(name);
@@ -125,7 +126,8 @@ mod tests {
     use super::{nd2s::*, *};
 
     fn text(flags: u32, local: bool, domain: &str) -> String {
-        describe(flags, local, "peterv", &Domain::new(domain).unwrap(), &Domain::new("qnx.com").unwrap())
+        let default = Domain::new("qnx.com").unwrap();
+        describe(flags, local, "peterv", &Domain::new(domain).unwrap(), (&default, "/net"))
     }
 
     #[test]

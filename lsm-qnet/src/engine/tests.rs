@@ -51,7 +51,9 @@ impl Desk {
         let watcher = Everything::default();
         let tokens = Rc::clone(&watcher.0);
         let access = Access::new(None, None, None).unwrap();
-        let mut engine = Engine::new(config, root.clone(), access, false, Rc::new(watcher), 0);
+        let net = "/net".to_owned();
+        let setup = Setup { config, root: root.clone(), net, access, verbose: false };
+        let mut engine = Engine::new(setup, Rc::new(watcher), 0);
         engine.listen().unwrap();
         Self { engine, tokens, root, _directory: directory }
     }
@@ -288,7 +290,8 @@ fn a_second_qnet_on_the_node_is_refused() {
     let desk = Desk::new();
     let config = Config::new(NodeName::new("other").unwrap(), Domain::default(), 2, 2);
     let access = Access::new(None, None, None).unwrap();
-    let mut second = Engine::new(config, desk.root.clone(), access, false, Rc::new(Everything::default()), 0);
+    let setup = Setup { config, root: desk.root.clone(), net: String::new(), access, verbose: false };
+    let mut second = Engine::new(setup, Rc::new(Everything::default()), 0);
     let error = second.listen().unwrap_err();
     assert_eq!(error.errno(), libc::EBUSY);
     assert!(error.text().contains("one per node"), "{error}");

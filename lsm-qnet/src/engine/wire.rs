@@ -2,11 +2,14 @@
 
 use qnet_ipc::{Claim, MAX_DATA, ToClient, packet};
 use qnet_proto::{
-    Body, ClientId, ClientInfo, Command, CommandError, Data, DownReason, Event, Handle, NodeId, PulseInfo,
-    VtidInfo,
+    Body, ClientId, ClientInfo, Command, CommandError, Data, DownReason, Event, Handle, LinkAddr, NodeId,
+    PulseInfo, VtidInfo,
 };
 
 use super::{CallId, Caller, ConnId, Engine, MAX_READS, Piece, flow::Gauge, from_wire, to_wire};
+
+/// Name clashes that are worth a warning; later ones are counted.
+const MAX_CLASHES_TOLD: u64 = 20;
 
 impl Engine {
     /// Begins to connect to a channel of another node.
@@ -96,9 +99,7 @@ impl Engine {
             Event::NodeUp { nd } => self.on_node_up(nd),
             Event::NodeDown { nd, why } => self.on_node_down(nd, why),
             Event::NodesChanged => tracing::debug!("the list of nodes changed"),
-            Event::NameClash { name, alias, addr, .. } => {
-                tracing::warn!("two nodes are called {name}: the one at {addr} is listed as {alias}");
-            }
+            Event::NameClash { name, alias, addr, .. } => self.on_name_clash(&name, &alias, &addr),
             Event::Connected { client, scoid, limit } => self.on_connected(client, scoid, limit),
             Event::ConnectFailed { client, errno } => self.on_back_gone(client, from_wire(errno)),
             Event::Death { client } => self.on_back_gone(client, libc::ESRCH),
@@ -164,6 +165,16 @@ impl Engine {
     fn on_reply(&mut self, handle: Handle, status: i32, offset: u32, data: &Data) {
         if let Some(id) = number(handle.0) {
             self.reply(id, status.into(), offset, data);
+        }
+    }
+
+    /// Two nodes of one name. Anybody on the wire can make such news, so the log hears only of the first few.
+    fn on_name_clash(&mut self, name: &str, alias: &str, addr: &LinkAddr) {
+        self.totals.name_clashes += 1;
+        if self.totals.name_clashes <= MAX_CLASHES_TOLD {
+            tracing::warn!("two nodes are called {name}: the one at {addr} is listed as {alias}");
+        } else {
+            tracing::debug!("two nodes are called {name}: the one at {addr} is listed as {alias}");
         }
     }
 

@@ -9,7 +9,10 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -57,7 +60,7 @@ struct Pending {
     /// Until it is received.
     waiting: Option<(MessageInfo, Vec<u8>)>,
     /// Answers to reads that nobody fetched yet.
-    reads: VecDeque<Result<Vec<u8>, i32>>,
+    reads: Vec<(u32, Result<Vec<u8>, i32>)>,
 }
 
 /// See the head of this file.
@@ -67,8 +70,8 @@ pub(super) struct State {
     epoll: Arc<Epoll>,
     flags: ChannelFlags,
     chid: i32,
-    /// The uid whose claims about other callers are believed.
-    trusted: Option<u32>,
+    /// The node's root; whoever owns it is believed about other callers.
+    root: PathBuf,
     /// A thread waits for the sockets.
     pub(super) reading: bool,
     /// A thread of ours sees to it that everything is sent.
@@ -92,7 +95,7 @@ impl State {
         epoll: Arc<Epoll>,
         flags: ChannelFlags,
         chid: i32,
-        trusted: Option<u32>,
+        root: PathBuf,
     ) -> nix::Result<Self> {
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         Ok(Self {
@@ -100,7 +103,7 @@ impl State {
             epoll,
             flags,
             chid,
-            trusted,
+            root,
             reading: false,
             flushing: false,
             buffer: ReceiveBuffer::new(),
@@ -159,12 +162,11 @@ impl State {
         self.unsent > 0
     }
 
-    /// The next answer to a read of that message.
-    pub(super) fn take_read(&mut self, rcvid: u64) -> Option<Result<Vec<u8>, i32>> {
-        match self.pending.get_mut(&rcvid) {
-            Some(pending) => pending.reads.pop_front(),
-            None => Some(Err(libc::ESRCH)),
-        }
+    /// The answer to a read of that message at `offset`, when it is there.
+    pub(super) fn take_read(&mut self, rcvid: u64, offset: u32) -> Option<Result<Vec<u8>, i32>> {
+        let Some(pending) = self.pending.get_mut(&rcvid) else { return Some(Err(libc::ESRCH)) };
+        let index = pending.reads.iter().position(|(at, _)| *at == offset)?;
+        Some(pending.reads.remove(index).1)
     }
 
     /// The message was answered.
@@ -231,8 +233,8 @@ impl State {
         match packet {
             ToServer::Connect(connect) => self.on_connect(id, connect),
             ToServer::Send(send, data) => self.on_send(id, send, data),
-            ToServer::ReadData { txn, data, .. } => self.on_read(id, txn, Ok(data.to_vec())),
-            ToServer::ReadError { txn, errno, .. } => self.on_read(id, txn, Err(errno)),
+            ToServer::ReadData { txn, offset, data } => self.on_read(id, txn, offset, Ok(data.to_vec())),
+            ToServer::ReadError { txn, offset, errno } => self.on_read(id, txn, offset, Err(errno)),
             ToServer::Unblock { txn, .. } => self.on_unblock(id, txn),
             ToServer::Pulse(pulse) => {
                 let Some(client) =
@@ -260,7 +262,7 @@ impl State {
             ..Claim::user(identity.uid, identity.gid, identity.groups.clone())
         };
         let credentials = match connect.claim {
-            Some(claim) if self.trusted == Some(identity.uid) => Ok(claim),
+            Some(claim) if owner(&self.root) == Some(identity.uid) => Ok(claim),
             Some(_) => Err(libc::EPERM),
             None if client.conns.contains_key(&conn) => Err(libc::EINVAL),
             None => Ok(own()),
@@ -306,17 +308,17 @@ impl State {
             credentials,
         };
         let waiting = Some((info, data.to_vec()));
-        let pending = Pending { client: id, conn: send.conn, txn: send.txn, waiting, reads: VecDeque::new() };
+        let pending = Pending { client: id, conn: send.conn, txn: send.txn, waiting, reads: Vec::new() };
         self.pending.insert(rcvid, pending);
         self.push(send.priority, Some(rcvid));
     }
 
-    fn on_read(&mut self, id: u64, txn: u32, data: Result<Vec<u8>, i32>) {
+    fn on_read(&mut self, id: u64, txn: u32, offset: u32, data: Result<Vec<u8>, i32>) {
         let rcvid = self.clients.get(&id).and_then(|client| client.txns.get(&txn));
         if let Some(pending) = rcvid.and_then(|rcvid| self.pending.get_mut(rcvid)) {
             // One read is under way for each thread that reads: more answers than that were not asked for.
             if pending.reads.len() < 64 {
-                pending.reads.push_back(data);
+                pending.reads.push((offset, data));
             }
         }
     }
@@ -408,4 +410,9 @@ impl State {
         let arrival = self.push(pulse.priority, None);
         self.pulses.insert(arrival, pulse);
     }
+}
+
+/// Who owns the node's root, if it exists. Asked for each claim: the daemon may be started after the channel.
+fn owner(root: &Path) -> Option<u32> {
+    fs::metadata(root).ok().map(|data| data.uid())
 }
