@@ -7,7 +7,10 @@
 use std::rc::Rc;
 
 use ctl::UseState;
-use io_pkt_abi::{FrameDesc, PollEvent, PollWork};
+use io_pkt_abi::{
+    FrameDesc, PollEvent, PollWork,
+    info::{READY_DEADLINE, READY_ERROR, READY_READ, READY_WAKE, READY_WRITE},
+};
 use io_pkt_host::{Build, CallError, DriverUse, Kind, ProtocolUse};
 
 use crate::{
@@ -91,10 +94,12 @@ impl Use {
         self.context.role()
     }
 
-    /// Notes an event for its next poll; events of one token are merged.
+    /// Notes an event for its next poll. Readiness of one descriptor is merged; the end of a helper never is.
     pub fn notify(&mut self, event: PollEvent) {
-        let same = |old: &&mut PollEvent| old.token == event.token && old.value == event.value;
-        match self.events.iter_mut().find(same) {
+        const READINESS: u32 = READY_READ | READY_WRITE | READY_ERROR;
+        let merges = |ready: u32| ready & !READINESS == 0;
+        let same = |old: &&mut PollEvent| old.token == event.token && merges(old.ready);
+        match self.events.iter_mut().find(same).filter(|_| merges(event.ready)) {
             Some(old) => old.ready |= event.ready,
             None => self.events.push(event),
         }
@@ -102,7 +107,6 @@ impl Use {
 
     /// True when it has something to do at `now`. Takes note of wake-ups and deadlines that have come.
     pub fn is_ready(&mut self, now: u64) -> bool {
-        use io_pkt_abi::info::{READY_DEADLINE, READY_WAKE};
         if self.context.take_wake() {
             self.notify(PollEvent { ready: READY_WAKE, ..PollEvent::default() });
         }

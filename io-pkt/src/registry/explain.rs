@@ -97,6 +97,14 @@ pub(super) fn no_module(kinds: &[Kind], name: &str, error: &LoadError, search: &
             present()
         );
     }
+    let other = match kinds {
+        [Kind::Driver] => Some((Kind::Protocol, "-p")),
+        [Kind::Protocol] => Some((Kind::Driver, "-d")),
+        _ => None,
+    };
+    if let Some((kind, letter)) = other.filter(|(kind, _)| search.resolve(*kind, name).is_ok()) {
+        return format!("{name}: is a {}: use {letter} {name}", kind.word());
+    }
     let modules = modules_in(search, kinds);
     let known = if modules.is_empty() { "none at all".to_owned() } else { modules.join(", ") };
     format!("{error}; there are: {known}")
@@ -196,5 +204,7 @@ mod tests {
         let error = search.resolve(Kind::Driver, "pakcet").unwrap_err();
         let text = no_module(&[Kind::Driver], "pakcet", &error, &search);
         assert!(text.ends_with("there are: packet, tap"), "{text}");
+        let error = search.resolve(Kind::Driver, "qnet").unwrap_err();
+        assert_eq!(no_module(&[Kind::Driver], "qnet", &error, &search), "qnet: is a protocol: use -p qnet");
     }
 }
