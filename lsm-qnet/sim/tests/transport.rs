@@ -305,3 +305,18 @@ fn a_message_too_long_for_one_command_is_refused() {
     assert_eq!(refused, Err(qnet_proto::CommandError::TooLarge));
     assert!(!matches!(node.poll_event(), Some(Event::Error { .. })));
 }
+
+#[test]
+fn a_slow_line_is_waited_for_and_not_flooded() {
+    let mut net = Network::new(12);
+    net.configure(|config| config.conn_est_timeout = 5);
+    let a = net.add("alonzo");
+    net.set_faults(Faults { delay: Duration::from_millis(300), ..Faults::default() });
+    let ledger = Ledger::shared();
+    server(&mut net, &ledger);
+    net.run_for(Duration::from_secs(2));
+    let done = client(&mut net, a, &ledger, vec![Op::Put { len: 200_000 }; 4], 2);
+    assert!(net.run_while(Duration::from_secs(60), |_| *done.borrow()));
+    let c = net.node(a).counters();
+    assert!(c.tx_retransmits * 20 < c.tx_frames, "{c:?}");
+}

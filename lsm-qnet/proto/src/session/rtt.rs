@@ -39,11 +39,14 @@ impl Rtt {
     }
 
     /// When to send an unacknowledged frame again after `backoff` timeouts in a row, `longest` at
-    /// most.
+    /// most; but on a line slower than that not before an answer can be there.
     pub(crate) fn timeout(&self, backoff: u32, longest: Duration) -> Duration {
-        let base = match self.smoothed {
-            None => FIRST_TIMEOUT,
-            Some(smoothed) => (smoothed + self.variation * 4).max(SHORTEST_TIMEOUT),
+        let (base, longest) = match self.smoothed {
+            None => (FIRST_TIMEOUT, longest),
+            Some(smoothed) => {
+                let base = (smoothed + self.variation * 4).max(SHORTEST_TIMEOUT);
+                (base, longest.max(smoothed * 3 / 2))
+            }
         };
         base.saturating_mul(1 << backoff.min(16)).min(longest)
     }
@@ -65,6 +68,14 @@ mod tests {
         assert_eq!(rtt.timeout(0, LONGEST), SHORTEST_TIMEOUT);
         assert_eq!(rtt.timeout(2, LONGEST), SHORTEST_TIMEOUT * 4);
         assert_eq!(rtt.timeout(60, LONGEST), LONGEST);
+    }
+
+    #[test]
+    fn a_line_slower_than_the_bound_is_waited_for() {
+        let mut rtt = Rtt::default();
+        rtt.on_sample(Duration::from_millis(600));
+        assert_eq!(rtt.timeout(0, LONGEST), Duration::from_millis(900));
+        assert_eq!(rtt.timeout(9, LONGEST), Duration::from_millis(900));
     }
 
     #[test]
