@@ -36,6 +36,7 @@
 mod channel;
 mod connection;
 mod error;
+mod file;
 mod iov;
 mod link;
 pub mod netmgr;
@@ -43,6 +44,7 @@ pub mod netmgr;
 pub use channel::{Channel, ChannelFlags, Message, MessageInfo, PulseMessage, Received};
 pub use connection::{Connection, Reply, SendOptions};
 pub use error::Error;
+pub use file::File;
 pub use netmgr::Netmgr;
 pub use qnet_ipc::{Claim, Root};
 

@@ -80,6 +80,13 @@ enum Task {
         #[command(flatten)]
         how: How,
     },
+    /// Inside a node: print a file of another node, read with messages alone, without FUSE
+    Read {
+        /// The other node's name
+        node: String,
+        /// Path from the other node's root directory
+        path: String,
+    },
     #[command(hide = true)]
     Probe,
     #[command(hide = true)]
@@ -186,6 +193,7 @@ fn run(dir: Option<PathBuf>, task: Task) -> Result<u8> {
             let command = vec![shell.unwrap_or_else(|| "/bin/sh".into())];
             return service::exec(&state, &node, command, None, None);
         }
+        Task::Read { node, path } => read(&node, &path).with_context(|| format!("{node}: {path}"))?,
         Task::Probe => service::probe()?,
         Task::Hold { lifeline, what: Held::Switch { user_namespace } } => {
             service::hold_switch(user_namespace, lifeline)?;
@@ -206,6 +214,14 @@ fn run(dir: Option<PathBuf>, task: Task) -> Result<u8> {
         Task::Tour { how } => tour::tour(&how.options())?,
     }
     Ok(0)
+}
+
+/// Prints a file of the node `name` as Qnet brings it.
+fn read(name: &str, path: &str) -> Result<()> {
+    let root = qnet::Root::locate(None)?;
+    let nd = qnet::Netmgr::attach(&root)?.strtond(name)?;
+    io::copy(&mut qnet::File::open(&root, nd, path)?, &mut io::stdout().lock())?;
+    Ok(())
 }
 
 /// One line per node.

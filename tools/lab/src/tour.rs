@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use qnet_lab::{Abilities, Isolation, Lab, Node, Options, Wire, wait};
+use qnet_lab::{Abilities, Isolation, Lab, Lack, Node, Options, Wire, wait};
 
 /// For two nodes to find each other on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub(crate) fn tour(options: &Options) -> Result<()> {
     interface(alonzo)?;
     let shown = match &abilities.no_fuse {
         None => network(alonzo, joseph),
-        Some(lack) => say(&format!("\nNo network directory can be shown here: {}.", lack.what)),
+        Some(lack) => messages(alonzo, joseph, lack),
     };
     let modules = modules(alonzo, options.wire);
     // Both are told, the first lack is the tour's.
@@ -48,9 +48,7 @@ pub(crate) fn tour(options: &Options) -> Result<()> {
     }
     shown.and(modules)?;
     lab.down()?;
-    say(&format!("\nThe nodes are gone, nothing is left behind. {:.1} s.", start.elapsed().as_secs_f64()))?;
-    // The main job was not shown, so this is no success.
-    abilities.no_fuse.map_or(Ok(()), |lack| bail!("the tour had no network directory to show: {lack}"))
+    say(&format!("\nThe nodes are gone, nothing is left behind. {:.1} s.", start.elapsed().as_secs_f64()))
 }
 
 fn interface(alonzo: &Node) -> Result<()> {
@@ -72,6 +70,15 @@ fn network(alonzo: &Node, joseph: &Node) -> Result<()> {
     typed(alonzo, &format!("cat {net}/{}/etc/hostname", joseph.name()))?;
     typed(joseph, &format!("cat {}/{}/etc/hostname", joseph.net(), alonzo.name()))?;
     typed(alonzo, &format!("grep Pid {net}/{}/proc/1/status", joseph.name()))
+}
+
+/// Without FUSE there is no network directory; Qnet carries the same messages for programs that speak them.
+fn messages(alonzo: &Node, joseph: &Node, lack: &Lack) -> Result<()> {
+    say(&format!("\nNo network directory can be shown here: {}.\nTo have one, {}", lack.what, lack.cure))?;
+    say("A program that speaks Qnet's messages itself reads the other node's files without it:")?;
+    typed(alonzo, &format!("qnet-lab read {} /etc/hostname", joseph.name()))?;
+    typed(joseph, &format!("qnet-lab read {} /etc/hostname", alonzo.name()))?;
+    typed(alonzo, &format!("qnet-lab read {} /proc/1/status | grep Pid", joseph.name()))
 }
 
 fn modules(alonzo: &Node, wire: Wire) -> Result<()> {
