@@ -187,6 +187,16 @@ fn a_module_is_mounted_by_a_relative_path() -> Result<()> {
     Ok(())
 }
 
+fn a_module_is_mounted_from_the_other_node() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("cp /lab/programs/libdevn_segment.so /tmp/devn-far.so")?;
+    // io-pkt carries every byte of it and must not wait for itself.
+    alonzo.shell("mount -T io-pkt -o path=/tmp/segment /net/joseph/tmp/devn-far.so")?;
+    ensure!(alonzo.shell("ls /dev/io-net")? == "en0\nen1\n");
+    ensure!(alonzo.shell("cat /net/joseph/etc/hostname")? == "joseph\n", "Qnet goes on");
+    Ok(())
+}
+
 fn other_calls_of_mount_reach_the_system() -> Result<()> {
     let Pair { alonzo, .. } = &up()?;
     alonzo.shell("command -v mount | grep -q /lab/bin/mount")?;
@@ -229,6 +239,7 @@ cases! {
     two_instances_run_side_by_side: [Need::Nodes],
     a_broken_module_leaves_nothing_behind: [Need::RootNodes, Need::Fuse],
     a_module_is_mounted_by_a_relative_path: [Need::RootNodes, Need::Fuse],
+    a_module_is_mounted_from_the_other_node: [Need::RootNodes, Need::Fuse],
     other_calls_of_mount_reach_the_system: [Need::RootNodes, Need::Fuse],
     the_systems_mount_knows_the_type_io_pkt: [Need::RootNodes, Need::Fuse],
     pidin_shows_the_modules: [Need::RootNodes, Need::Fuse],

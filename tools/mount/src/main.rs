@@ -5,6 +5,7 @@
 //! `mount -t io-pkt` of the system's mount. Exit code: 0 mounted, 1 not, 2 for a wrong call.
 
 mod args;
+mod module;
 
 use std::env;
 use std::ffi::OsString;
@@ -60,8 +61,7 @@ fn open(module: &str) -> Result<Option<File>> {
     if !module.contains('/') {
         return Ok(None);
     }
-    let file = File::open(Path::new(module)).with_context(|| module.to_owned())?;
-    Ok(Some(file))
+    module::open(Path::new(module)).map(Some).with_context(|| module.to_owned())
 }
 
 /// Becomes the system's mount; comes back only when that is impossible.

@@ -105,6 +105,18 @@ fn the_daemons_sentence_is_the_error() {
 }
 
 #[test]
+fn a_fifo_is_left_to_the_daemon_to_refuse() {
+    let node = Node::new();
+    node.run(0, mounted);
+    let fifo = node.path().join("fifo.so");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    // Nobody ever writes into it. `timeout` gives 124 for a program that still waits.
+    let run = node.call("timeout", &["60", MOUNT, "-T", "io-pkt", &fifo.to_string_lossy()]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(node.requests().len(), 1);
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let node = Node::new();
     node.run(0, mounted);
