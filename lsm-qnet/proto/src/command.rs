@@ -45,8 +45,6 @@ impl Errno {
     pub const EBADF: Errno = Errno(9);
     /// A table of the peer is full; later it may work.
     pub const EAGAIN: Errno = Errno(11);
-    /// The message is larger than the peer takes in one piece.
-    pub const EMSGSIZE: Errno = Errno(122);
     /// An established session to the node died.
     pub const EHOSTDOWN: Errno = Errno(264);
     /// No address is known for the node, or it does not answer the set-up.

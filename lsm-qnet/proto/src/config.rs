@@ -32,7 +32,7 @@ pub struct Config {
     pub conn_est_timeout: u32,
     /// Ticks of silence after which a session is polled.
     pub conn_up_idle: u32,
-    /// Unanswered polls, one a second at most, after which a session is dead.
+    /// Unanswered polls, five ticks apart, after which a session is dead.
     pub conn_up_retries: u32,
     /// With [`Config::tx_ticks`]: how long unacknowledged data keeps a session alive.
     pub tx_retries: u32,
