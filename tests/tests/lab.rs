@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use qnet_lab::{Isolation, Lab, Options, Wire};
@@ -182,17 +183,33 @@ const OPEN_DEVICES: &str = "for d in fuse net/tun; do
     done
     exec setpriv --reuid 65534 --regid 65534 --clear-groups env -u XDG_RUNTIME_DIR";
 
-fn a_user_without_any_privilege_takes_the_tour() -> Result<()> {
-    let folder = std::env::temp_dir().join(format!("qnet-lab-devices-{}", std::process::id()));
-    let prepare = OPEN_DEVICES.replace("D/", &format!("{}/", folder.display()));
+/// The tour of a user without any privilege, where `devices` prepared the device files.
+fn tour_as_nobody(devices: &str) -> Result<String> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("qnet-lab-devices-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let folder = std::env::temp_dir().join(name);
+    let prepare = devices.replace("D/", &format!("{}/", folder.display()));
     let line = format!("{prepare} {} tour", program()?.display());
     let output = Command::new("unshare").args(["-m", "sh", "-c", &line]).current_dir("/").output()?;
     fs::remove_dir_all(&folder)?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    for part in
-        ["the nodes run with mapany=0", "cat /net/joseph/etc/hostname\njoseph\n", "nothing is left behind"]
-    {
+    ensure!(
+        text.contains("the nodes run with mapany=0") && text.contains("nothing is left behind"),
+        "{text}"
+    );
+    Ok(text.into_owned())
+}
+
+fn a_user_without_any_privilege_takes_the_tour() -> Result<()> {
+    let text = tour_as_nobody(OPEN_DEVICES)?;
+    ensure!(text.contains("cat /net/joseph/etc/hostname\njoseph\n"), "{text}");
+    Ok(())
+}
+
+fn without_fuse_the_tour_reads_files_by_messages() -> Result<()> {
+    let text = tour_as_nobody(&OPEN_DEVICES.replace("666", "600"))?;
+    for part in ["sudo chmod 666 /dev/fuse", "qnet-lab read joseph /etc/hostname\njoseph\n"] {
         ensure!(text.contains(part), "{part:?} is not in: {text}");
     }
     Ok(())
@@ -211,5 +228,6 @@ cases! {
     forbidden_namespaces_are_told_with_their_cure: [Need::RootNodes],
     without_namespaces_a_segment_joins_nodes: [Need::RootNodes, Need::Fuse],
     a_user_without_any_privilege_takes_the_tour: [Need::RootNodes, Need::Fuse, Need::Tap],
+    without_fuse_the_tour_reads_files_by_messages: [Need::RootNodes, Need::Fuse, Need::Tap],
     the_tour_works: [Need::Nodes, Need::Fuse],
 }
