@@ -36,6 +36,8 @@ const SPIN: Duration = Duration::from_micros(50);
 pub fn run(args: Args, launch: Launch) -> anyhow::Result<Signal> {
     let signals = take_signals().context("taking over signals")?;
     process::raise_descriptor_limit();
+    // Device files and the control socket are for everybody, whatever the caller's habit.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     notice(&args);
     let root = make_root(args.root.as_deref())?;
     let _lock = lock(&root, args.instance)?;

@@ -56,7 +56,8 @@ impl PidLock {
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .mode(0o644)
+                // Whoever may read a file may also lock it, and keep the daemon from starting.
+                .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(path)
                 .map_err(failed)?;
@@ -74,11 +75,12 @@ impl PidLock {
         }
     }
 
-    /// True when a living process holds the lock at `path`.
+    /// True when a living process holds the lock at `path`, or may hold it: somebody else's file cannot be asked.
     #[must_use]
     pub fn is_held(path: &Path) -> bool {
-        let Ok(file) = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) else {
-            return false;
+        let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+            Ok(file) => file,
+            Err(e) => return e.kind() == io::ErrorKind::PermissionDenied,
         };
         let mut lock = whole_file();
         let asked = fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock));
@@ -149,6 +151,15 @@ mod tests {
         assert!(!PidLock::is_held(&path));
         let _lock = PidLock::take(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn nobody_else_can_open_and_so_lock_the_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("io-pkt0.pid");
+        let _lock = PidLock::take(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

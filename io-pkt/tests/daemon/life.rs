@@ -130,6 +130,27 @@ fn called_by_a_qnx_name_it_returns_when_it_is_ready() {
 }
 
 #[test]
+fn a_strict_umask_does_not_hide_the_names() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "umask 077; exec \"$0\" --root \"$1\" -dtemplate"]);
+    shell
+        .arg(env!("CARGO_BIN_EXE_io-pkt"))
+        .arg(place.root().dir())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = shell.spawn().unwrap();
+    let mode =
+        |path: &std::path::Path| fs::metadata(path).map_or(0, |meta| meta.permissions().mode() & 0o777);
+    eventually("the daemon is up", || place.root().devices().join("en0").exists());
+    assert_eq!(mode(&place.root().devices().join("en0")), 0o444);
+    assert_eq!(mode(place.root().dir()), 0o755);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn tcpip_is_accepted_with_a_notice() {
     let place = Place::new();
     let daemon = place.start(&["-p", "tcpip", "enmap"]);
