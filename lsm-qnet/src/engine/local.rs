@@ -43,7 +43,7 @@ impl Engine {
     pub(super) fn accept(&mut self) {
         loop {
             let Some((_, listener)) = &self.listener else { return };
-            let (mut peer, identity) = match listener.accept() {
+            let (mut peer, mut identity) = match listener.accept() {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
                 Err(error) => {
@@ -61,6 +61,8 @@ impl Engine {
                 );
                 continue;
             }
+            // Who it was when it connected is what counts; a second descriptor for each client is not worth it.
+            identity.pidfd = None;
             peer.set_queue_limit(QUEUE_LIMIT);
             let token = self.fresh_token();
             let watched = match self.watcher.watch(peer.as_fd(), token) {

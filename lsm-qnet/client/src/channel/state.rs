@@ -196,7 +196,9 @@ impl State {
 
     fn accept(&mut self) {
         // An error (no descriptors left) leaves the client in the kernel's queue for another time.
-        while let Ok(Some((peer, identity))) = self.listener.accept() {
+        while let Ok(Some((peer, mut identity))) = self.listener.accept() {
+            // Who it was when it connected is what counts; a second descriptor for each client is not worth it.
+            identity.pidfd = None;
             self.last_client += 1;
             let id = self.last_client;
             if self.epoll.add(&peer, EpollEvent::new(EpollFlags::EPOLLIN, id)).is_err() {
