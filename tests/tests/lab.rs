@@ -1,6 +1,7 @@
 //! The lab itself: nodes are apart from each other and from the machine, and leave nothing behind.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -110,9 +111,35 @@ fn program() -> Result<PathBuf> {
     Ok(test.ancestors().nth(2).context("target/debug")?.join("qnet-lab"))
 }
 
-/// Runs the program `qnet-lab` as a user without any privilege.
-fn as_nobody(state: &Path, args: &[&str]) -> Result<String> {
-    let mut command = Command::new(program()?);
+/// The built programs where everybody may reach them: a clone in root's home is closed to others.
+struct PublicPrograms {
+    folder: tempfile::TempDir,
+}
+
+impl PublicPrograms {
+    fn new() -> Result<Self> {
+        let built = program()?.parent().context("target/debug")?.to_owned();
+        let folder = tempfile::tempdir()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        for entry in fs::read_dir(&built)? {
+            let entry = entry?;
+            let (from, to) = (entry.path(), folder.path().join(entry.file_name()));
+            let is_program = entry.file_type()?.is_file() && entry.metadata()?.mode() & 0o111 != 0;
+            if is_program && fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).with_context(|| from.display().to_string())?;
+            }
+        }
+        Ok(Self { folder })
+    }
+
+    fn lab(&self) -> PathBuf {
+        self.folder.path().join("qnet-lab")
+    }
+}
+
+/// Runs the program `lab` as a user without any privilege.
+fn as_nobody(lab: &Path, state: &Path, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(lab);
     command.arg("--state").arg(state).args(args).current_dir("/").env_remove("XDG_RUNTIME_DIR");
     let output = command.uid(NOBODY).gid(NOBODY).output()?;
     if !output.status.success() {
@@ -123,17 +150,18 @@ fn as_nobody(state: &Path, args: &[&str]) -> Result<String> {
 
 fn without_root_nodes_live_in_user_namespaces() -> Result<()> {
     let state = PathBuf::from(format!("/tmp/qnet-lab-nobody-{}", std::process::id()));
+    let programs = PublicPrograms::new()?;
+    let as_nobody = |args: &[&str]| as_nobody(&programs.lab(), &state, args);
     let result = (|| {
-        as_nobody(&state, &["up", "2", "--bare"])?;
-        let status = as_nobody(&state, &["status"])?;
+        as_nobody(&["up", "2", "--bare"])?;
+        let status = as_nobody(&["status"])?;
         ensure!(status.contains(&format!("{:?}", Isolation::UserNamespaces)), "{status}");
-        let who =
-            as_nobody(&state, &["exec", "joseph", "--", "sh", "-c", "id -u; hostname; cat /etc/hostname"])?;
+        let who = as_nobody(&["exec", "joseph", "--", "sh", "-c", "id -u; hostname; cat /etc/hostname"])?;
         ensure!(who == "0\njoseph\njoseph\n", "{who}");
-        as_nobody(&state, &["exec", "joseph", "--", "ping", "-c", "1", "-w", "20", "10.137.0.2"])?;
+        as_nobody(&["exec", "joseph", "--", "ping", "-c", "1", "-w", "20", "10.137.0.2"])?;
         Ok(())
     })();
-    as_nobody(&state, &["down"])?;
+    as_nobody(&["down"])?;
     ensure!(!state.exists());
     result
 }
@@ -189,7 +217,8 @@ fn tour_as_nobody(devices: &str) -> Result<String> {
     let name = format!("qnet-lab-devices-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let folder = std::env::temp_dir().join(name);
     let prepare = devices.replace("D/", &format!("{}/", folder.display()));
-    let line = format!("{prepare} {} tour", program()?.display());
+    let programs = PublicPrograms::new()?;
+    let line = format!("{prepare} {} tour", programs.lab().display());
     let output = Command::new("unshare").args(["-m", "sh", "-c", &line]).current_dir("/").output()?;
     fs::remove_dir_all(&folder)?;
     let text = String::from_utf8_lossy(&output.stdout);
