@@ -2,7 +2,7 @@
 //!
 //! Work is cut into steps of a few microseconds: read a piece, answer one request, write a piece. The loop does one
 //! step a turn while frames flow. A client that sends more than it may, or never reads, costs its own connection;
-//! with [`MAX_CLIENTS`] of them the one that has been silent longest makes room.
+//! with [`MAX_CLIENTS`] of them the one that has been silent longest makes room, strangers first.
 
 mod client;
 pub mod commands;
@@ -62,7 +62,14 @@ impl Control {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let mut listener = UnixListener::bind(path)?;
+        let listener = UnixListener::bind(path)?;
+        Self::listen(listener, path, registry).inspect_err(|_| {
+            // A start that fails leaves nothing; the cause is what the caller hears of.
+            let _ = fs::remove_file(path);
+        })
+    }
+
+    fn listen(mut listener: UnixListener, path: &Path, registry: &Registry) -> io::Result<Self> {
         // Everybody may ask; the kernel's credentials decide who may change anything.
         fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         let registry = registry.try_clone()?;
@@ -166,9 +173,11 @@ impl Control {
         self.pending_accept = true;
     }
 
-    /// Closes the connection that has been silent longest; false when there is none.
+    /// Closes the connection that has been silent longest; false when there is none. Those who may only look go before
+    /// those who may change something, so that strangers cannot keep the owner out.
     fn evict(&mut self) -> bool {
-        let oldest = self.clients.iter().min_by_key(|(_, client)| client.last_heard).map(|(place, _)| place);
+        let least = |client: &Client| (client.may_change, client.last_heard);
+        let oldest = self.clients.iter().min_by_key(|(_, client)| least(client)).map(|(place, _)| place);
         oldest.map(|place| self.close(place)).is_some()
     }
 

@@ -80,14 +80,16 @@ pub fn module_line(name: &str, level: u32, text: &str) {
     }
 }
 
-/// A filter in the syntax of `RUST_LOG`; a level that does not exist is an error, not the name of a target.
+/// A filter in the syntax of `RUST_LOG`; a level that does not exist is an error, not the name of a target. With a level
+/// behind it any target is fine: the helpers and other programs of the environment read the same variable.
 fn parse(text: &str) -> Result<EnvFilter, String> {
     let known = ["off", "error", "warn", "info", "debug", "trace", "io_pkt", "module", "mio"];
     for part in text.split(',') {
         let word = part.split(['=', '[']).next().unwrap_or_default().trim().to_ascii_lowercase();
         let root = word.split("::").next().unwrap_or_default();
+        let has_level = part.split_once('=').is_some_and(|(target, _)| !target.trim().is_empty());
         let number = !word.is_empty() && word.chars().all(|c| c.is_ascii_digit());
-        if !number && !known.contains(&root) {
+        if !number && !has_level && !known.contains(&root) {
             return Err(format!(
                 "`{part}` is not a log filter; levels are off, error, warn, info, debug, trace, for all or for \
                  one target: io_pkt=debug, module=trace"
@@ -114,14 +116,21 @@ mod tests {
 
     #[test]
     fn filters_are_levels_and_targets() {
-        for good in ["debug", "info,module=trace", "off", "io_pkt=debug", "io_pkt::registry=trace,warn"] {
+        for good in [
+            "info,qnet_netfs=debug,hyper=warn",
+            "debug",
+            "info,module=trace",
+            "off",
+            "io_pkt=debug",
+            "io_pkt::registry=trace,warn",
+        ] {
             assert!(parse(good).is_ok(), "{good}");
         }
     }
 
     #[test]
     fn a_misspelt_level_is_named() {
-        for bad in ["loud", "", "info,,", "module=loud"] {
+        for bad in ["loud", "", "info,,", "module=loud", "=debug", "hyper"] {
             let error = parse(bad).unwrap_err();
             assert!(error.contains("not a log filter"), "{bad}: {error}");
         }

@@ -86,7 +86,8 @@ fn lock(root: &Root, instance: u32) -> anyhow::Result<PidLock> {
             "instance {instance} runs already below {} (pid {pid}); `-i N` starts another one beside it",
             root.dir().display()
         ),
-        other => other.into(),
+        // Its sentence has the cause in it already.
+        other => anyhow!("{other}"),
     })
 }
 

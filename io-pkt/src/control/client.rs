@@ -48,7 +48,8 @@ pub(super) struct Client {
     pub(super) queued: bool,
     /// The server's clock when bytes came last.
     pub(super) last_heard: u64,
-    may_change: bool,
+    /// Root's or the owner's.
+    pub(super) may_change: bool,
     lines: LineBuffer,
     files: Vec<OwnedFd>,
     out: Vec<u8>,

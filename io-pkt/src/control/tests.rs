@@ -167,6 +167,25 @@ fn the_one_silent_longest_makes_room_for_a_newcomer() {
 }
 
 #[test]
+fn strangers_make_room_before_the_owner() {
+    let mut server = Server::start();
+    let mut clients = Vec::new();
+    while server.control.len() < MAX_CLIENTS {
+        clients.push(server.connect());
+        server.turn();
+    }
+    for (_, client) in server.control.clients.iter_mut().skip(1) {
+        client.may_change = false;
+    }
+    let mut newcomer = server.connect();
+    newcomer.write_all(b"{\"v\":1,\"id\":1,\"cmd\":\"ping\"}\n").unwrap();
+    assert!(server.read_line(&mut newcomer).is_some());
+    assert_eq!(server.read_line(&mut clients[1]), None, "the stranger who was silent longest");
+    clients[0].write_all(b"{\"v\":1,\"id\":1,\"cmd\":\"ping\"}\n").unwrap();
+    assert!(server.read_line(&mut clients[0]).is_some(), "the owner, silent for longer, is still there");
+}
+
+#[test]
 fn a_client_that_never_reads_is_not_served_further() {
     let mut server = Server::start();
     let mut client = server.connect();

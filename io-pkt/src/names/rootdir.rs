@@ -30,12 +30,16 @@ pub fn make_root(explicit: Option<&Path>) -> anyhow::Result<Root> {
     for root in Root::candidates() {
         let made = if root.is_system() { make_dir(root.dir(), 0o755) } else { make_dir(root.dir(), 0o700) };
         // In `/run/user/UID` and `/tmp` the directory must be ours alone: others may make names in `/tmp`.
-        let safe = made.map_err(anyhow::Error::from).and_then(|()| {
-            if root.is_system() { Ok(()) } else { check_private(root.dir()).map_err(anyhow::Error::from) }
+        let safe = made.map_err(|cause| format!("{}: {cause}", root.dir().display())).and_then(|()| {
+            if root.is_system() {
+                Ok(())
+            } else {
+                check_private(root.dir()).map_err(|error| error.to_string())
+            }
         });
         match safe {
             Ok(()) => return Ok(root),
-            Err(cause) => tried.push(format!("{}: {cause:#}", root.dir().display())),
+            Err(sentence) => tried.push(sentence),
         }
     }
     bail!("no place for the node's names ({}); give one with --root", tried.join("; "))

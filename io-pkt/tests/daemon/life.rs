@@ -105,6 +105,30 @@ fn a_start_that_fails_leaves_nothing() {
 }
 
 #[test]
+fn a_start_without_enough_descriptors_leaves_nothing() {
+    let place = Place::new();
+    for limit in 5..20 {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]);
+        // With enough of them the module that is not there ends the start.
+        let io_pkt = place.command(&["-dtemplate", "-d", "nosuch"]);
+        command.arg(io_pkt.get_program()).args(io_pkt.get_args());
+        let output = command.env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{limit}: {said}");
+        assert_eq!(names(place.root().dir()), [] as [&str; 0], "{limit}: {said}");
+    }
+}
+
+#[test]
+fn a_cause_is_told_once() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.root().lock_file(0)).unwrap();
+    let (_, said) = place.run(&[]);
+    assert_eq!(said.matches("Is a directory").count(), 1, "{said}");
+}
+
+#[test]
 fn called_by_a_qnx_name_it_returns_when_it_is_ready() {
     let place = Place::new();
     let link = place.path("io-pkt-v4-hc");
