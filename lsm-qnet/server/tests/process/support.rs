@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 use qnet_iomsg::flags::{IOFLAG_LARGEFILE, IOFLAG_READ};
@@ -455,9 +456,29 @@ pub(crate) fn until<T>(mut poll: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A directory that everybody may enter.
-pub(crate) fn public_dir() -> TempDir {
+/// A directory that everybody may enter, for a test; what the test mounts below it goes with it.
+pub(crate) struct PublicDir(TempDir);
+
+pub(crate) fn public_dir() -> PublicDir {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-    dir
+    PublicDir(dir)
+}
+
+impl PublicDir {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for PublicDir {
+    fn drop(&mut self) {
+        // A mount point cannot be removed. The thread may have a mount namespace of its own.
+        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+        for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)) {
+            if Path::new(place).starts_with(self.path()) {
+                let _ = umount2(place, MntFlags::MNT_DETACH);
+            }
+        }
+    }
 }
