@@ -1,7 +1,7 @@
 //! Which use of which io-pkt a path stands for.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use ctl::{Client, DeviceFile, Root, Target};
@@ -22,6 +22,9 @@ impl Ours {
     /// What `text` stands for, when that is io-pkt's.
     pub(crate) fn find(text: &str, root: &Root) -> Option<Self> {
         let devices = root.devices();
+        let spelled =
+            if text.contains('/') { absolute(text).to_string_lossy().into_owned() } else { text.to_owned() };
+        let text = spelled.as_str();
         let target = Target::parse(text, &devices);
         // A path elsewhere is not looked at: what is mounted there may hang whoever does.
         let is_name = target.is_path || !text.contains('/');
@@ -63,8 +66,23 @@ fn is_name_of_qnet(text: &str) -> bool {
 }
 
 fn is_network_directory(text: &str, root: &Root) -> bool {
-    let path = Path::new(text);
-    path == root.net() || is_qnet_mount(path, &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+    let path = absolute(text);
+    path == root.net()
+        || is_qnet_mount(&path, &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+/// The path from the root on, without `.` and `..`. Only the words are looked at: asking the system could hang.
+fn absolute(text: &str) -> PathBuf {
+    let mut path = PathBuf::new();
+    for part in std::path::absolute(text).unwrap_or_else(|_| text.into()).components() {
+        match part {
+            Component::ParentDir => {
+                path.pop();
+            }
+            part => path.push(part),
+        }
+    }
+    path
 }
 
 /// Is `path` where a file system of type `fuse.qnet` is mounted?
@@ -130,6 +148,26 @@ mod tests {
         let (_dir, root) =
             root_with("en0", "instance=0 pid=7 driver=devn-tap mac=02:00:00:00:00:01 device=tap0\n");
         assert_eq!(Ours::find("/dev/io-net/en9", &root), Some(Ours { instance: 0, name: "en9".to_owned() }));
+    }
+
+    #[test]
+    fn every_spelling_of_a_path_means_the_same() {
+        let (_dir, root) =
+            root_with("en1", "instance=1 pid=7 driver=devn-tap mac=02:00:00:00:00:01 device=tap0\n");
+        let here = std::env::current_dir().expect("a folder");
+        let up = "../".repeat(here.components().count());
+        let net = root.net().to_string_lossy().into_owned();
+        for spelling in [
+            net.clone(),
+            format!("{net}/"),
+            format!("{net}/."),
+            format!("{net}/../net"),
+            format!("{up}{net}"),
+        ] {
+            assert!(is_network_directory(&spelling, &root), "{spelling}");
+        }
+        let expected = Some(Ours { instance: 1, name: "en1".to_owned() });
+        assert_eq!(Ours::find(&format!("{up}dev/io-net/en1"), &root), expected);
     }
 
     #[test]
