@@ -68,7 +68,7 @@ impl Engine {
         let watched = self.watcher.watch(peer.as_fd(), token)?;
         self.channels.insert(token, Channel { watched, peer, writing: false, gauge: Gauge::default() });
         // What it said before it was watched.
-        self.again.push(token);
+        self.again.insert(token);
         Ok(token)
     }
 
@@ -77,13 +77,14 @@ impl Engine {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut left = PACKETS;
         while let Some(channel) = self.channels.get_mut(&token) {
+            // That nothing can be sent any more shows up below, behind what the server said.
+            let _gone = channel.peer.flush();
             if left == 0 || channel.gauge.is_full() {
-                self.again.push(token);
+                channel.settle();
+                self.again.insert(token);
                 break;
             }
             left -= 1;
-            // That nothing can be sent any more shows up below, behind what the server said.
-            let _gone = channel.peer.flush();
             match channel.peer.recv(&mut buffer) {
                 Ok(Some(packet)) => self.on_channel_packet(token, packet),
                 Ok(None) => {

@@ -100,13 +100,14 @@ impl Engine {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut left = PACKETS;
         while let Some(client) = self.clients.get_mut(&token) {
+            // That nothing can be sent any more shows up below, behind what the client said.
+            let _gone = client.peer.flush();
             if left == 0 || client.gauge.is_full() {
-                self.again.push(token);
+                client.settle();
+                self.again.insert(token);
                 break;
             }
             left -= 1;
-            // That nothing can be sent any more shows up below, behind what the client said.
-            let _gone = client.peer.flush();
             match client.peer.recv(&mut buffer) {
                 Ok(Some(packet)) => self.on_client_packet(token, packet),
                 Ok(None) => {

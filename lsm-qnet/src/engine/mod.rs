@@ -25,7 +25,7 @@ mod reply;
 mod wire;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     os::fd::BorrowedFd,
     rc::Rc,
 };
@@ -169,7 +169,7 @@ pub struct Engine {
     last_id: u32,
     buffer: ReceiveBuffer,
     /// Sockets with more to read: for want of budget, or until what they sent has left.
-    again: Vec<Token>,
+    again: BTreeSet<Token>,
     /// Clients wait to be accepted until descriptors are free.
     accept_waits: bool,
     /// Descriptors have become free.
@@ -217,7 +217,7 @@ impl Engine {
             last_token: FIRST_TOKEN,
             last_id: 0,
             buffer: ReceiveBuffer::new(),
-            again: Vec::new(),
+            again: BTreeSet::new(),
             accept_waits: false,
             accept_again: false,
             totals: Totals::default(),

@@ -1,6 +1,6 @@
 //! The engine alone, one step at a time: programs at `qnet.sock`, the node's server at the end of a socket pair.
 
-use std::{cell::RefCell, collections::BTreeSet};
+use std::cell::RefCell;
 
 use qnet_iomsg::netmgr::{self, Request};
 use qnet_ipc::{
