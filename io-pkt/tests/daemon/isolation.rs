@@ -3,7 +3,11 @@
 //! The driver of `modules/conformance/rust/naughty.rs` fails in each of its entries, beside a storm of frames
 //! between two others. It must be gone afterwards, with its reason kept for the operator, and the storm must go on.
 
-use std::{path::PathBuf, sync::OnceLock};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use conformance::Workshop;
 use ctl::{Client, UseState};
@@ -14,7 +18,8 @@ use crate::support::{Daemon, Place, eventually, names};
 fn built() -> &'static (PathBuf, PathBuf) {
     static FILES: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
     FILES.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap().keep();
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("isolation");
+        fs::create_dir_all(&dir).unwrap();
         let workshop = Workshop::new(&dir).unwrap();
         (workshop.naughty().unwrap(), workshop.c_module("echo.c", "devn-echo.so", &[]).unwrap())
     })

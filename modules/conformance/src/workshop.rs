@@ -3,7 +3,7 @@
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{self, Command, Output},
 };
 
 use serde_json::Value;
@@ -79,12 +79,9 @@ impl Workshop {
     pub fn new(dir: &Path) -> Result<Self, WorkshopError> {
         let (target, profile) = target_directory();
         let mut cargo = cargo();
-        cargo.args(["build", "--lib", "--keep-going", "--message-format=json", "--profile", &profile]);
-        cargo.arg("--target-dir").arg(&target);
-        for package in library_packages()? {
-            cargo.args(["--package", &package]);
-        }
-        let output = output(&mut cargo)?;
+        // The whole workspace, as the developer builds it: a part of it may resolve other features and build all anew.
+        cargo.args(["build", "--workspace", "--keep-going", "--message-format=json", "--profile", &profile]);
+        let output = output(cargo.arg("--target-dir").arg(&target))?;
         Ok(Self {
             dir: dir.to_owned(),
             deps: target.join(if profile == "dev" { "debug" } else { &profile }).join("deps"),
@@ -109,9 +106,10 @@ impl Workshop {
         built
             .map(|(name, file)| {
                 let installed = self.dir.join(name.replace('_', "-")).with_extension("so");
-                let copied = fs::copy(file, &installed);
-                copied.map_err(|reason| WorkshopError::File { file: file.clone(), reason })?;
-                Ok(installed)
+                self.place(&installed, |draft| {
+                    let copied = fs::copy(file, draft);
+                    copied.map(|_| ()).map_err(|reason| WorkshopError::File { file: file.clone(), reason })
+                })
             })
             .collect()
     }
@@ -123,7 +121,7 @@ impl Workshop {
     pub fn program(&self, package: &str) -> Result<PathBuf, WorkshopError> {
         let (target, profile) = target_directory();
         let mut cargo = cargo();
-        cargo.args(["build", "--bins", "--package", package, "--message-format=json", "--profile", &profile]);
+        cargo.args(["build", "--workspace", "--keep-going", "--message-format=json", "--profile", &profile]);
         let messages = run(cargo.arg("--target-dir").arg(&target))?;
         let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let mut programs =
@@ -137,14 +135,12 @@ impl Workshop {
     /// # Errors
     /// [`WorkshopError`].
     pub fn c_module(&self, source: &str, file: &str, definitions: &[&str]) -> Result<PathBuf, WorkshopError> {
-        let output = self.dir.join(file);
         let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
         cc.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC"]);
         cc.arg("-I").arg(include_dir());
         cc.args(definitions.iter().map(|definition| format!("-D{definition}")));
-        cc.arg("-o").arg(&output).arg(Path::new(HERE).join("c").join(source));
-        run(&mut cc)?;
-        Ok(output)
+        cc.arg(Path::new(HERE).join("c").join(source));
+        self.place(&self.dir.join(file), |draft| run(cc.arg("-o").arg(draft)).map(|_| ()))
     }
 
     /// Builds a C program from `text`, which may include the module header.
@@ -168,13 +164,12 @@ impl Workshop {
     /// [`WorkshopError`].
     pub fn naughty(&self) -> Result<PathBuf, WorkshopError> {
         let source = Path::new(HERE).join("rust/naughty.rs");
-        let output = self.dir.join("devn-naughty.so");
         let mut rustc = self.rustc("devn_naughty", "cdylib");
         for library in ["io_pkt_sdk", "tracing"] {
             rustc.arg("--extern").arg(self.external(library)?);
         }
-        run(rustc.arg(&source).arg("-o").arg(&output))?;
-        Ok(output)
+        rustc.arg(&source);
+        self.place(&self.dir.join("devn-naughty.so"), |draft| run(rustc.arg("-o").arg(draft)).map(|_| ()))
     }
 
     /// The driver of frozen ABI 1.0 (`frozen/`).
@@ -190,7 +185,7 @@ impl Workshop {
     /// # Errors
     /// [`WorkshopError`].
     pub fn later_minor(&self) -> Result<PathBuf, WorkshopError> {
-        let abi = self.dir.join("abi_later");
+        let abi = self.own("abi_later");
         copy_dir(&Path::new(HERE).join("frozen/abi_1_0"), &abi)?;
         edit(&abi.join("lib.rs"), "pub const ABI_MINOR: u16 = 0;", "pub const ABI_MINOR: u16 = 7;")?;
         let last =
@@ -198,24 +193,45 @@ impl Workshop {
         let more = "    pub destroy: unsafe extern \"C\" fn(use_: *mut c_void),\n    /// Unknown to the host.\n    \
                     pub later: unsafe extern \"C\" fn(use_: *mut c_void),\n}\n\n/// What a protocol offers.";
         edit(&abi.join("table.rs"), last, more)?;
-        self.bare_module("devn-later.so", &abi, &["--cfg", "later"])
+        let made = self.bare_module("devn-later.so", &abi, &["--cfg", "later"]);
+        fs::remove_dir_all(&abi).map_err(|reason| WorkshopError::File { file: abi, reason })?;
+        made
     }
 
     /// `frozen/echo_1_0.rs` against the ABI sources in `abi`.
     fn bare_module(&self, file: &str, abi: &Path, flags: &[&str]) -> Result<PathBuf, WorkshopError> {
-        let scratch = self.dir.join(format!("{file}.d"));
+        let scratch = self.own(&format!("{file}.d"));
         fs::create_dir_all(&scratch)
             .map_err(|reason| WorkshopError::File { file: scratch.clone(), reason })?;
         let library = scratch.join("libio_pkt_abi.rlib");
         let mut rustc = self.rustc("io_pkt_abi", "rlib");
         rustc.arg("--extern").arg(self.external("abi_stable")?);
         run(rustc.arg(abi.join("lib.rs")).arg("-o").arg(&library))?;
-        let output = self.dir.join(file);
         let mut rustc = self.rustc("devn_bare", "cdylib");
         rustc.arg("--extern").arg(self.external("abi_stable")?);
         rustc.arg("--extern").arg(format!("io_pkt_abi={}", library.display())).args(flags);
-        run(rustc.arg(Path::new(HERE).join("frozen/echo_1_0.rs")).arg("-o").arg(&output))?;
-        Ok(output)
+        rustc.arg(Path::new(HERE).join("frozen/echo_1_0.rs"));
+        let placed = self.place(&self.dir.join(file), |draft| run(rustc.arg("-o").arg(draft)).map(|_| ()));
+        fs::remove_dir_all(&scratch).map_err(|reason| WorkshopError::File { file: scratch, reason })?;
+        placed
+    }
+
+    /// A path below the directory that no other process uses.
+    fn own(&self, name: &str) -> PathBuf {
+        self.dir.join(format!(".{}-{name}", process::id()))
+    }
+
+    /// Makes a file beside its place and then puts it there in one step: test runners start a process for each test, and
+    /// none must find the other's file half written.
+    fn place(
+        &self,
+        file: &Path,
+        make: impl FnOnce(&Path) -> Result<(), WorkshopError>,
+    ) -> Result<PathBuf, WorkshopError> {
+        let draft = self.own(&file.file_name().unwrap_or_default().to_string_lossy());
+        make(&draft)?;
+        fs::rename(&draft, file).map_err(|reason| WorkshopError::File { file: file.to_owned(), reason })?;
+        Ok(file.to_owned())
     }
 
     fn rustc(&self, name: &str, kind: &str) -> Command {
@@ -277,22 +293,6 @@ fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(HERE);
     cargo
-}
-
-/// The packages of the workspace that make a shared object.
-fn library_packages() -> Result<Vec<String>, WorkshopError> {
-    let text = run(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
-    let metadata: Value = serde_json::from_str(&text).unwrap_or_default();
-    let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
-    let is_shared = |package: &Value| {
-        let targets = package["targets"].as_array().cloned().unwrap_or_default();
-        targets.iter().any(|target| {
-            target["crate_types"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
-        })
-    };
-    let names =
-        packages.iter().filter(|package| is_shared(package)).filter_map(|package| package["name"].as_str());
-    Ok(names.map(str::to_owned).collect())
 }
 
 fn output(command: &mut Command) -> Result<Output, WorkshopError> {
