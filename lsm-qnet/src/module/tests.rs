@@ -12,7 +12,7 @@ use io_pkt_sdk::{
     testing::{Bench, LogLine},
 };
 use qnet::{Channel, ChannelFlags, Connection, Netmgr, Received, SendOptions};
-use qnet_ipc::{ToClient, ToServer};
+use qnet_ipc::{ToClient, ToServer, packet};
 
 use super::*;
 
@@ -451,4 +451,55 @@ fn a_drained_pool_costs_frames_and_nothing_else() {
     node.bench.poll_until(lost);
     node.bench.leave_chunks(usize::MAX);
     node.bench.poll_until(|bench| !bench.sent().is_empty());
+}
+
+#[test]
+fn a_program_that_sends_faster_than_the_wire_is_held_back_alone() {
+    let mut alonzo = TestNode::new("alonzo", 1, &[("tx_retries", "1000")]);
+    let mut joseph = TestNode::new("joseph", 2, &[("allow", "connect")]);
+    let channel = Channel::create(&joseph.root, ChannelFlags::empty()).unwrap();
+    let (pid, chid) = (channel.pid(), channel.chid());
+    let root = alonzo.root.clone();
+    let nd = thread::scope(|scope| {
+        let client = scope.spawn(|| Netmgr::attach(&root).unwrap().strtond("joseph").unwrap());
+        run(&mut alonzo, &mut joseph, || client.is_finished());
+        client.join().unwrap()
+    });
+    let (mut flood, _) = qnet_ipc::connect_path(&root.qnet_socket()).unwrap();
+    flood.set_queue_limit(1);
+    flood
+        .send(&ToServer::Connect(packet::Connect { conn: 1, nd, pid, chid, flags: 0, claim: None }))
+        .unwrap();
+    let mut buffer = qnet_ipc::ReceiveBuffer::new();
+    let mut open = false;
+    thread::scope(|scope| {
+        let server = scope.spawn(|| channel.receive(Some(Instant::now() + Duration::from_millis(500))));
+        run(&mut alonzo, &mut joseph, || {
+            let answer = flood.recv(&mut buffer).unwrap();
+            open |= matches!(answer, Some(ToClient::ConnectOk { .. }));
+            open
+        });
+        assert_eq!(server.join().unwrap().unwrap_err().errno(), libc::ETIMEDOUT);
+    });
+
+    // From here on the wire is cut, and nothing leaves.
+    let data = vec![1; qnet_ipc::MAX_DATA];
+    let (mut taken, mut refused) = (0u32, 0);
+    while refused < 100 {
+        let head =
+            packet::Send { txn: taken + 1, conn: 1, srcmsglen: data.len() as u32, ..packet::Send::default() };
+        match flood.send(&ToServer::Send(head, &data)) {
+            Ok(()) => (taken, refused) = (taken + 1, 0),
+            Err(_) => refused += 1,
+        }
+        alonzo.bench.poll();
+    }
+    let mebibytes = taken as usize * data.len() >> 20;
+    assert!((60..80).contains(&mebibytes), "{mebibytes} MiB were taken");
+
+    thread::scope(|scope| {
+        let other = scope.spawn(|| Netmgr::attach(&root).unwrap().nodes().unwrap().len());
+        alonzo.bench.poll_until(|_| other.is_finished());
+        assert_eq!(other.join().unwrap(), 2, "other programs are served");
+    });
 }
