@@ -3,10 +3,11 @@
 use std::{
     io::{IoSlice, IoSliceMut},
     sync::Arc,
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
-use qnet_ipc::{MAX_DATA, Root, ToServer, packet};
+use qnet_ipc::{ClientPeer, ConnectError, MAX_DATA, PeerIdentity, Root, ToServer, packet};
 
 use crate::{
     Error, LOCAL_NODE, iov,
@@ -63,10 +64,12 @@ impl Connection {
     #[doc(alias = "ConnectAttach")]
     pub fn attach(root: &Root, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
         let through_qnet = nd != LOCAL_NODE || matches!((pid, chid), (0, 0) | (1, 1));
-        let (peer, _) = if through_qnet {
-            qnet_ipc::connect_path(&root.qnet_socket())?
+        let peer = if through_qnet {
+            let path = root.qnet_socket();
+            in_turn(|| qnet_ipc::connect_path(&path))?
         } else {
-            qnet_ipc::connect_channel(&root.channel(pid, chid)?)?
+            let address = root.channel(pid, chid)?;
+            in_turn(|| qnet_ipc::connect_channel(&address))?
         };
         let connection = Self::open(&Arc::new(Link::new(peer)), nd, pid, chid)?;
         if through_qnet {
@@ -218,6 +221,24 @@ impl Connection {
                     self.link.send(&ToServer::Unblock { txn, tid: options.tid })?;
                 }
             }
+        }
+    }
+}
+
+/// Connects. While more clients wait at the server's door than the kernel holds, it waits for its turn: there is no
+/// event to wait for, so it asks again and again, ever more rarely, for some ten seconds.
+fn in_turn(
+    mut attempt: impl FnMut() -> Result<(ClientPeer, PeerIdentity), ConnectError>,
+) -> Result<ClientPeer, ConnectError> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match attempt() {
+            Ok((peer, _)) => return Ok(peer),
+            Err(error) if error.errno() == libc::EAGAIN && pause < Duration::from_secs(8) => {
+                thread::sleep(pause);
+                pause *= 2;
+            }
+            Err(error) => return Err(error),
         }
     }
 }

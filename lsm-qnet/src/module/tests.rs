@@ -494,7 +494,7 @@ fn a_program_that_sends_faster_than_the_wire_is_held_back_alone() {
         }
         alonzo.bench.poll();
     }
-    let mebibytes = taken as usize * data.len() >> 20;
+    let mebibytes = (taken as usize * data.len()) >> 20;
     assert!((60..80).contains(&mebibytes), "{mebibytes} MiB were taken");
 
     thread::scope(|scope| {

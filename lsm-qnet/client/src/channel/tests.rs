@@ -257,3 +257,23 @@ fn without_qnet_remote_and_netmgr_calls_say_so() {
     assert_eq!(crate::Netmgr::attach(&root).unwrap_err().errno(), libc::ENOTSUP);
     assert!(Connection::attach(&root, 7, 100, 1).is_err());
 }
+
+#[test]
+fn hundreds_of_clients_are_served_by_one_channel() {
+    let (_directory, root, channel) = setup(ChannelFlags::empty());
+    let connections: Vec<Connection> = (0..200).map(|_| attach(&root, &channel)).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut scoids = std::collections::HashSet::new();
+            for _ in 0..connections.len() {
+                let message = message(&channel);
+                scoids.insert(message.info().scoid);
+                message.reply(1, b"").unwrap();
+            }
+            assert_eq!(scoids.len(), connections.len(), "each client has a number of its own");
+        });
+        for connection in &connections {
+            assert_eq!(connection.send(b"x", &mut []).unwrap().status, 1);
+        }
+    });
+}
