@@ -10,6 +10,7 @@
 
 mod carry;
 mod explain;
+mod leftovers;
 mod mount;
 mod unmount;
 

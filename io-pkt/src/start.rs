@@ -1,8 +1,8 @@
 //! Start-up and end of a daemon, in order.
 //!
 //! 1. the root directory and the lock of this instance (a second start is refused with the pid of the first);
-//! 2. what a dead daemon left is swept away;
-//! 3. pool, switchboard, control socket;
+//! 2. the names that a dead daemon left are swept away;
+//! 3. pool, switchboard, control socket; settings of interfaces that a dead daemon changed are put back;
 //! 4. the drivers and protocols of the command line, in its order; one that fails ends the start and leaves nothing;
 //! 5. ready: systemd and a waiting foreground half are told;
 //! 6. the loop, until SIGTERM or SIGINT; then everything is unmounted in reverse order and all names go.
@@ -56,7 +56,8 @@ pub fn run(args: Args, launch: Launch) -> anyhow::Result<Signal> {
     let control = Control::bind(&socket, poll.registry())
         .with_context(|| format!("control socket {}", socket.display()))?;
     let identity = Identity { root, instance: args.instance, devices };
-    let registry = Registry::new(identity, Rc::new(core), args.load);
+    let mut registry = Registry::new(identity, Rc::new(core), args.load);
+    registry.put_back_leftovers();
     let spin = Spin::new(spin_time(args.spin));
     let mut event_loop = EventLoop::new(poll, registry, control, signals, spin, args.program.clone())
         .context("making the event loop")?;

@@ -44,6 +44,20 @@ fn a_crash_of_io_pkt_leaves_net_mounted() -> Result<()> {
     Ok(())
 }
 
+fn any_start_after_a_crash_puts_the_interface_back() -> Result<()> {
+    let Pair { alonzo, .. } = &Pair::bare()?;
+    let settings = || alonzo.shell("ethtool -k eth0; cat /sys/class/net/eth0/mtu");
+    let before = settings()?;
+    alonzo.start(&alonzo.usual_start(&[]))?;
+    ensure!(settings()? != before, "io-pkt switches offloads off");
+    end(alonzo, Signal::SIGKILL)?;
+    // The new one has no use for the interface.
+    alonzo.shell("io-pkt --background -d segment path=/tmp/segment")?;
+    ensure!(settings()? == before, "as it was before the first start");
+    ensure!(alonzo.shell("ls /run/io-pkt | grep -c undo; true")? == "0\n");
+    Ok(())
+}
+
 fn the_other_node_survives_a_crash_here() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &up()?;
     ensure!(reads(joseph, "alonzo"));
@@ -98,6 +112,7 @@ fn a_node_that_starts_anew_is_found_again() -> Result<()> {
 
 cases! {
     a_crash_of_io_pkt_leaves_net_mounted: [Need::RootNodes, Need::Fuse],
+    any_start_after_a_crash_puts_the_interface_back: [Need::RootNodes, Need::Fuse],
     the_other_node_survives_a_crash_here: [Need::RootNodes, Need::Fuse],
     helpers_that_die_are_started_again: [Need::RootNodes, Need::Fuse],
     a_clean_end_leaves_nothing: [Need::RootNodes, Need::Fuse],

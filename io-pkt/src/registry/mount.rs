@@ -147,7 +147,7 @@ impl Registry {
         }
     }
 
-    fn load(&mut self, kind: Option<Kind>, file: ModuleFile) -> Result<Arc<Build>, MountError> {
+    pub(super) fn load(&mut self, kind: Option<Kind>, file: ModuleFile) -> Result<Arc<Build>, MountError> {
         let kinds = match (kind, &file) {
             (Some(kind), _) => vec![kind],
             (None, ModuleFile::Named(name) | ModuleFile::Open(_, name)) => explain::kinds_of(name),
@@ -218,7 +218,7 @@ impl Registry {
     }
 
     /// Makes the use's place in pool and switchboard.
-    fn context(
+    pub(super) fn context(
         &mut self,
         build: &Build,
         name: &str,
@@ -240,7 +240,7 @@ impl Registry {
         Ok(std::rc::Rc::new(UseContext::new(&self.core, id, name, role, holder, verbose)))
     }
 
-    fn create(
+    pub(super) fn create(
         &self,
         build: &Arc<Build>,
         name: &str,
