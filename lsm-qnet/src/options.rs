@@ -13,6 +13,7 @@ use crate::{Access, hostname::NameSource, node_name};
 /// The options, as the host checks and lists them.
 pub(crate) const OPTIONS: &[Opt] = &[
     Opt::text("host", "name of this node, with or without a domain (default: the host name)"),
+    // DEVIATION: QNX takes the domain from the system configuration only.
     Opt::text("domain", "domain of this node (default: what follows the first dot of the host name)"),
     Opt::text("mount", "network directory (default /net)"),
     Opt::text("bind", "use this interface, such as en0; may be repeated (default: all)").repeated(),

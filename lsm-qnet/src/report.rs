@@ -1,4 +1,6 @@
-//! The report for people: nodes, links, helpers, counters. `qnetstats` and `nicinfo` print it.
+//! The report for people: nodes, links, helpers, counters, as the control command `report` gives it.
+//!
+//! DEVIATION: QNX shows it as `/proc/qnetstats`; Linux lets nobody add to `/proc`.
 
 use std::fmt::{self, Write};
 

@@ -126,6 +126,8 @@ pub fn entry_type(file_type: Option<u32>) -> u8 {
 }
 
 /// Directories, regular files and symbolic links are what they are; everything else is shown as a regular file.
+///
+/// DEVIATION: QNX opens the other node's device. A device inode in a FUSE mount would open the *local* device.
 fn shown_type(kind: u32) -> u32 {
     match kind {
         libc::S_IFDIR | libc::S_IFLNK => kind,

@@ -1,5 +1,8 @@
 //! Mapping a module file. A mapped image is never unmapped.
 //!
+//! DEVIATION: QNX unloads a driver with its last interface. Rust code that a host thread has run cannot be unmapped
+//! safely: its thread-local destructors run when that thread ends.
+//!
 //! The bytes that were inspected are the bytes that run: they are copied to a sealed memfd named after the module, and
 //! that is handed to the dynamic linker. A newer file at the same path is therefore really loaded. The memfd stays open
 //! for ever, because the linker compares names: another memfd under the same `/proc/self/fd` number would give the old
