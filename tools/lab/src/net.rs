@@ -35,6 +35,8 @@ pub(crate) fn make_switch() -> Result<()> {
 
 /// Plugs a cable into the switch of the present network namespace; the other end goes to `holder`.
 pub(crate) fn plug(name: &str, number: usize, holder: i32) -> Result<()> {
+    // The kernel takes the cable of a node that has ended away in its own time. That there is none is the usual case.
+    let _ = ip(&[format!("link delete {name}")]);
     ip(&[
         format!("link add {name} type veth peer name {PORT} address {} netns {holder}", mac(number)),
         format!("link set {name} master {SWITCH} addrgenmode none up"),
