@@ -8,6 +8,7 @@ use std::{fs, io, path::Path};
 use ctl::Root;
 use nix::{
     errno::Errno,
+    net::if_::if_nametoindex,
     sched::{CloneFlags, unshare},
     sys::{
         memfd::{MFdFlags, memfd_create},
@@ -167,7 +168,9 @@ fn host_name() -> Finding {
 /// A line for each Ethernet interface.
 fn interfaces() -> Vec<Finding> {
     let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
-    let mut dirs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    // /sys may be another network namespace's.
+    let is_here = |entry: &fs::DirEntry| if_nametoindex(entry.file_name().as_os_str()).is_ok();
+    let mut dirs: Vec<_> = entries.flatten().filter(is_here).map(|entry| entry.path()).collect();
     dirs.sort();
     let found: Vec<_> = dirs.iter().filter_map(|dir| interface(dir)).collect();
     if found.is_empty() {

@@ -7,6 +7,7 @@
 use std::{fs, path::Path};
 
 use io_pkt_host::{Kind, LoadError, SearchPath};
+use nix::net::if_::if_nametoindex;
 
 /// Names of QNX drivers for real hardware, without `devn-` and `devnp-`. Linux has drivers of its own for all of
 /// these.
@@ -133,6 +134,8 @@ fn interfaces() -> Vec<String> {
         .flatten()
         .filter(|entry| ethernet(&entry.path()))
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        // /sys may be another network namespace's.
+        .filter(|name| if_nametoindex(name.as_str()).is_ok())
         .collect();
     names.sort();
     names
