@@ -27,6 +27,14 @@ pub enum ClientError {
         /// The control socket tried.
         path: PathBuf,
     },
+    /// Others listen, this instance does not.
+    #[error("instance {instance} of io-pkt is not running; there is: {running}")]
+    NoInstance {
+        /// The instance asked for.
+        instance: u32,
+        /// Numbers of those that run below the same root.
+        running: String,
+    },
     /// The socket could not be used.
     #[error("{}: {source}", path.display())]
     Io {
@@ -91,9 +99,17 @@ impl Client {
     /// Connects to instance `number` below `root`.
     ///
     /// # Errors
-    /// As [`Client::connect`].
+    /// As [`Client::connect`], and [`ClientError::NoInstance`].
     pub fn connect_instance(root: &Root, number: u32, timeout: Duration) -> Result<Self, ClientError> {
-        Self::connect(&root.control_socket(number), timeout)
+        let missing = match Self::connect(&root.control_socket(number), timeout) {
+            Err(error @ ClientError::NotRunning { .. }) => error,
+            other => return other,
+        };
+        let running: Vec<String> = root.instances().iter().map(|one| one.number.to_string()).collect();
+        if running.is_empty() {
+            return Err(missing);
+        }
+        Err(ClientError::NoInstance { instance: number, running: running.join(", ") })
     }
 
     /// Asks who is there.

@@ -50,6 +50,15 @@ fn a_missing_daemon_is_said_to_be_not_running() {
 }
 
 #[test]
+fn a_missing_instance_is_told_with_those_that_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::at(dir.path());
+    let _two = UnixListener::bind(root.control_socket(2)).unwrap();
+    let error = Client::connect_instance(&root, 1, PLENTY).unwrap_err().to_string();
+    assert_eq!(error, "instance 1 of io-pkt is not running; there is: 2");
+}
+
+#[test]
 fn mount_hands_over_an_open_file() {
     let (_dir, path, daemon) = against(|mut stream| {
         let mut fds = Vec::new();
