@@ -92,7 +92,7 @@ fn the_type_chooses_the_instance() {
     assert_eq!(node.call(MOUNT, &["-T", "io-pkt1", "x.so"]).code, Some(0));
     let run = node.call(MOUNT, &["-T", "io-pkt", "x.so"]);
     assert_eq!(run.code, Some(1));
-    assert!(run.err.starts_with("mount: io-pkt is not running"), "{}", run.err);
+    assert_eq!(run.err, "mount: instance 0 of io-pkt is not running; there is: 1\n");
 }
 
 #[test]
