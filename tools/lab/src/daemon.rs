@@ -90,11 +90,13 @@ mod tests {
 
     #[test]
     fn with_root_remote_callers_are_nobody() {
-        assert_eq!(usual(Wire::Packet, Isolation::Namespaces, &[]), "-d packet dev=eth0 -p qnet");
-        assert_eq!(
-            usual(Wire::Tap, Isolation::Namespaces, &["do_crc=1"]),
-            "-d tap dev=tap0 -p qnet do_crc=1"
-        );
+        let line = |wire, more: &[String]| {
+            let state = State::new(Some("/state".into()));
+            let lab = lab(wire, Isolation::Namespaces);
+            Start::serving_as(None, &state, &lab, "joseph", more).args.join(" ")
+        };
+        assert_eq!(line(Wire::Packet, &[]), "-d packet dev=eth0 -p qnet");
+        assert_eq!(line(Wire::Tap, &["do_crc=1".to_owned()]), "-d tap dev=tap0 -p qnet do_crc=1");
     }
 
     #[test]
