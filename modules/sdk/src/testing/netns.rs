@@ -90,16 +90,22 @@ pub fn ip(words: &str) {
 /// # Panics
 /// When it fails, with what it said.
 pub fn run(program: &str, words: &str) -> String {
-    let output = Command::new(program).args(words.split_whitespace()).output();
+    let output = Command::new(program).args(words.split_whitespace()).env("PATH", search_path()).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {words}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Whether a program is in `PATH`.
+/// `PATH`, and where `sysctl` and `ethtool` are when an ordinary user's leaves them out.
+fn search_path() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
+/// Whether a program is in `PATH`, or where the system's own programs are.
 #[must_use]
 pub fn has(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| Path::new(&dir).join(program).is_file())
+    std::env::split_paths(&search_path()).any(|dir| Path::new(&dir).join(program).is_file())
 }
