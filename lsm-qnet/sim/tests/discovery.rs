@@ -105,6 +105,22 @@ fn another_domain_needs_its_full_name() {
 }
 
 #[test]
+fn a_node_without_a_domain_is_found_by_the_name_it_is_listed_with() {
+    let mut net = Network::new(12);
+    let a = net.add("alonzo");
+    net.add_with("joseph", |config| config.domain = qnet_proto::Domain::default());
+    net.run_for(Duration::from_secs(1));
+    assert_eq!(names(&net, a), ["alonzo", "joseph"]);
+    let bare = resolve(&mut net, a, "joseph").unwrap();
+    assert_eq!(resolve(&mut net, a, "joseph."), Some(bare));
+    // A node of our own domain goes first; the other keeps its full name.
+    net.add("joseph");
+    net.run_for(Duration::from_secs(1));
+    assert_ne!(resolve(&mut net, a, "joseph"), Some(bare));
+    assert_eq!(resolve(&mut net, a, "joseph."), Some(bare));
+}
+
+#[test]
 fn a_node_nobody_used_leaves_after_three_missed_announcements() {
     let mut net = Network::new(7);
     let (a, b) = (net.add("alonzo"), net.add("joseph"));

@@ -61,7 +61,8 @@ impl Engine {
         if fqnn.name == config.name && fqnn.domain == config.domain {
             return self.reply(id, 0, 0, &[]);
         }
-        let command = Command::Resolve { token: id.into(), name: fqnn.to_string() };
+        // As the program wrote it: `name.` is a node without a domain, `name` one of ours.
+        let command = Command::Resolve { token: id.into(), name: name.to_owned() };
         if let Err(error) = self.node.handle_command(self.now, command) {
             self.reply_error(id, errno_of(error));
         }

@@ -74,7 +74,8 @@ impl Engine {
     }
 }
 
-/// The listing for a NODES reply. Nodes of our own domain are listed without it.
+/// The listing for a NODES reply. Nodes of our own domain are listed without it; one that has none is `name.` when ours has a
+/// node of that name.
 fn list(data: &[u8]) -> Result<Vec<Listed>, i32> {
     let nodes = netmgr::nodes(data).map_err(|_| libc::EIO)?;
     let own_domain = nodes.iter().find(|node| node.nd == 0).map(|node| node.domain).unwrap_or_default();
@@ -82,8 +83,12 @@ fn list(data: &[u8]) -> Result<Vec<Listed>, i32> {
         [&b"."[..], b".."].into_iter().map(|name| Listed { ino: ROOT_ID, name: name.to_vec() }).collect();
     for node in &nodes {
         let mut name = node.name.to_vec();
-        if !node.domain.is_empty() && node.domain != own_domain {
-            name.push(b'.');
+        let ours = |other: &&netmgr::Node<'_>| other.domain.eq_ignore_ascii_case(own_domain);
+        if !ours(&node) {
+            let taken = || nodes.iter().filter(ours).any(|other| other.name.eq_ignore_ascii_case(node.name));
+            if !node.domain.is_empty() || taken() {
+                name.push(b'.');
+            }
             name.extend_from_slice(node.domain);
         }
         // What the kernel would take for a broken directory is left out.
@@ -104,4 +109,27 @@ pub(super) fn entries(unique: u64, listed: &[Listed], from: u64, size: u32) -> V
         }
     }
     directory.into_reply(unique)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qnet_iomsg::netmgr::NodeState;
+
+    #[test]
+    fn no_name_is_listed_twice_and_each_says_where_its_node_is() {
+        let mut records = Vec::new();
+        let nodes: [(u32, &[u8], &[u8]); 5] = [
+            (0, b"alonzo", b"lab"),
+            (1, b"joseph", b"LAB"),
+            (2, b"joseph", b""),
+            (3, b"joseph", b"other"),
+            (4, b"karl", b""),
+        ];
+        for (nd, name, domain) in nodes {
+            netmgr::Node { nd, state: NodeState::Known, name, domain }.emit(&mut records).unwrap();
+        }
+        let names: Vec<_> = list(&records).unwrap().into_iter().map(|listed| listed.name).collect();
+        assert_eq!(names, [&b"."[..], b"..", b"alonzo", b"joseph", b"joseph.", b"joseph.other", b"karl"]);
+    }
 }

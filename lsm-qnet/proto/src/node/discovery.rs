@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::command::Errno;
 use crate::event::{Event, NodeId};
 use crate::link::{Destination, LinkAddr, LinkId};
-use crate::names::{Domain, Fqnn, NodeName};
+use crate::names::{Domain, Fqnn, NameError, NodeName};
 use crate::session::End;
 use crate::session::state::Phase;
 use crate::time::Instant;
@@ -88,7 +88,7 @@ impl Node {
     // ---- programs ask ----
 
     pub(super) fn resolve(&mut self, now: Instant, token: u64, name: &str) -> Result<(), CommandError> {
-        let name = Fqnn::parse(name, &self.config.domain).map_err(|_| CommandError::BadName)?;
+        let name = self.meant(name).map_err(|_| CommandError::BadName)?;
         if name == self.own {
             self.event(Event::Resolved { token, nd: NodeId::LOCAL });
             return Ok(());
@@ -100,6 +100,17 @@ impl Node {
             return Ok(());
         }
         self.look_up(now, name, Some(token), None)
+    }
+
+    /// The node that a program means. A bare name is one of our domain; a node that has no domain is listed by its bare name
+    /// too, and is meant when ours has no such node.
+    fn meant(&self, text: &str) -> Result<Fqnn, NameError> {
+        let name = Fqnn::parse(text, &self.config.domain)?;
+        if text.contains('.') || name == self.own || self.peers.find(&name).is_some() {
+            return Ok(name);
+        }
+        let bare = Fqnn { name: name.name.clone(), domain: Domain::default() };
+        Ok(if self.peers.find(&bare).is_some() { bare } else { name })
     }
 
     /// Asks the network for a name, unless that is being done already.
