@@ -85,16 +85,18 @@ impl Access {
         };
         let root = maproot.map(|value| uid("maproot", value, "a user id")).transpose()?;
         let mut rights = Rights::default();
-        for word in allow.into_iter().flat_map(|text| text.split(':')) {
+        let words = allow.into_iter().flat_map(|text| text.split(':').map(move |word| (text, word)));
+        for (text, word) in words {
             match word {
                 "write" => rights.write = true,
                 "exec" => rights.exec = true,
                 "signal" => rights.signal = true,
                 "connect" => rights.connect = true,
                 _ => {
-                    let text =
-                        format!("allow={word}: write, exec, signal and connect are known, joined by `:`");
-                    return Err(Error::new(libc::EINVAL, text));
+                    let sentence = format!(
+                        "allow={text}: `{word}` is not known; write, exec, signal and connect are, joined by `:`"
+                    );
+                    return Err(Error::new(libc::EINVAL, sentence));
                 }
             }
         }
@@ -254,7 +256,8 @@ mod tests {
             (Some("bob"), None, None, "mapany=bob: a user id or `off`"),
             (None, Some("off"), None, "maproot=off: a user id"),
             (Some("4294967295"), None, None, "mapany=4294967295: "),
-            (None, None, Some("write:all"), "allow=all: "),
+            (None, None, Some("write:all"), "allow=write:all: `all` is not known"),
+            (None, None, Some("write:"), "allow=write:: `` is not known"),
         ] {
             let error = Access::new(mapany, maproot, allow).unwrap_err();
             assert!(error.text().starts_with(start), "{error}");

@@ -33,17 +33,25 @@ impl NameSource {
 pub fn node_name(host: Option<&str>, domain: Option<&str>, machine: &str) -> Result<NameSource, Error> {
     let whole = host.unwrap_or(machine).trim_end_matches('.');
     let (name, rest) = whole.split_once('.').unwrap_or((whole, ""));
-    let bad =
-        |option: &str, value: &str, error| Error::new(libc::EINVAL, format!("{option}={value}: {error}"));
-    let domain_text = domain.unwrap_or(rest);
-    let option = if domain.is_some() { "domain" } else { "host" };
-    let domain = Domain::new(domain_text).map_err(|error| bad(option, domain_text, error))?;
-    if host.is_none() && is_nameless(name) {
-        // `localhost.localdomain` names a domain no more than it names a node.
-        let domain = if option == "domain" { domain } else { Domain::default() };
+    let bad_host = |error| {
+        let sentence = match host {
+            Some(host) => format!("host={host}: {error}"),
+            None => format!("the host name `{machine}`: {error}; host= gives the node another name"),
+        };
+        Error::new(libc::EINVAL, sentence)
+    };
+    let bad_domain = |error| match domain {
+        Some(domain) => Error::new(libc::EINVAL, format!("domain={domain}: {error}")),
+        None => bad_host(error),
+    };
+    let nameless = host.is_none() && is_nameless(name);
+    // `localhost.localdomain` names a domain no more than it names a node.
+    let domain = domain.unwrap_or(if nameless { "" } else { rest });
+    let domain = Domain::new(domain).map_err(bad_domain)?;
+    if nameless {
         return Ok(NameSource::Address(domain));
     }
-    let name = NodeName::new(name).map_err(|error| bad("host", whole, error))?;
+    let name = NodeName::new(name).map_err(bad_host)?;
     Ok(NameSource::Known(name, domain))
 }
 
@@ -93,5 +101,11 @@ mod tests {
         assert!(error.text().starts_with("host=a/b: "), "{error}");
         let error = node_name(None, Some("a b"), "board1").unwrap_err();
         assert!(error.text().starts_with("domain=a b: "), "{error}");
+        let error = node_name(Some(".."), None, "").unwrap_err();
+        assert!(error.text().starts_with("host=..: "), "{error}");
+        for machine in ["my!board", "board1.l b"] {
+            let error = node_name(None, None, machine).unwrap_err();
+            assert!(error.text().starts_with(&format!("the host name `{machine}`: ")), "{error}");
+        }
     }
 }
