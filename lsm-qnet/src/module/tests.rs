@@ -298,6 +298,22 @@ fn a_name_that_nobody_bears_is_not_found() {
 }
 
 #[test]
+fn a_program_finds_a_node_without_a_domain_by_the_name_it_is_listed_with() {
+    let mut alonzo = TestNode::new("alonzo.lab.example", 1, &[]);
+    let mut joseph = TestNode::new("joseph", 2, &[]);
+    let root = alonzo.root.clone();
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let netmgr = Netmgr::attach(&root).unwrap();
+            let dotted = netmgr.strtond("joseph.").unwrap();
+            assert_eq!(netmgr.strtond("joseph").unwrap(), dotted);
+        });
+        run(&mut alonzo, &mut joseph, || client.is_finished());
+        client.join().unwrap();
+    });
+}
+
+#[test]
 fn the_death_of_a_server_reaches_its_remote_client() {
     let mut alonzo = TestNode::new("alonzo", 1, &[]);
     let mut joseph = TestNode::new("joseph", 2, &[("allow", "connect")]);
