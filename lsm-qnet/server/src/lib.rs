@@ -13,7 +13,7 @@
 //! | [`service`], `state` | threads, connections, shares |
 //! | [`request`] | one message: bytes → reply |
 //! | [`resolve`], [`export`], [`mounts`] | paths, and where they must not lead |
-//! | [`file`], `attributes` | what is open, and reading it |
+//! | [`mod@file`], `attributes` | what is open, and reading it |
 //! | [`identity`] | becoming the caller |
 //! | [`limits`] | bounds of everything a caller can use up |
 //! | [`sys`] | system calls |

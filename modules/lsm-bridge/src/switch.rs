@@ -117,7 +117,7 @@ impl Switch {
     }
 
     /// Learns from a frame that came in by `port`, and says where it goes. `frame` is its beginning, at least
-    /// [`HEADER`] bytes unless the whole frame is shorter.
+    /// `HEADER` bytes unless the whole frame is shorter.
     pub fn decide(&mut self, now: u64, port: PortId, frame: &[u8]) -> Verdict {
         self.counters.received += 1;
         let verdict = self.judge(now, port, frame);

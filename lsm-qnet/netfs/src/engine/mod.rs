@@ -5,7 +5,7 @@
 //!                        └─ answered at once (forget, statfs, what /net does not do)
 //! ```
 //!
-//! Every request that needs another node becomes a [`Job`], kept under the kernel's number for it. It ends exactly once:
+//! Every request that needs another node becomes a `Job`, kept under the kernel's number for it. It ends exactly once:
 //! by its reply, by its deadline, by FUSE_INTERRUPT (EINTR, and the node is asked to let go), or by the end of its
 //! connection. Jobs do not wait for each other, so a slow or dead node delays nobody but its own callers.
 //!
