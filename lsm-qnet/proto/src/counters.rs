@@ -49,3 +49,24 @@ pub struct Counters {
     /// Sessions ended, for whatever reason.
     pub sessions_down: u64,
 }
+
+/// Running totals of one peer, kept from session to session while the peer is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerCounters {
+    /// Frames sent to it, discovery not counted.
+    pub tx_frames: u64,
+    /// Data frames among them that were sent again.
+    pub tx_retransmits: u64,
+    /// Frames of its sessions that were used.
+    pub rx_frames: u64,
+    /// Frames of its sessions that were already delivered.
+    pub rx_duplicate: u64,
+    /// Frames of its sessions that were dropped for any other reason.
+    pub rx_dropped: u64,
+    /// Messages it sent.
+    pub messages_in: u64,
+    /// Messages it acknowledged.
+    pub messages_out: u64,
+    /// Sessions established with it.
+    pub sessions: u64,
+}

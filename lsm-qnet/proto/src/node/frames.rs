@@ -169,6 +169,7 @@ impl Node {
             Kind::TcsDown | Kind::TcsRemDown => self.on_tcs_down(now, nd, link, src, header),
             _ => self.on_traffic(now, nd, header, payload),
         };
+        self.count(nd, &fate);
         if matches!(fate, Fate::Used | Fate::Duplicate) {
             if let Some(peer) = self.peers.get_mut(nd) {
                 peer.heard = now;
@@ -182,6 +183,15 @@ impl Node {
             self.touch(now, nd);
         }
         fate
+    }
+
+    fn count(&mut self, nd: u16, fate: &Fate) {
+        let Some(peer) = self.peers.get_mut(nd) else { return };
+        *match fate {
+            Fate::Used => &mut peer.counters.rx_frames,
+            Fate::Duplicate => &mut peer.counters.rx_duplicate,
+            _ => &mut peer.counters.rx_dropped,
+        } += 1;
     }
 
     /// A packet of a session this node does not have: the sender should know.
@@ -308,7 +318,12 @@ impl Node {
             Layer::Lr => return Fate::Unknown,
         };
         match delivered {
-            Ok(()) => self.counters.messages_in += 1,
+            Ok(()) => {
+                self.counters.messages_in += 1;
+                if let Some(peer) = self.peers.get_mut(nd) {
+                    peer.counters.messages_in += 1;
+                }
+            }
             Err(_) => self.counters.rx_bad_message += 1,
         }
         Fate::Used

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::command::Command;
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::event::{DownReason, Event, NodeId};
+use crate::event::{DownReason, Event};
 use crate::link::{LinkAddr, LinkId, LinkInfo, Transmit};
 use crate::names::Fqnn;
 use crate::rng::Rng;
@@ -36,7 +36,7 @@ use tables::{Clients, Servers};
 use timers::Timer;
 use transmit::Control;
 
-pub use view::{NodeState, NodeView};
+pub use view::{NodeState, NodeView, SessionEnd};
 
 /// Why a command was refused. It had no effect and has no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -219,30 +219,13 @@ impl Node {
 
     /// Every known node, this one (number 0) first.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
-        let local = NodeView {
-            nd: NodeId::LOCAL,
-            name: &self.config.name,
-            domain: &self.config.domain,
-            state: NodeState::Local,
-            addresses: self.links.iter().map(|(&id, info)| (id, info.addr)).collect(),
-            rtt: None,
-            in_flight: 0,
-            window: 0,
-        };
-        let others = self.peers.iter().filter(|(_, peer)| peer.listed).map(|(nd, peer)| {
-            let outbox = peer.session.as_ref().map(|session| &session.outbox);
-            NodeView {
-                nd,
-                name: &peer.name.name,
-                domain: &peer.name.domain,
-                state: peer.state(),
-                addresses: peer.paths.iter().map(|p| (p.link, p.addr)).collect(),
-                rtt: outbox.and_then(|outbox| outbox.rtt()),
-                in_flight: outbox.map_or(0, |outbox| outbox.in_flight()),
-                window: outbox.map_or(0, |outbox| outbox.window()),
-            }
-        });
-        std::iter::once(local).chain(others)
+        let others = self.peers.iter().filter(|(_, peer)| peer.listed);
+        std::iter::once(NodeView::local(self)).chain(others.map(|(nd, peer)| NodeView::of(nd, peer)))
+    }
+
+    /// The links that are up.
+    pub fn links(&self) -> impl Iterator<Item = (LinkId, &LinkInfo)> {
+        self.links.iter().map(|(&id, info)| (id, info))
     }
 
     /// Running totals.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::counters::PeerCounters;
 use crate::event::NodeId;
 use crate::link::{LinkAddr, LinkId};
 use crate::names::Fqnn;
@@ -13,7 +14,7 @@ use crate::session::Session;
 use crate::session::state::Phase;
 use crate::time::Instant;
 
-use super::view::NodeState;
+use super::view::{NodeState, SessionEnd};
 
 /// Addresses remembered of one node: one a link, and one more that is taking over.
 const MAX_PATHS: usize = 8;
@@ -52,6 +53,10 @@ pub(crate) struct Peer {
     pub(crate) queued: bool,
     /// Its entry among the timers.
     pub(crate) timer: Option<Instant>,
+    /// When the session came up that is, or was, up.
+    pub(crate) up_since: Option<Instant>,
+    pub(crate) last_end: Option<SessionEnd>,
+    pub(crate) counters: PeerCounters,
 }
 
 impl Peer {
@@ -69,6 +74,9 @@ impl Peer {
             candidate: None,
             queued: false,
             timer: None,
+            up_since: None,
+            last_end: None,
+            counters: PeerCounters::default(),
         }
     }
 

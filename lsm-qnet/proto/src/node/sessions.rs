@@ -14,6 +14,7 @@ use crate::wire::tlv::Extensions;
 
 use super::Node;
 use super::transmit::Control;
+use super::view::SessionEnd;
 
 /// Payload bytes below which nothing sensible fits.
 const SMALLEST_PIECE: u32 = 62;
@@ -124,6 +125,8 @@ impl Node {
             peer.incarnation = incarnation;
         }
         let listed = std::mem::replace(&mut peer.listed, true);
+        peer.up_since = Some(now);
+        peer.counters.sessions += 1;
         self.counters.sessions_up += 1;
         self.update_piece(nd);
         self.event(Event::NodeUp { nd: NodeId(nd.into()) });
@@ -199,6 +202,8 @@ impl Node {
         if session.is_none() {
             return;
         }
+        let why = if let End::Down(why) = end { Some(why) } else { None };
+        peer.last_end = Some(SessionEnd { at: now, why });
         self.release(session);
         let errno = match end {
             End::Unreachable => Errno::EHOSTUNREACH,

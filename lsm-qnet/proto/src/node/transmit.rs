@@ -138,6 +138,8 @@ impl Node {
                 let (retransmits, acknowledged) = session.outbox.take_counts();
                 self.counters.tx_retransmits += retransmits;
                 self.counters.messages_out += acknowledged;
+                peer.counters.tx_retransmits += retransmits;
+                peer.counters.messages_out += acknowledged;
                 found = Some((out, session.local_id, session.remote_id));
                 break;
             }
@@ -152,6 +154,9 @@ impl Node {
         header.sconn = local_id;
         header.dconn = remote_id;
         let len = self.finish(&header, spare, buffer)?;
+        if let Some(peer) = self.peers.get_mut(nd) {
+            peer.counters.tx_frames += 1;
+        }
         Some(Transmit { link: path.link, dst: Destination::Unicast(path.addr), len })
     }
 

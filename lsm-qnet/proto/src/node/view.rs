@@ -5,9 +5,14 @@
 
 use std::time::Duration;
 
-use crate::event::NodeId;
+use crate::counters::PeerCounters;
+use crate::event::{DownReason, NodeId};
 use crate::link::{LinkAddr, LinkId};
 use crate::names::{Domain, NodeName};
+use crate::time::Instant;
+
+use super::Node;
+use super::peers::Peer;
 
 /// How a node is reached at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +27,15 @@ pub enum NodeState {
     Up,
 }
 
+/// How the last session with a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionEnd {
+    /// When.
+    pub at: Instant,
+    /// Why; `None`: it was never established, the node did not answer.
+    pub why: Option<DownReason>,
+}
+
 /// One entry of [`Node::nodes`](crate::Node::nodes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView<'a> {
@@ -29,6 +43,8 @@ pub struct NodeView<'a> {
     pub nd: NodeId,
     /// The name it is listed by (an alias when its own was taken).
     pub name: &'a NodeName,
+    /// The name it calls itself: another one than `name` when two nodes have the same.
+    pub own_name: &'a NodeName,
     /// Its domain.
     pub domain: &'a Domain,
     /// How it is reached.
@@ -41,4 +57,63 @@ pub struct NodeView<'a> {
     pub in_flight: u64,
     /// Bytes that may be on their way.
     pub window: u64,
+    /// Messages waiting to be sent or acknowledged.
+    pub queued: usize,
+    /// Whether it uses the extensions of docs/protocol.md; `None` without a session.
+    pub extended: Option<bool>,
+    /// When it was heard last, by whatever; `None` for this node.
+    pub heard: Option<Instant>,
+    /// Since when the session is up.
+    pub up_since: Option<Instant>,
+    /// How the session before ended.
+    pub last_end: Option<SessionEnd>,
+    /// Its totals.
+    pub counters: PeerCounters,
+}
+
+impl<'a> NodeView<'a> {
+    /// This node itself.
+    pub(super) fn local(node: &'a Node) -> NodeView<'a> {
+        NodeView {
+            nd: NodeId::LOCAL,
+            name: &node.config.name,
+            own_name: &node.config.name,
+            domain: &node.config.domain,
+            state: NodeState::Local,
+            addresses: node.links.iter().map(|(&id, info)| (id, info.addr)).collect(),
+            rtt: None,
+            in_flight: 0,
+            window: 0,
+            queued: 0,
+            extended: None,
+            heard: None,
+            up_since: None,
+            last_end: None,
+            counters: PeerCounters::default(),
+        }
+    }
+
+    /// Another node.
+    pub(super) fn of(nd: NodeId, peer: &'a Peer) -> NodeView<'a> {
+        let state = peer.state();
+        let session = peer.session.as_deref();
+        let outbox = session.map(|session| &session.outbox);
+        NodeView {
+            nd,
+            name: &peer.name.name,
+            own_name: &peer.own_name.name,
+            domain: &peer.name.domain,
+            state,
+            addresses: peer.paths.iter().map(|path| (path.link, path.addr)).collect(),
+            rtt: outbox.and_then(|outbox| outbox.rtt()),
+            in_flight: outbox.map_or(0, |outbox| outbox.in_flight()),
+            window: outbox.map_or(0, |outbox| outbox.window()),
+            queued: outbox.map_or(0, |outbox| outbox.queued()),
+            extended: session.filter(|_| state == NodeState::Up).map(|session| session.extensions.is_some()),
+            heard: Some(peer.heard),
+            up_since: peer.up_since.filter(|_| state == NodeState::Up),
+            last_end: peer.last_end,
+            counters: peer.counters,
+        }
+    }
 }
