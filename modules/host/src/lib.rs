@@ -23,6 +23,7 @@ mod error;
 mod handshake;
 mod image;
 mod life;
+mod mounted;
 pub mod options;
 mod protocol;
 mod search;
