@@ -2,20 +2,23 @@
 //!
 //! Time jumps from one thing to the next: a frame that arrives, a node's deadline, an app's
 //! deadline. Segments are numbered; a host has a link on each segment it was attached to, with an
-//! address made of both numbers.
+//! address made of both numbers. A host's clock runs with the network's, but may be stepped ahead
+//! ([`Network::step_clock`]), and the host may stand still for a while ([`Network::freeze`]).
+
+mod run;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use qnet_proto::{
-    Command, CommandError, Config, Destination, Domain, Event, Instant, LinkAddr, LinkId, LinkInfo, Node,
-    NodeName,
+    Command, CommandError, Config, Domain, Event, Instant, LinkAddr, LinkId, LinkInfo, Node, NodeName,
 };
 
 use crate::faults::Faults;
 use crate::pcap::Pcap;
 use crate::rng::Rng;
+use crate::wire::{Egress, Wire};
 
 /// A host of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,12 +63,34 @@ struct Host {
     config: Config,
     node: Node,
     app: Option<Box<dyn App>>,
-    segments: BTreeSet<u32>,
-    mtu: u32,
+    /// The segments it has a link on, with the MTU there.
+    segments: BTreeMap<u32, u32>,
     up: bool,
     boots: u64,
     /// Events nobody took, when the host has no app.
     events: Vec<Event>,
+    /// How far its clock is ahead of the network's.
+    ahead: Duration,
+    /// Until when (on the network's clock) nothing on it runs.
+    frozen: Option<Instant>,
+}
+
+impl Host {
+    /// What its clock shows.
+    fn clock(&self, now: Instant) -> Instant {
+        now + self.ahead
+    }
+
+    /// When (on the network's clock) it wants to run.
+    fn wakes_at(&self) -> Option<Instant> {
+        if let Some(until) = self.frozen {
+            return Some(until);
+        }
+        let app = self.app.as_ref().and_then(|app| app.wakes_at());
+        let at = self.node.poll_timeout().into_iter().chain(app).min()?;
+        let ahead = u64::try_from(self.ahead.as_nanos()).unwrap_or(u64::MAX);
+        Some(Instant::from_nanos(at.as_nanos().saturating_sub(ahead)))
+    }
 }
 
 struct InFlight {
@@ -81,12 +106,17 @@ pub struct Network {
     now: Instant,
     rng: Rng,
     faults: Faults,
+    /// Segments that are not like the others.
+    wires: BTreeMap<u32, Wire>,
+    /// What waits to be put on a limited wire, by host and segment.
+    egress: BTreeMap<(usize, u32), Egress>,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
     frames: BTreeMap<u64, InFlight>,
     serial: u64,
     /// Steps since time went on.
     idle: u32,
-    /// Directions between hosts that carry nothing, on one segment or (`None`) on all.
+    touched: Vec<HostId>,
+    /// Directions between hosts that carry nothing.
     cuts: BTreeSet<(usize, usize)>,
     dead_segments: BTreeSet<u32>,
     pcap: Option<Pcap>,
@@ -120,10 +150,13 @@ impl Network {
             now: Instant::from_millis(1),
             rng: Rng::new(seed),
             faults: Faults::default(),
+            wires: BTreeMap::new(),
+            egress: BTreeMap::new(),
             queue: BinaryHeap::new(),
             frames: BTreeMap::new(),
             serial: 0,
             idle: 0,
+            touched: Vec::new(),
             cuts: BTreeSet::new(),
             dead_segments: BTreeSet::new(),
             pcap: crate::seeds::is_repetition().then(Pcap::new),
@@ -137,9 +170,20 @@ impl Network {
         self.settings = settings;
     }
 
-    /// Changes the wire from now on.
+    /// Changes what the wires do to frames from now on; segments that were given a [`Wire`] of their
+    /// own keep it.
     pub fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
+    }
+
+    /// Gives a segment a character of its own.
+    pub fn set_wire(&mut self, segment: u32, wire: Wire) {
+        self.wires.insert(segment, wire);
+    }
+
+    fn wire(&self, segment: u32) -> Wire {
+        let like_all = Wire { faults: self.faults, ..Wire::default() };
+        self.wires.get(&segment).copied().unwrap_or(like_all)
     }
 
     /// Records every frame sent from now on.
@@ -188,44 +232,59 @@ impl Network {
             config,
             node,
             app: None,
-            segments: BTreeSet::new(),
-            mtu: 1500,
+            segments: BTreeMap::new(),
             up: true,
             boots: 0,
             events: Vec::new(),
+            ahead: Duration::ZERO,
+            frozen: None,
         });
         self.attach(HostId(id), 0);
         HostId(id)
     }
 
-    /// Gives a host a link on a segment.
+    /// Gives a host a link on a segment, with the MTU of its other links (1500 if it has none).
     pub fn attach(&mut self, host: HostId, segment: u32) {
-        self.hosts[host.0].segments.insert(segment);
+        let mtu = self.hosts[host.0].segments.values().next().copied().unwrap_or(1500);
+        self.hosts[host.0].segments.insert(segment, mtu);
         self.link_up(host, segment);
         self.drain(host.0);
     }
 
     /// Takes a host's link on a segment away.
     pub fn detach(&mut self, host: HostId, segment: u32) {
+        let now = self.clock(host);
         self.hosts[host.0].segments.remove(&segment);
-        self.hosts[host.0].node.link_down(self.now, LinkId(segment));
+        self.hosts[host.0].node.link_down(now, LinkId(segment));
         self.drain(host.0);
     }
 
     fn link_up(&mut self, host: HostId, segment: u32) {
+        let now = self.clock(host);
         let h = &mut self.hosts[host.0];
+        let Some(&mtu) = h.segments.get(&segment) else { return };
         let addr = LinkAddr::mac(mac(host.0, segment));
-        let info = LinkInfo { addr, mtu: h.mtu, name: format!("en{segment}") };
-        h.node.link_up(self.now, LinkId(segment), info);
+        h.node.link_up(now, LinkId(segment), LinkInfo { addr, mtu, name: format!("en{segment}") });
     }
 
     /// Changes the MTU of a host's links.
     pub fn set_mtu(&mut self, host: HostId, mtu: u32) {
-        self.hosts[host.0].mtu = mtu;
-        for segment in self.hosts[host.0].segments.clone() {
-            self.link_up(host, segment);
+        for segment in self.segments(host) {
+            self.set_link_mtu(host, segment, mtu);
         }
+    }
+
+    /// Changes the MTU of a host's link on a segment, which it must have.
+    pub fn set_link_mtu(&mut self, host: HostId, segment: u32, mtu: u32) {
+        self.hosts[host.0].segments.insert(segment, mtu);
+        self.link_up(host, segment);
         self.drain(host.0);
+    }
+
+    /// The segments a host has a link on.
+    #[must_use]
+    pub fn segments(&self, host: HostId) -> Vec<u32> {
+        self.hosts[host.0].segments.keys().copied().collect()
     }
 
     /// Installs a host's programs.
@@ -240,7 +299,8 @@ impl Network {
     /// # Errors
     /// What the node says.
     pub fn command(&mut self, host: HostId, command: Command) -> Result<(), CommandError> {
-        let result = self.hosts[host.0].node.handle_command(self.now, command);
+        let now = self.clock(host);
+        let result = self.hosts[host.0].node.handle_command(now, command);
         self.drain(host.0);
         result
     }
@@ -251,9 +311,22 @@ impl Network {
         &self.hosts[host.0].node
     }
 
+    /// How often a host was started anew.
+    #[must_use]
+    pub fn boots(&self, host: HostId) -> u64 {
+        self.hosts[host.0].boots
+    }
+
+    /// Whether a host is on.
+    #[must_use]
+    pub fn is_up(&self, host: HostId) -> bool {
+        self.hosts[host.0].up
+    }
+
     /// Closes a host's sessions in an orderly way, and turns it off.
     pub fn shut_down(&mut self, host: HostId) {
-        self.hosts[host.0].node.shutdown(self.now);
+        let now = self.clock(host);
+        self.hosts[host.0].node.shutdown(now);
         self.drain(host.0);
         self.hosts[host.0].up = false;
     }
@@ -272,14 +345,30 @@ impl Network {
         h.boots += 1;
         h.config.incarnation = incarnation;
         h.config.seed = seed;
-        h.node = Node::new(h.config.clone(), self.now);
+        h.node = Node::new(h.config.clone(), h.clock(self.now));
         h.app = None;
         h.events.clear();
         h.up = true;
-        for segment in h.segments.clone() {
+        h.frozen = None;
+        for segment in self.segments(host) {
             self.link_up(host, segment);
         }
         self.drain(host.0);
+    }
+
+    /// A host's clock jumps ahead, as one does that counts the time a machine slept.
+    pub fn step_clock(&mut self, host: HostId, by: Duration) {
+        self.hosts[host.0].ahead += by;
+    }
+
+    /// What a host's clock shows.
+    fn clock(&self, host: HostId) -> Instant {
+        self.hosts[host.0].clock(self.now)
+    }
+
+    /// Nothing on a host runs for a while, and frames for it are lost: a stopped process.
+    pub fn freeze(&mut self, host: HostId, span: Duration) {
+        self.hosts[host.0].frozen = Some(self.now + span);
     }
 
     /// From now on nothing gets from one host to the other; the other direction is untouched.
@@ -310,142 +399,5 @@ impl Network {
     /// The events of a host without programs, since the last call.
     pub fn events(&mut self, host: HostId) -> Vec<Event> {
         std::mem::take(&mut self.hosts[host.0].events)
-    }
-
-    // ---- time ----
-
-    fn next_at(&mut self) -> Option<Instant> {
-        let frame = self.queue.peek().map(|Reverse((at, _))| *at);
-        let hosts = self.hosts.iter().filter(|h| h.up);
-        let wakes =
-            hosts.flat_map(|h| [h.node.poll_timeout(), h.app.as_ref().and_then(|app| app.wakes_at())]);
-        frame.into_iter().chain(wakes.flatten()).min()
-    }
-
-    /// Lets the next thing happen, if it happens by `limit`. Returns whether something did.
-    fn step(&mut self, limit: Instant) -> bool {
-        let Some(at) = self.next_at().filter(|&at| at <= limit) else { return false };
-        self.idle = if at > self.now { 0 } else { self.idle + 1 };
-        assert!(self.idle < 100_000, "time stands still at {}", self.now);
-        self.now = self.now.max(at);
-        let mut touched = BTreeSet::new();
-        while let Some(&Reverse((at, id))) = self.queue.peek()
-            && at <= self.now
-        {
-            self.queue.pop();
-            let Some(frame) = self.frames.remove(&id) else { continue };
-            let host = &mut self.hosts[frame.to];
-            if host.up {
-                host.node.handle_frame(self.now, frame.link, LinkAddr::mac(frame.src), &frame.frame);
-                touched.insert(frame.to);
-            }
-        }
-        for id in 0..self.hosts.len() {
-            let host = &mut self.hosts[id];
-            if !host.up {
-                continue;
-            }
-            if host.node.poll_timeout().is_some_and(|at| at <= self.now) {
-                host.node.handle_timeout(self.now);
-                touched.insert(id);
-            }
-            if host.app.as_ref().and_then(|app| app.wakes_at()).is_some_and(|at| at <= self.now) {
-                self.wake(id);
-                touched.insert(id);
-            }
-        }
-        touched.into_iter().for_each(|id| self.drain(id));
-        true
-    }
-
-    fn wake(&mut self, id: usize) {
-        let host = &mut self.hosts[id];
-        if let Some(mut app) = host.app.take() {
-            app.on_time(&mut Programs { now: self.now, node: &mut host.node });
-            host.app = Some(app);
-        }
-    }
-
-    /// Events to the programs, frames to the wire, until there are no more of either.
-    fn drain(&mut self, id: usize) {
-        loop {
-            let host = &mut self.hosts[id];
-            while let Some(event) = host.node.poll_event() {
-                match host.app.take() {
-                    Some(mut app) => {
-                        app.on_event(&mut Programs { now: self.now, node: &mut host.node }, event);
-                        host.app = Some(app);
-                    }
-                    None => host.events.push(event),
-                }
-            }
-            let mut buffer = std::mem::take(&mut self.buffer);
-            let sent = self.hosts[id].node.poll_transmit(self.now, &mut buffer);
-            if let Some(transmit) = sent {
-                assert!(transmit.len <= self.hosts[id].mtu as usize, "a frame is longer than the MTU");
-                self.carry(id, transmit.link, transmit.dst, &buffer[..transmit.len]);
-            }
-            self.buffer = buffer;
-            if sent.is_none() {
-                return;
-            }
-        }
-    }
-
-    fn carry(&mut self, from: usize, link: LinkId, dst: Destination, frame: &[u8]) {
-        let src = mac(from, link.0);
-        let dst_mac = match dst {
-            Destination::Broadcast => [0xff; 6],
-            Destination::Unicast(addr) => addr.as_mac().expect("the simulated wire is Ethernet"),
-        };
-        if let Some(pcap) = &mut self.pcap {
-            let at = Duration::from_nanos(self.now.as_nanos());
-            pcap.add(at, dst_mac, src, qnet_proto::wire::lwl4::ETHERTYPE, frame);
-        }
-        if self.dead_segments.contains(&link.0) {
-            return;
-        }
-        for to in 0..self.hosts.len() {
-            let there = self.hosts[to].segments.contains(&link.0);
-            let meant = dst_mac == [0xff; 6] || dst_mac == mac(to, link.0);
-            if to == from || !there || !meant || self.cuts.contains(&(from, to)) {
-                continue;
-            }
-            for after in self.faults.arrivals(&mut self.rng).into_iter().flatten() {
-                let mut frame = frame.to_vec();
-                self.faults.damage(&mut self.rng, &mut frame);
-                self.serial += 1;
-                self.queue.push(Reverse((self.now + after, self.serial)));
-                self.frames.insert(self.serial, InFlight { to, link, src, frame });
-            }
-        }
-    }
-
-    /// Lets time pass up to `until`.
-    ///
-    /// # Panics
-    /// When the nodes go round in circles without time passing; so do the other ways to run.
-    pub fn run_until(&mut self, until: Instant) {
-        while self.step(until) {}
-        self.now = self.now.max(until);
-    }
-
-    /// Lets time pass by `span`.
-    pub fn run_for(&mut self, span: Duration) {
-        self.run_until(self.now + span);
-    }
-
-    /// Lets time pass until `done`, at most for `span`. Returns whether it came to be.
-    pub fn run_while(&mut self, span: Duration, mut done: impl FnMut(&mut Network) -> bool) -> bool {
-        let until = self.now + span;
-        loop {
-            if done(self) {
-                return true;
-            }
-            if !self.step(until) {
-                self.now = self.now.max(until);
-                return done(self);
-            }
-        }
     }
 }
