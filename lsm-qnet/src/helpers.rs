@@ -1,15 +1,13 @@
 //! The two helper programs: started, watched, started again after a crash with growing pauses.
 //!
 //! `qnet-server` serves this node's files to others; it ends when its socket does. `qnet-netfs` mounts the network
-//! directory; a living one of a former daemon goes on serving, and the new one then ends by itself (status 0).
+//! directory; when a living one of a former daemon serves it already, ours stands by: it takes over when that one dies.
+
+mod living;
 
 use std::{os::fd::OwnedFd, path::PathBuf, process::ExitStatus};
 
 use io_pkt_sdk::{Error, Helper, HelperSpec, Host};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use qnet_ipc::Root;
 
 use crate::engine::Engine;
@@ -20,9 +18,6 @@ const FIRST_PAUSE: u64 = 200_000_000;
 const LONGEST_PAUSE: u64 = 10_000_000_000;
 /// A helper that lived this long is taken for sound: the next pause is the first again.
 const SOUND: u64 = 30_000_000_000;
-
-/// A `qnet-netfs` that ends well within this time did not serve at all.
-const AT_ONCE: u64 = 5_000_000_000;
 
 /// Which helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +50,6 @@ enum State {
         helper: Helper,
         since: u64,
     },
-    /// One that a former daemon left serves, as far as is known.
-    Foreign,
     /// To be started at that time.
     Waiting {
         at: u64,
@@ -116,7 +109,7 @@ impl Helpers {
     pub(crate) fn next_start(&self) -> Option<u64> {
         let due = |watched: &Watched| match watched.state {
             State::Waiting { at } => Some(at),
-            State::Running { .. } | State::Foreign | State::Done { .. } => None,
+            State::Running { .. } | State::Done { .. } => None,
         };
         self.watched.iter().filter_map(due).min()
     }
@@ -133,30 +126,17 @@ impl Helpers {
         true
     }
 
-    /// A program of the node's owner left: was it the `qnet-netfs` of a former daemon? Then ours takes its place.
-    pub(crate) fn on_owner_left(&mut self, engine: &Engine, now: u64) -> bool {
-        let orphaned = |watched: &&mut Watched| matches!(watched.state, State::Foreign);
-        let Some(watched) = self.watched.iter_mut().find(orphaned) else { return false };
-        if engine.owners_processes().any(is_netfs) {
-            return false;
-        }
-        watched.state = State::Waiting { at: now + watched.pause };
-        true
-    }
-
-    /// Ends both, and a `qnet-netfs` that was left by a former daemon.
-    pub(crate) fn stop(&mut self, engine: Option<&Engine>) {
+    /// Ends both, and a `qnet-netfs` of a former daemon: ours passes the request on to that one, unless it was asked
+    /// before it knew of it.
+    pub(crate) fn stop(&mut self) {
         for watched in &mut self.watched {
             let state = std::mem::replace(&mut watched.state, State::Done { why: "Qnet ends" });
             if let State::Running { helper, .. } = state {
                 // ESRCH: it has ended by itself.
                 let _ended = helper.kill(libc::SIGTERM);
-            } else if let (Kind::Netfs, Some(engine)) = (watched.kind, engine) {
-                engine.owners_processes().filter(|pid| is_netfs(*pid)).for_each(|pid| {
-                    let _ended = kill(Pid::from_raw(pid), Signal::SIGTERM);
-                });
             }
         }
+        living::end(self.root.path(), &[&self.mount]);
     }
 
     /// A line for each, for the report.
@@ -167,7 +147,6 @@ impl Helpers {
                 State::Running { since, .. } => {
                     format!("{program}: running for {} s", now.saturating_sub(*since) / 1_000_000_000)
                 }
-                State::Foreign => format!("{program}: the one of a former daemon serves"),
                 State::Waiting { .. } => format!("{program}: about to be started"),
                 State::Done { why } => format!("{program}: not running: {why}"),
             }
@@ -186,7 +165,7 @@ impl Helpers {
             }
             Kind::Netfs => {
                 let mount = self.mount.to_string_lossy().into_owned();
-                self.host.spawn(&spec.arg("--mount").arg(mount))
+                self.host.spawn(&spec.arg("--mount").arg(mount).arg("--standby"))
             }
         }
     }
@@ -199,11 +178,6 @@ impl Watched {
         let lived = now.saturating_sub(since);
         if self.kind == Kind::Netfs {
             match status.code() {
-                Some(0) if lived < AT_ONCE => {
-                    tracing::debug!("{program} ended: a living one serves the directory already");
-                    self.state = State::Foreign;
-                    return;
-                }
                 Some(0) => {
                     tracing::info!("{program} ended: the network directory was unmounted");
                     self.state = State::Done { why: "the directory was unmounted" };
@@ -235,8 +209,4 @@ impl Watched {
 
 fn pair() -> Result<(qnet_ipc::ClientPeer, OwnedFd), Error> {
     qnet_ipc::pair().map_err(|error| Error::new(libc::EMFILE, format!("cannot make a socket pair: {error}")))
-}
-
-fn is_netfs(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "qnet-netfs")
 }

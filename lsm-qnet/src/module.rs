@@ -148,7 +148,7 @@ impl Protocol for Qnet {
     }
 
     fn stop(&mut self) {
-        self.helpers.stop(self.engine.as_ref());
+        self.helpers.stop();
         if let Some(engine) = &mut self.engine {
             engine.set_now(self.host.now());
             engine.shutdown();
@@ -188,9 +188,6 @@ impl Qnet {
     fn turn(&mut self, budget: &mut Budget<'_, '_>) {
         let Some(engine) = &mut self.engine else { return };
         let now = engine.now();
-        if engine.take_owner_left() && self.helpers.on_owner_left(engine, now.as_nanos()) {
-            self.helper_due = self.helpers.next_start();
-        }
         if engine.node().poll_timeout().is_some_and(|at| at <= now) {
             engine.node().handle_timeout(now);
         }

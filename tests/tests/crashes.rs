@@ -39,8 +39,48 @@ fn a_crash_of_io_pkt_leaves_net_mounted() -> Result<()> {
     ensure!(mount == "1\n" && one(alonzo, "qnet-netfs")? == netfs, "/net outlives the crash");
     alonzo.start(&alonzo.usual_start(&[])).context("a start after a crash")?;
     eventually("joseph after the restart", || reads(alonzo, "joseph"))?;
-    ensure!(one(alonzo, "qnet-netfs")? == netfs, "the living file system is taken over");
+    // The new one's stands by.
+    let server = alonzo.shell("head -qn 1 /run/io-pkt/netfs-*.pid")?;
+    ensure!(server.trim() == netfs, "the living file system is taken over, not replaced by {server}");
     ensure!(alonzo.shell("ls /dev/io-net")? == "en0\n", "names of the dead one are gone");
+    Ok(())
+}
+
+fn a_file_system_that_was_taken_over_is_replaced_when_it_dies() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    let old = one(alonzo, "qnet-netfs")?;
+    end(alonzo, Signal::SIGKILL)?;
+    alonzo.start(&alonzo.usual_start(&[])).context("a start after a crash")?;
+    eventually("joseph after the restart", || reads(alonzo, "joseph"))?;
+    alonzo.shell(&format!("kill -9 {old}"))?;
+    eventually("joseph by way of another qnet-netfs", || reads(alonzo, "joseph"))?;
+    end(alonzo, Signal::SIGTERM)?;
+    nothing_is_left(alonzo)
+}
+
+fn an_end_right_after_a_restart_leaves_nothing() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    for _ in 0..5 {
+        end(alonzo, Signal::SIGKILL)?;
+        alonzo.start(&alonzo.usual_start(&[])).context("a start after a crash")?;
+        // Its own qnet-netfs may not even know yet that the old one lives.
+        end(alonzo, Signal::SIGTERM)?;
+        nothing_is_left(alonzo)?;
+        alonzo.start(&alonzo.usual_start(&[])).context("a start after an end")?;
+        eventually("/net after a start", || {
+            alonzo.shell("grep -c fuse.qnet /proc/self/mountinfo").is_ok_and(|count| count == "1\n")
+        })?;
+    }
+    Ok(())
+}
+
+/// No process, no name, no mount.
+fn nothing_is_left(node: &Node) -> Result<()> {
+    let left =
+        node.shell("pgrep -l 'io-pkt|qnet' | grep -v qnet-lab; ls -d /dev/io-net; ls -A /run/io-pkt; true")?;
+    ensure!(left.is_empty(), "{left}");
+    let mounts = node.shell("grep -c fuse.qnet /proc/self/mountinfo; true")?;
+    ensure!(mounts == "0\n", "{mounts}");
     Ok(())
 }
 
@@ -80,11 +120,7 @@ fn helpers_that_die_are_started_again() -> Result<()> {
 fn a_clean_end_leaves_nothing() -> Result<()> {
     let Pair { alonzo, .. } = &up()?;
     end(alonzo, Signal::SIGTERM)?;
-    let left = alonzo
-        .shell("pgrep -l 'io-pkt|qnet' | grep -v qnet-lab; ls -d /dev/io-net; ls -A /run/io-pkt; true")?;
-    ensure!(left.is_empty(), "{left}");
-    let mounts = alonzo.shell("grep -c fuse.qnet /proc/self/mountinfo; true")?;
-    ensure!(mounts == "0\n", "{mounts}");
+    nothing_is_left(alonzo)?;
     alonzo.start(&alonzo.usual_start(&[])).context("a start after a clean end")?;
     eventually("joseph after the restart", || reads(alonzo, "joseph"))
 }
@@ -112,6 +148,8 @@ fn a_node_that_starts_anew_is_found_again() -> Result<()> {
 
 cases! {
     a_crash_of_io_pkt_leaves_net_mounted: [Need::RootNodes, Need::Fuse],
+    a_file_system_that_was_taken_over_is_replaced_when_it_dies: [Need::RootNodes, Need::Fuse],
+    an_end_right_after_a_restart_leaves_nothing: [Need::RootNodes, Need::Fuse],
     any_start_after_a_crash_puts_the_interface_back: [Need::RootNodes, Need::Fuse],
     the_other_node_survives_a_crash_here: [Need::RootNodes, Need::Fuse],
     helpers_that_die_are_started_again: [Need::RootNodes, Need::Fuse],

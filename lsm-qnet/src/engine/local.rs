@@ -148,24 +148,8 @@ impl Engine {
         client.or(channel).is_some_and(Gauge::is_full)
     }
 
-    /// Processes of the node's owner that are connected: `qnet-netfs` is one of them, whoever started it.
-    pub fn owners_processes(&self) -> impl Iterator<Item = i32> {
-        let owner = nix::unistd::geteuid().as_raw();
-        self.clients
-            .values()
-            .map(|client| &client.identity)
-            .filter(move |who| who.uid == owner)
-            .map(|who| who.pid)
-    }
-
-    /// Whether one of them left since the last call.
-    pub fn take_owner_left(&mut self) -> bool {
-        std::mem::take(&mut self.owner_left)
-    }
-
     fn client_gone(&mut self, token: Token) {
         let Some(client) = self.clients.remove(&token) else { return };
-        self.owner_left |= client.identity.uid == owner();
         self.accept_again |= std::mem::take(&mut self.accept_waits);
         for conn in client.conns.into_values() {
             self.front_gone(conn);

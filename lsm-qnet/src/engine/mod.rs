@@ -175,8 +175,6 @@ pub struct Engine {
     /// Descriptors have become free.
     accept_again: bool,
     totals: Totals,
-    /// A program of the node's owner left `qnet.sock` since somebody asked.
-    owner_left: bool,
     /// The sentence about refused connections was said.
     told_refusal: bool,
     now: Instant,
@@ -221,7 +219,6 @@ impl Engine {
             accept_waits: false,
             accept_again: false,
             totals: Totals::default(),
-            owner_left: false,
             told_refusal: false,
             now,
         }

@@ -178,20 +178,20 @@ fn the_helpers_are_started_and_the_server_again_after_a_crash() {
     assert_eq!(helpers.len(), 2);
     assert_eq!((helpers[0].program.as_str(), helpers[0].fds), ("qnet-server", 1));
     assert_eq!(helpers[0].args, ["--root", &root]);
-    assert_eq!(helpers[1].args, ["--root", &root, "--mount", "/somewhere/net"]);
+    assert_eq!(helpers[1].args, ["--root", &root, "--mount", "/somewhere/net", "--standby"]);
 
     let exit = |index: usize, status: i32| abi::PollEvent {
         token: helpers[index].token,
         ready: READY_HELPER_EXIT,
         value: status,
     };
-    // A crash of the server (SIGKILL), and a file system that is served already.
+    // A crash of the server (SIGKILL), and a network directory that was unmounted.
     node.bench.poll_with(&[exit(0, 9), exit(1, 0)]).unwrap();
     node.bench.poll_until(|bench| bench.host().helpers().len() == 3);
     assert_eq!(node.bench.host().helpers()[2].program, "qnet-server");
     let report = node.bench.report("").unwrap();
     assert!(report.contains("qnet-server: running"), "{report}");
-    assert!(report.contains("qnet-netfs: the one of a former daemon serves"), "{report}");
+    assert!(report.contains("qnet-netfs: not running: the directory was unmounted"), "{report}");
     assert!(node.log().iter().any(|line| line.text.contains("qnet-server ended (signal: 9")));
     node.bench.stop();
 }
