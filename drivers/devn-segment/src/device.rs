@@ -10,6 +10,7 @@ use io_pkt_sdk::{
 };
 
 use crate::{
+    address::Origin,
     greeting::Greeting,
     meeting::{self, Entered, Place},
     peer::{Flow, Outcome, PATIENCE, Peer},
@@ -52,9 +53,22 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Enters the segment and tells the host of the interface.
-    pub(crate) fn open(host: Host, path: &str, interface: &Interface) -> Result<Self, Error> {
-        let Entered { place, peers, busy } = meeting::enter(path)?;
+    /// Enters the segment and tells the host of the interface, which gets its address from `origin` if there is one.
+    pub(crate) fn open(
+        host: Host,
+        path: &str,
+        interface: &mut Interface,
+        origin: Option<&Origin>,
+    ) -> Result<Self, Error> {
+        let given = interface.mac;
+        let choose = |taken: &[Mac]| origin.map_or(given, |origin| origin.address(taken));
+        let Entered { place, peers, busy, mac, is_taken } = meeting::enter(path, choose)?;
+        if is_taken {
+            tracing::warn!(
+                "mac={mac} is the address of another port of {path} too: frames for it reach both"
+            );
+        }
+        (interface.mac, interface.permanent_mac) = (mac, mac);
         let view = host.pool_view();
         let room = view.chunk_size.saturating_sub(view.headroom).max(1);
         let longest = interface.mtu as usize + ETHERNET_HEADER + TAG;

@@ -11,10 +11,11 @@
 //! The segment is the directory `path=`: made by the first port (mode 0700: one user's processes), removed by the last.
 //! No port is special; any of them may die at any time, and the others go on. A frame is lost only to a port that has
 //! read nothing for half a second, and that is counted; a port that reads slowly slows the senders down instead.
-//! `mac=` is the port's address (made up if not given), `mtu=` its longest frame.
+//! `mac=` is the port's address (without it one that is the same at every start), `mtu=` its longest frame.
 //!
 //! | File | What |
 //! |---|---|
+//! | `address.rs` | the address without `mac=` |
 //! | `device.rs` | sending to all, receiving from all |
 //! | `peer.rs` | one connection: room, waiting, stalled |
 //! | `greeting.rs` | the first packet of a connection (bytes) |
@@ -24,6 +25,7 @@
 
 #![deny(unsafe_code)]
 
+mod address;
 mod device;
 mod greeting;
 mod meeting;
@@ -32,21 +34,21 @@ mod stats;
 #[expect(unsafe_code, reason = "system calls")]
 mod sys;
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    path::Path,
-};
+use std::path::Path;
 
 use io_pkt_sdk::{Args, Driver, DriverStats, Error, Host, Interface, Mac, Opt, TxBatch, Work};
 
-use crate::device::Port;
+use crate::{address::Origin, device::Port};
 
 /// One port of a segment.
 #[derive(Debug)]
 pub struct Segment {
     host: Host,
     path: String,
+    /// Without an address as long as the port has not entered the segment, unless `mac=` gave it one.
     interface: Interface,
+    /// Where the address comes from; `None` with `mac=`.
+    origin: Option<Origin>,
     port: Option<Port>,
 }
 
@@ -71,7 +73,8 @@ impl Driver for Segment {
         if let Some(mac) = generic.mac.filter(|mac| mac.is_group() || *mac == Mac::default()) {
             return Err(Error::new(libc::EINVAL, format!("mac={mac} is not the address of one station")));
         }
-        let mac = generic.mac.unwrap_or_else(made_up_mac);
+        let origin = generic.mac.is_none().then(|| Origin::here(args.root(), args.name(), path));
+        let mac = generic.mac.unwrap_or_default();
         let interface = Interface {
             promiscuous: generic.promiscuous,
             multicast: generic.multicast,
@@ -83,11 +86,12 @@ impl Driver for Segment {
             media: "virtual".to_owned(),
             ..Interface::default()
         };
-        Ok(Self { host, path: path.to_owned(), interface, port: None })
+        Ok(Self { host, path: path.to_owned(), interface, origin, port: None })
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        self.port = Some(Port::open(self.host.clone(), &self.path, &self.interface)?);
+        self.port =
+            Some(Port::open(self.host.clone(), &self.path, &mut self.interface, self.origin.as_ref())?);
         Ok(())
     }
 
@@ -112,12 +116,6 @@ impl Driver for Segment {
     fn stop(&mut self) {
         self.port = None;
     }
-}
-
-/// A local address that nobody else is likely to have.
-fn made_up_mac() -> Mac {
-    let [a, b, c, d, e, f, ..] = RandomState::new().hash_one("devn-segment").to_ne_bytes();
-    Mac::local([a, b, c, d, e, f])
 }
 
 io_pkt_sdk::export_driver!("devn-segment", Segment);

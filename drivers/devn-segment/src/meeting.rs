@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!  /tmp/seg/                      mode 0700, locked (flock) while a port enters
-//!     port-3f9c0a1b2c3d4e5f       listening socket of a port; the name is never used again
+//!     port-02a1b2c3d4e5-3f9c0a1b2c3d4e5f    listening socket of a port: its address, and a number never used again
 //! ```
 //!
-//! A port that enters takes the lock, makes its own socket, connects to every other socket there, and gives the lock
-//! back. So of any two ports exactly the later one connects to the earlier one, and when `enter` returns, the newcomer
+//! A port that enters takes the lock, connects to every socket there, chooses an address that none of those ports has,
+//! makes its own socket, and gives the lock back. So of any two ports exactly the later one connects to the earlier one, and when `enter` returns, the newcomer
 //! is connected to everybody who was there. A socket that refuses the connection belongs to a dead port and is removed;
 //! that cannot hit a living one, because sockets are made and start listening under the lock.
 
@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use io_pkt_sdk::Error;
+use io_pkt_sdk::{Error, Mac};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -66,6 +66,10 @@ pub(crate) struct Entered {
     pub(crate) peers: Vec<OwnedFd>,
     /// Names of ports that are too busy to be connected to now; to be tried again.
     pub(crate) busy: Vec<String>,
+    /// The newcomer's address.
+    pub(crate) mac: Mac,
+    /// Another port has the same one.
+    pub(crate) is_taken: bool,
 }
 
 impl AsFd for Place {
@@ -75,34 +79,63 @@ impl AsFd for Place {
     }
 }
 
-/// Enters the segment at `path`, which is made if it is not there.
+/// Enters the segment at `path`, which is made if it is not there. `choose` gives the newcomer's address, knowing those
+/// of the others.
 ///
 /// # Errors
 /// The directory cannot be made or belongs to somebody else, or a port that is entering never ends.
-pub(crate) fn enter(path: &str) -> Result<Entered, Error> {
+pub(crate) fn enter(path: &str, choose: impl FnOnce(&[Mac]) -> Mac) -> Result<Entered, Error> {
     let said = |what: &str, error: io::Error| Error::os(format!("path={path}: {what}"), &error);
     let directory = open_locked(Path::new(path))?;
-    let name = format!("{PREFIX}{:016x}", RandomState::new().hash_one(std::process::id()));
-    let at = |name: &str| address(Path::new(path), &directory, name);
+    let (mut peers, mut busy, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+    for other in others(Path::new(path)).map_err(|error| said("cannot be read", error))? {
+        match connect_to(Path::new(path), &directory, &other) {
+            Ok(peer) => peers.push(peer),
+            Err(Errno::EAGAIN) => busy.push(other.clone()),
+            // Its port is dead, and nobody will ever listen there again.
+            Err(Errno::ECONNREFUSED) => {
+                drop(fs::remove_file(Path::new(path).join(&other)));
+                continue;
+            }
+            Err(Errno::ENOENT) => continue,
+            Err(errno) => tracing::warn!("{path}: cannot connect to {other}: {errno}"),
+        }
+        taken.extend(mac_of(&other));
+    }
+    let mac = choose(&taken);
+    let name = name_for(mac);
     let listener = stream().map_err(|errno| said("cannot make a socket", errno.into()))?;
-    let own = at(&name).map_err(|errno| said("cannot name a socket", errno.into()))?;
+    let own = address(Path::new(path), &directory, &name);
+    let own = own.map_err(|errno| said("cannot name a socket", errno.into()))?;
     bind(listener.as_raw_fd(), &own)
         .and_then(|()| listen(&listener, Backlog::MAXALLOWABLE))
         .map_err(|errno| said("cannot make a socket there", errno.into()))?;
     let clone = directory.try_clone().map_err(|error| said("cannot keep it open", error))?;
     let place = Place { path: path.into(), directory: clone, name, listener: listener.into() };
-    let (mut peers, mut busy) = (Vec::new(), Vec::new());
-    for other in place.others().map_err(|error| said("cannot be read", error))? {
-        match place.connect(&other) {
-            Ok(peer) => peers.push(peer),
-            Err(Errno::EAGAIN) => busy.push(other),
-            // Its port is dead, and nobody will ever listen there again.
-            Err(Errno::ECONNREFUSED) => drop(fs::remove_file(place.path.join(&other))),
-            Err(Errno::ENOENT) => {}
-            Err(errno) => tracing::warn!("{path}: cannot connect to {other}: {errno}"),
-        }
-    }
-    Ok(Entered { place, peers, busy })
+    Ok(Entered { place, peers, busy, mac, is_taken: taken.contains(&mac) })
+}
+
+/// The name of a new socket.
+fn name_for(mac: Mac) -> String {
+    let address: String = mac.0.iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("{PREFIX}{address}-{:016x}", RandomState::new().hash_one(std::process::id()))
+}
+
+/// The address in the name of a socket.
+fn mac_of(name: &str) -> Option<Mac> {
+    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+}
+
+/// Names of the sockets there.
+fn others(path: &Path) -> io::Result<Vec<String>> {
+    let names = fs::read_dir(path)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter(|name| name.starts_with(PREFIX)).collect())
+}
+
+fn connect_to(path: &Path, directory: &File, name: &str) -> Result<OwnedFd, Errno> {
+    let fd = stream()?;
+    connect(fd.as_raw_fd(), &address(path, directory, name)?)?;
+    Ok(fd)
 }
 
 impl Place {
@@ -120,15 +153,7 @@ impl Place {
     /// # Errors
     /// EAGAIN when it is too busy, ECONNREFUSED or ENOENT when it is dead.
     pub(crate) fn connect(&self, name: &str) -> Result<OwnedFd, Errno> {
-        let fd = stream()?;
-        connect(fd.as_raw_fd(), &address(&self.path, &self.directory, name)?)?;
-        Ok(fd)
-    }
-
-    /// Names of the other sockets there.
-    fn others(&self) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(&self.path)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(names.filter(|name| name.starts_with(PREFIX) && *name != self.name).collect())
+        connect_to(&self.path, &self.directory, name)
     }
 }
 

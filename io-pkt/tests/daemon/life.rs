@@ -255,8 +255,13 @@ fn an_idle_daemon_does_not_use_the_processor() {
     let daemon = place.start(&["-d", "segment", &format!("path={segment}"), "-pbridge"]);
     let turns = |daemon: &crate::support::Daemon| daemon.client().counters().unwrap().event_loop.turns;
     let (before, ticks) = (turns(&daemon), daemon.ticks());
-    // What is observed is that nothing happens, so there is nothing to wait for.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // Meanwhile another one is busy: the span is 50 frames of its clock, however long this machine takes for them.
+    let neighbour = Place::new();
+    let clock = neighbour.start(&["-d", "template", "period=10"]);
+    let frames = || clock.client().counters().unwrap().frames_delivered;
+    let end = frames() + 50;
+    eventually("50 frames of another daemon", || frames() >= end);
+    clock.stop();
     let (after, used) = (turns(&daemon), daemon.ticks() - ticks);
     assert!(after - before < 100, "{} turns while nothing happened", after - before);
     assert!(used < 10, "{used} clock ticks while nothing happened");

@@ -356,3 +356,34 @@ fn many_ports_enter_at_once_and_all_know_each_other() {
         thread.join().expect("it heard everybody");
     }
 }
+
+#[test]
+fn a_port_that_comes_again_has_its_address_again() {
+    let (_dir, path) = place();
+    let _other = port(&path, &[("mac", "020000000001")]);
+    let first = port(&path, &[]);
+    let before = mac(&first);
+    drop(first);
+    assert_eq!(mac(&port(&path, &[])), before);
+}
+
+#[test]
+fn ports_that_would_have_one_address_get_two() {
+    let (_dir, path) = place();
+    // All of one node, one interface and one segment: as in containers made from one image.
+    let ports: Vec<Bench> = (0..5).map(|_| port(&path, &[])).collect();
+    let mut macs: Vec<Mac> = ports.iter().map(mac).collect();
+    macs.sort();
+    macs.dedup();
+    assert_eq!(macs.len(), 5);
+}
+
+#[test]
+fn an_address_that_was_asked_for_twice_is_told() {
+    let (_dir, path) = place();
+    let one = port(&path, &[("mac", "020000000007")]);
+    let two = port(&path, &[("mac", "020000000007")]);
+    assert_eq!(mac(&one), mac(&two));
+    let said = |bench: &Bench| bench.host().log_lines().iter().any(|line| line.text.contains("reach both"));
+    assert!(!said(&one) && said(&two));
+}
