@@ -34,7 +34,7 @@ pub use counters::{Counters, PeerCounters};
 pub use event::{Data, DownReason, Event, NodeId};
 pub use link::{Destination, LinkAddr, LinkId, LinkInfo, Transmit};
 pub use names::{Domain, Fqnn, NameError, NodeName};
-pub use node::{CommandError, Node, NodeState, NodeView, SessionEnd};
+pub use node::{CommandError, Holdings, Node, NodeState, NodeView, SessionEnd};
 pub use source::{Body, Source};
 pub use time::Instant;
 pub use wire::kif::ClientInfo;

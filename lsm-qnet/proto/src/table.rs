@@ -45,6 +45,11 @@ impl<T> Table<T> {
         Some(slot.generation << INDEX_BITS | index)
     }
 
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     fn slot(&self, number: u32) -> Option<usize> {
         let index = (number & INDEX_MASK) as usize;
         let slot = self.slots.get(index)?;

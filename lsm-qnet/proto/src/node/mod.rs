@@ -7,6 +7,7 @@
 mod client;
 mod discovery;
 mod frames;
+mod holdings;
 mod peers;
 mod server;
 mod sessions;
@@ -36,6 +37,7 @@ use tables::{Clients, Servers};
 use timers::Timer;
 use transmit::Control;
 
+pub use holdings::Holdings;
 pub use view::{NodeState, NodeView, SessionEnd};
 
 /// Why a command was refused. It had no effect and has no events.

@@ -206,6 +206,11 @@ impl Peers {
         self.ids.remove(&id);
     }
 
+    /// How many session ids are in use.
+    pub(crate) fn ids(&self) -> usize {
+        self.ids.len()
+    }
+
     /// Whose session an id names.
     pub(crate) fn by_id(&self, id: u32) -> Option<u16> {
         self.ids.get(&id).copied()
