@@ -12,6 +12,7 @@
 
 pub mod apps;
 mod faults;
+mod ledger;
 mod network;
 pub mod pcap;
 mod rng;
