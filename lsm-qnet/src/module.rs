@@ -194,6 +194,12 @@ impl Qnet {
         engine.pump();
         let drained = self.ports.transmit(engine.node(), now, budget);
         engine.pump();
+        if engine.wants_statistics() {
+            let mut text = String::new();
+            // Writing to a string cannot fail.
+            let _ = report::write(&mut text, engine, &self.ports, &self.helpers, now.as_nanos());
+            engine.answer_statistics(&text);
+        }
         if !drained {
             match budget {
                 Budget::Work(work) => work.more(),

@@ -9,6 +9,9 @@ use crate::{Connection, Error};
 /// Room for the list of nodes.
 const NODES_ROOM: usize = 4 * 1024 * 1024;
 
+/// Room for the statistics; the daemon writes at most half of it.
+const STATISTICS_ROOM: usize = 1024 * 1024;
+
 /// A node as this one knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -77,6 +80,17 @@ impl Netmgr {
             domain: text(node.domain),
         };
         Ok(nodes(&data[..len])?.iter().map(owned).collect())
+    }
+
+    /// The node's statistics, a text for people that begins with the lines of QNX's `/proc/qnetstats`.
+    ///
+    /// # Errors
+    /// The connection broke; `ENOSYS` from a Qnet that is older than this call.
+    pub fn statistics(&self) -> Result<String, Error> {
+        let mut text = vec![0; STATISTICS_ROOM];
+        let (_, len) = self.ask(&Request::Stats, &mut text)?;
+        text.truncate(len);
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     fn ask(&self, request: &Request<'_>, reply: &mut [u8]) -> Result<(i64, usize), Error> {

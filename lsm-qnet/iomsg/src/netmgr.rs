@@ -2,10 +2,11 @@
 //!
 //! STRTOND turns a node's name into its descriptor, NDTOSTR back, REMOTE_ND into the number another
 //! node uses, QOS_FLUSH forgets dead links. NODES (ours) lists the nodes this one knows, its own first
-//! with nd 0:
+//! with nd 0; STATS (ours) gives the statistics as a text for people:
 //!
 //! ```text
-//! reply: records of  nd u32, state u32, name_len u16, domain_len u16, name, domain
+//! NODES reply: records of  nd u32, state u32, name_len u16, domain_len u16, name, domain
+//! STATS reply: the text; status: its length
 //! ```
 
 use zerocopy::little_endian::{U16, U32};
@@ -22,6 +23,7 @@ const STRTOND: u16 = 2;
 const NDTOSTR: u16 = 3;
 const QOS_FLUSH: u16 = 0x100;
 const NODES: u16 = 0xf001;
+const STATS: u16 = 0xf002;
 
 /// Longest node name in a request, with domain and quality of service.
 pub const NAME_MAX: usize = 1024;
@@ -55,6 +57,8 @@ pub enum Request<'a> {
     },
     /// The nodes this one knows; the reply is read with [`nodes`].
     Nodes,
+    /// The statistics of this node; the reply's data is the text of `/net/.qnetstats`.
+    Stats,
 }
 
 impl<'a> Request<'a> {
@@ -85,6 +89,7 @@ impl<'a> Request<'a> {
             REMOTE_ND => two("REMOTE_ND").map(|(remote, local)| Self::RemoteNd { remote, local })?,
             QOS_FLUSH => Self::QosFlush { nd: take::<U32>(data, "QOS_FLUSH")?.0.get() },
             NODES => Self::Nodes,
+            STATS => Self::Stats,
             _ => return Err(ParseError::Unknown { what: "netmgr subtype", value: subtype.into() }),
         })
     }
@@ -120,6 +125,7 @@ impl<'a> Request<'a> {
                 QOS_FLUSH
             }
             Self::Nodes => NODES,
+            Self::Stats => STATS,
         };
         Ok(Io::Msg { mgrid: MGRID, subtype, data: &data }.to_bytes())
     }

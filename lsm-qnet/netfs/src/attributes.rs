@@ -15,6 +15,9 @@ use crate::fuse::abi::Attr;
 /// Inode number of the node with nd 0; the low 16 bits of a node's inode number are its nd.
 pub const NODE_INO: u64 = 1 << 16;
 
+/// Inode number of the statistics.
+const STATISTICS_INO: u64 = 2;
+
 /// Permission bits of the directories that exist here only.
 const OWN_DIRECTORY: u32 = libc::S_IFDIR | 0o555;
 /// All execute bits: search permission for everybody.
@@ -105,6 +108,12 @@ pub fn of_own_directory(ino: u64, owner: (u32, u32), since: SystemTime) -> Attr 
         blksize: 4096,
         ..Attr::default()
     }
+}
+
+/// The attributes of `/net/.qnetstats`: like a file of `/proc` it does not know its size before it is read.
+pub fn of_statistics(owner: (u32, u32), since: SystemTime) -> Attr {
+    let directory = of_own_directory(STATISTICS_INO, owner, since);
+    Attr { mode: libc::S_IFREG | 0o444, nlink: 1, ..directory }
 }
 
 /// The inode number of a node's directory in `/net`.

@@ -21,6 +21,8 @@ pub enum Kind {
     Root,
     /// A node's directory, which is that node's root directory.
     Node,
+    /// The statistics of this node's Qnet.
+    Statistics,
     /// A file or directory of a node.
     File(FileId),
 }
@@ -159,14 +161,14 @@ impl Inodes {
         self.inodes.get_mut(&id)
     }
 
-    /// Node and path of a file. `None` for the root and for unknown numbers.
+    /// Node and path of a file. `None` for the root, the statistics and unknown numbers.
     pub fn location(&self, id: u64) -> Option<Location> {
         let mut components = Vec::new();
         let mut at = id;
         loop {
             let inode = self.inodes.get(&at)?;
             match inode.kind {
-                Kind::Root => return None,
+                Kind::Root | Kind::Statistics => return None,
                 Kind::Node => break,
                 Kind::File(_) => components.push(&*inode.name),
             }

@@ -174,6 +174,8 @@ pub struct Engine {
     accept_waits: bool,
     /// Descriptors have become free.
     accept_again: bool,
+    /// Calls that wait for the statistics, which only the module can write.
+    asked: Vec<CallId>,
     totals: Totals,
     /// The sentence about refused connections was said.
     told_refusal: bool,
@@ -218,6 +220,7 @@ impl Engine {
             again: BTreeSet::new(),
             accept_waits: false,
             accept_again: false,
+            asked: Vec::new(),
             totals: Totals::default(),
             told_refusal: false,
             now,

@@ -39,7 +39,22 @@ impl Engine {
                 None => self.reply_error(id, libc::ENOENT),
             },
             Request::Nodes => self.node_list(id),
+            Request::Stats => self.asked.push(id),
             Request::RemoteNd { .. } | Request::QosFlush { .. } => self.reply_error(id, libc::ENOTSUP),
+        }
+    }
+
+    /// Whether somebody waits for the statistics: give them to [`Engine::answer_statistics`].
+    #[must_use]
+    pub fn wants_statistics(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Answers everybody who asked for the statistics since the last call. One text serves them all, so asking often costs
+    /// the node no more than asking once a turn.
+    pub fn answer_statistics(&mut self, text: &str) {
+        for id in std::mem::take(&mut self.asked) {
+            self.reply(id, text.len() as i64, 0, text.as_bytes());
         }
     }
 

@@ -49,6 +49,8 @@ const ARROWS: &[(&str, May)] = &[
     ("nicinfo", Use(&["io-pkt-ctl", "qnet"])),
     ("pidin", Use(&["io-pkt-ctl", "qnet"])),
     ("waitfor", Use(&["io-pkt-ctl", "qnet"])),
+    ("qnetstats", Use(&["io-pkt-ctl", "qnet"])),
+    ("qnet-ping", Use(&["io-pkt-ctl", "qnet"])),
     ("qnet-lab", Use(&["io-pkt-ctl", "qnet"])),
     // tests and benches
     ("qnet-sim", Use(&["qnet-proto"])),

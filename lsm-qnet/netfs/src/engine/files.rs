@@ -70,13 +70,15 @@ pub(super) enum Handle {
     File(OpenFile),
     /// A directory.
     Directory(OpenFile, Ahead),
+    /// The statistics, as they were when they were opened.
+    Text(Box<[u8]>),
 }
 
 impl Handle {
     /// The open file on another node, if it is one.
     pub(super) fn file(&self) -> Option<&OpenFile> {
         match self {
-            Self::Nodes(_) => None,
+            Self::Nodes(_) | Self::Text(_) => None,
             Self::File(file) | Self::Directory(file, _) => Some(file),
         }
     }
@@ -104,7 +106,7 @@ impl Engine {
         match self.handles.get(&fh) {
             Some(Handle::Nodes(_)) => Ok(Task::ListNodes { fh, size }),
             Some(Handle::Directory(..)) => Ok(Task::Readdir { fh, offset, size }),
-            Some(Handle::File(_)) => Err(libc::ENOTDIR),
+            Some(Handle::File(_) | Handle::Text(_)) => Err(libc::ENOTDIR),
             None => Err(libc::EBADF),
         }
     }

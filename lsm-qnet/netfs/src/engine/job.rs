@@ -19,6 +19,7 @@ use super::{
     Engine, Owner,
     files::{self, Handle},
     names::LIFETIME,
+    statistics,
 };
 use crate::{
     caller::Caller,
@@ -41,6 +42,8 @@ pub(super) enum Task {
     LookupNode { name: Vec<u8> },
     /// The nodes there are, for the open directory `fh`.
     ListNodes { fh: u64, size: u32 },
+    /// The statistics, to be read from a new file handle.
+    Statistics,
     /// What `name` in the directory `parent` is.
     Lookup { parent: u64, name: Vec<u8> },
     /// Attributes by name.
@@ -65,7 +68,7 @@ impl Task {
 
     /// Whether the network manager is asked, not a node.
     fn is_for_netmgr(&self) -> bool {
-        matches!(self, Self::LookupNode { .. } | Self::ListNodes { .. })
+        matches!(self, Self::LookupNode { .. } | Self::ListNodes { .. } | Self::Statistics)
     }
 
     /// The inode a task by path starts from, and the name below it.
@@ -245,6 +248,7 @@ impl Engine {
     fn netmgr_request(&mut self, task: &Task) -> Result<Request, Failure> {
         let (asked, room) = match task {
             Task::LookupNode { name } => (netmgr::Request::Strtond { name }, 0),
+            Task::Statistics => (netmgr::Request::Stats, statistics::ROOM),
             _ => (netmgr::Request::Nodes, NODES_ROOM),
         };
         Ok(Request::new(self.next_coid(), asked.emit().map_err(unsendable)?, room))
@@ -314,6 +318,7 @@ impl Engine {
         match &job.task {
             Task::LookupNode { name } => self.on_node(unique, name, reply.status),
             Task::ListNodes { fh, size } => self.on_nodes(unique, *fh, *size, data),
+            Task::Statistics => Ok(self.on_statistics(unique, data)),
             Task::Lookup { parent, name } => self.on_lookup(now, unique, job, *parent, name, data),
             Task::Getattr { nodeid } => self.on_attributes(now, unique, &job.caller, *nodeid, data, true),
             Task::GetattrOpen { nodeid, .. } => {
@@ -338,6 +343,7 @@ impl Engine {
                 let lifetime = self.lifetime_below(now, *parent, &job.caller);
                 self.absent(unique, lifetime)
             }
+            Task::Statistics if failure.lost => reply::status(unique, libc::ENOENT),
             // Without Qnet there are no nodes; that is not an error of the directory.
             Task::ListNodes { fh, size } if failure.lost => {
                 self.on_nodes(unique, *fh, *size, &[]).unwrap_or_else(|errno| reply::status(unique, errno))

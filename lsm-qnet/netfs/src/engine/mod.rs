@@ -20,12 +20,14 @@
 //! | `links.rs` | where a symbolic link of a node leads |
 //! | `files.rs` | open files and directories |
 //! | `nodes.rs` | `/net` itself |
+//! | `statistics.rs` | `/net/.qnetstats` |
 
 mod files;
 mod job;
 mod links;
 mod names;
 mod nodes;
+mod statistics;
 #[cfg(test)]
 mod tests;
 
@@ -232,9 +234,16 @@ impl Engine {
                 reply::status(unique, 0)
             }
             Operation::Other(opcode) => reply::status(unique, refusal(opcode)),
-            Operation::Getattr { .. } if self.is_own_directory(header.nodeid) => {
+            Operation::Getattr { .. } if self.is_own(header.nodeid) => {
                 self.own_attributes(unique, header.nodeid)
             }
+            Operation::Lookup { name: statistics::NAME } if header.nodeid == ROOT_ID => {
+                self.lookup_statistics(unique)
+            }
+            Operation::Read { fh, offset, size } => match self.read_text(unique, fh, offset, size) {
+                Some(answer) => answer,
+                None => return self.start(now, header, operation),
+            },
             Operation::Opendir if header.nodeid == ROOT_ID => self.open_nodes(unique),
             Operation::Readdir { fh, offset, size } => {
                 match self.buffered_entries(unique, fh, offset, size) {
@@ -275,6 +284,7 @@ impl Engine {
             }
             Operation::Getattr { .. } => Task::Getattr { nodeid },
             Operation::Readlink => Task::Readlink { nodeid },
+            Operation::Open { flags } if self.is_statistics(nodeid) => statistics::open_task(flags)?,
             Operation::Open { flags } => files::open_task(nodeid, flags)?,
             Operation::Opendir => Task::Open { nodeid, directory: true, nonblocking: false },
             Operation::Read { fh, offset, size } => self.read_task(fh, offset, size)?,

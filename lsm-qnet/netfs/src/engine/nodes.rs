@@ -37,13 +37,18 @@ pub(super) fn lookup_task(name: &[u8]) -> Result<Task, i32> {
 }
 
 impl Engine {
-    /// Whether a nodeid is `/net` or a node's entry in it, whose attributes are known without asking.
-    pub(super) fn is_own_directory(&self, nodeid: u64) -> bool {
-        self.inodes.get(nodeid).is_some_and(|inode| matches!(inode.kind(), Kind::Root | Kind::Node))
+    /// Whether a nodeid is `/net`, a node's entry in it or the statistics, whose attributes are known without asking.
+    pub(super) fn is_own(&self, nodeid: u64) -> bool {
+        let own = |inode: &Inode| matches!(inode.kind(), Kind::Root | Kind::Node | Kind::Statistics);
+        self.inodes.get(nodeid).is_some_and(own)
     }
 
-    /// Attributes of such a directory.
+    /// Attributes of such a directory or file.
     pub(super) fn own_attributes(&self, unique: u64, nodeid: u64) -> Vec<u8> {
+        if self.is_statistics(nodeid) {
+            let attr = attributes::of_statistics(self.config.owner, self.config.since);
+            return reply::body(unique, &attributes_for(LIFETIME, attr));
+        }
         let nd = self.inodes.get(nodeid).and_then(Inode::last_nd);
         let ino = nd.map_or(ROOT_ID, attributes::node_ino);
         let attr = attributes::of_own_directory(ino, self.config.owner, self.config.since);

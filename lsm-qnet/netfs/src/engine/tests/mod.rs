@@ -3,3 +3,4 @@
 mod behaviour;
 mod bench;
 mod hostile;
+mod statistics;

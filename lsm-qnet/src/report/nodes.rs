@@ -1,0 +1,122 @@
+//! The nodes in the report: a line for each, and a block for each with which there is, or was, a session.
+//!
+//! A large network is cut after [`MOST`] bytes: the report has to fit into one answer of the control socket.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use qnet_proto::{Instant, LinkId, NodeState, NodeView, SessionEnd};
+
+use crate::{engine::Engine, ports::Ports};
+
+/// Longest text about nodes, in bytes.
+const MOST: usize = 160 << 10;
+
+pub(super) fn write(out: &mut dyn Write, engine: &Engine, ports: &Ports) -> fmt::Result {
+    let now = engine.now();
+    let name_of = |link: LinkId| {
+        ports.iter().find(|(id, _)| id.0 == link.0).map_or("-", |(_, port)| port.name.as_str())
+    };
+    let mut text = String::new();
+    let (mut left, mut all) = (0, 0_usize);
+    for view in engine.core().nodes().filter(|view| view.state != NodeState::Local) {
+        all += 1;
+        if text.len() > MOST {
+            left += 1;
+            continue;
+        }
+        node(&mut text, &name_of, &view, now)?;
+    }
+    writeln!(out, "\nnodes: {all} beside this one")?;
+    out.write_str(&text)?;
+    if left > 0 {
+        writeln!(out, "  {left} more are not shown")?;
+    }
+    Ok(())
+}
+
+fn node<'n>(
+    out: &mut String,
+    name_of: &impl Fn(LinkId) -> &'n str,
+    view: &NodeView<'_>,
+    now: Instant,
+) -> fmt::Result {
+    let dot = if view.domain.as_str().is_empty() { "" } else { "." };
+    write!(out, "  {}{dot}{} (nd {}): ", view.name, view.domain, view.nd.0)?;
+    match view.state {
+        NodeState::Up => match view.up_since {
+            Some(since) => write!(out, "up for {}", span(now.since(since)))?,
+            None => write!(out, "up")?,
+        },
+        NodeState::Connecting => write!(out, "a session is being set up")?,
+        NodeState::Local | NodeState::Known => write!(out, "known, no session")?,
+    }
+    if let Some(heard) = view.heard {
+        write!(out, "; heard {} ago", span(now.since(heard)))?;
+    }
+    writeln!(out)?;
+    if view.own_name != view.name {
+        writeln!(out, "    calls itself     {}: that name was taken, give it another", view.own_name)?;
+    }
+    if !view.addresses.is_empty() {
+        write!(out, "    reached by       ")?;
+        for (i, (link, addr)) in view.addresses.iter().enumerate() {
+            write!(out, "{}{} {addr}", if i > 0 { ", " } else { "" }, name_of(*link))?;
+        }
+        writeln!(out)?;
+    }
+    let talked = view.counters.sessions > 0 || view.counters.tx_frames > 0 || view.last_end.is_some();
+    if talked { session(out, view, now) } else { Ok(()) }
+}
+
+fn session(out: &mut String, view: &NodeView<'_>, now: Instant) -> fmt::Result {
+    let c = &view.counters;
+    if view.state == NodeState::Up {
+        let rtt =
+            view.rtt.map_or_else(|| "not measured yet".to_owned(), |rtt| format!("{} us", rtt.as_micros()));
+        writeln!(out, "    round trip       {rtt}")?;
+        writeln!(
+            out,
+            "    window           {} bytes; {} bytes and {} messages under way or waiting",
+            view.window, view.in_flight, view.queued
+        )?;
+        match view.extended {
+            Some(true) => writeln!(out, "    speaks           Qnet with selective acknowledgements")?,
+            Some(false) => writeln!(out, "    speaks           Qnet as QNX does")?,
+            None => {}
+        }
+    }
+    writeln!(out, "    sent             {} packets, {} of them again", c.tx_frames, c.tx_retransmits)?;
+    writeln!(
+        out,
+        "    received         {} packets, {} a second time, {} dropped",
+        c.rx_frames, c.rx_duplicate, c.rx_dropped
+    )?;
+    writeln!(out, "    messages         {} sent, {} received", c.messages_out, c.messages_in)?;
+    writeln!(out, "    sessions         {}{}", c.sessions, ending(view.last_end, now))
+}
+
+/// How the last session ended.
+fn ending(end: Option<SessionEnd>, now: Instant) -> String {
+    let Some(SessionEnd { at, why }) = end else { return String::new() };
+    let ago = span(now.since(at));
+    match why {
+        Some(why) => format!("; the last that ended: {why}, {ago} ago"),
+        None => format!("; the last attempt failed: no answer to the set-up, {ago} ago"),
+    }
+}
+
+/// A time in its two largest units.
+pub(super) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{}.{} s", seconds, time.subsec_millis() / 100),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests;
