@@ -8,6 +8,8 @@
 //! Error numbers are the ones of the wire, QNX's (see [`Errno`]).
 
 use crate::event::NodeId;
+use crate::link::LinkAddr;
+use crate::names::{Domain, NodeName};
 use crate::source::Body;
 use crate::wire::kif::ClientInfo;
 
@@ -93,6 +95,35 @@ pub enum Command {
         token: u64,
         /// The name, without a quality-of-service suffix.
         name: String,
+    },
+    /// The same for a name of another network directory than the first.
+    ResolveIn {
+        /// Comes back in the outcome.
+        token: u64,
+        /// Index in [`Config::directories`](crate::Config::directories).
+        directory: usize,
+        /// The name, without a quality-of-service suffix.
+        name: String,
+    },
+    /// This node is called differently from now on; sessions go on, and the others are told.
+    Rename {
+        /// Its new name.
+        name: NodeName,
+        /// Its new domain.
+        domain: Domain,
+    },
+    /// Take another node off the list (`rmdir /net/NODE`). It is told nothing; a session goes on,
+    /// and the node is listed again when it is heard of or used.
+    Forget {
+        /// The node.
+        nd: NodeId,
+    },
+    /// Answers an `Event::Ask`. An answer that comes too late is ignored.
+    Found {
+        /// From the event.
+        lookup: u32,
+        /// Where the node is; empty when the resolver does not know it.
+        addresses: Vec<LinkAddr>,
     },
 
     // ---- client side ----

@@ -40,6 +40,9 @@ pub struct Config {
     pub tx_ticks: u32,
     /// Largest packet in bytes, as the links' MTU counts; the smaller of both holds.
     pub mtu_en: u32,
+    /// The network directories, the default one first; none means one with the node's own domain,
+    /// asked for on the LAN.
+    pub directories: Vec<Directory>,
     /// Put a CRC on every packet and check the ones that carry one.
     pub do_crc: bool,
     /// With `do_crc`: drop packets that carry none.
@@ -49,6 +52,33 @@ pub struct Config {
     pub extensions: bool,
     /// Bounds on memory.
     pub limits: Limits,
+}
+
+/// Who is asked for a node's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolver {
+    /// Everybody on the links, by LR requests (QNX's `en_ionet`).
+    Lan,
+    /// Somebody outside of the core, by the caller's number:
+    /// [`Event::Ask`](crate::Event::Ask), [`Command::Found`](crate::Command::Found).
+    External(u32),
+}
+
+/// The names of one domain in a network directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// It and all domains below it; `None`: the node's own, whatever it is at the time.
+    pub domain: Option<Domain>,
+    /// Who is asked for them, one after the other.
+    pub resolvers: Vec<Resolver>,
+}
+
+/// A network directory as the core sees it: how its names are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    /// The first one's domain is that of names without one; it also has the names of all domains
+    /// that no other zone covers. None: the node's own domain, on the LAN.
+    pub zones: Vec<Zone>,
 }
 
 /// Bounds on what peers can make this node hold.
@@ -101,6 +131,7 @@ impl Config {
             tx_retries: 25,
             tx_ticks: 1,
             mtu_en: 1500,
+            directories: Vec::new(),
             do_crc: false,
             enforce_crc: false,
             extensions: true,

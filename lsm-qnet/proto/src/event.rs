@@ -8,6 +8,7 @@ use std::ops::Deref;
 
 use crate::command::{ClientId, Errno, Handle, PulseInfo, Rcv, ServerId, VtidInfo};
 use crate::link::{LinkAddr, LinkId};
+use crate::names::Fqnn;
 use crate::wire::kif::ClientInfo;
 
 /// A node descriptor (`nd`): this node's own number for another node. 0 is this node. The low 16
@@ -116,6 +117,16 @@ pub enum Event {
         /// `ENOENT`.
         errno: Errno,
     },
+    /// A resolver of [`Config::directories`](crate::Config::directories) is asked for a node's
+    /// addresses; answer with `Command::Found`. No answer within ten seconds counts as none.
+    Ask {
+        /// For the answer.
+        lookup: u32,
+        /// The number from [`Resolver::External`](crate::Resolver::External).
+        resolver: u32,
+        /// The name looked for.
+        name: Fqnn,
+    },
     /// A session to a node is established.
     NodeUp {
         /// The node.
@@ -139,6 +150,19 @@ pub enum Event {
         /// Where it was heard.
         link: LinkId,
         /// The newcomer's address.
+        addr: LinkAddr,
+    },
+
+    /// Two living nodes have one address on a link: frames for either reach whoever the network
+    /// pleases.
+    AddressClash {
+        /// The node that was heard (FQNN).
+        name: String,
+        /// The other one; the same name when one is a copy of the other.
+        other: String,
+        /// Where they were heard.
+        link: LinkId,
+        /// The address.
         addr: LinkAddr,
     },
 

@@ -29,12 +29,12 @@ mod time;
 pub mod wire;
 
 pub use command::{ClientId, Command, Errno, Handle, PulseInfo, Rcv, ServerId, VtidInfo};
-pub use config::{Config, Limits};
+pub use config::{Config, Directory, Limits, Resolver, Zone};
 pub use counters::{Counters, PeerCounters};
 pub use event::{Data, DownReason, Event, NodeId};
 pub use link::{Destination, LinkAddr, LinkId, LinkInfo, Transmit};
 pub use names::{Domain, Fqnn, NameError, NodeName};
-pub use node::{CommandError, Holdings, Node, NodeState, NodeView, SessionEnd};
+pub use node::{Clash, CommandError, Holdings, Node, NodeState, NodeView, SessionEnd};
 pub use source::{Body, Source};
 pub use time::Instant;
 pub use wire::kif::ClientInfo;

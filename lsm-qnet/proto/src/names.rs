@@ -55,14 +55,15 @@ impl NodeName {
     /// The name of a node that has none: `EA` and the last three octets of its Ethernet address.
     #[must_use]
     pub fn from_mac(mac: [u8; 6]) -> NodeName {
-        NodeName(ea(mac))
+        NodeName(ea([mac[3], mac[4], mac[5]]))
     }
 
-    /// The name under which a node is listed whose own name was taken: `NAME-EAxxxxxx`.
+    /// The name under which a node is listed whose own name was taken: `NAME-EAxxxxxx`, of the last
+    /// three octets of its address.
     #[must_use]
-    pub(crate) fn alias(&self, mac: [u8; 6]) -> NodeName {
+    pub(crate) fn alias(&self, tail: [u8; 3]) -> NodeName {
         let kept = &self.0[..self.0.len().min(MAX_LABEL - 9)];
-        NodeName(format!("{kept}-{}", ea(mac)))
+        NodeName(format!("{kept}-{}", ea(tail)))
     }
 
     /// As text.
@@ -72,8 +73,8 @@ impl NodeName {
     }
 }
 
-fn ea(mac: [u8; 6]) -> String {
-    format!("EA{:02x}{:02x}{:02x}", mac[3], mac[4], mac[5])
+fn ea(tail: [u8; 3]) -> String {
+    format!("EA{:02x}{:02x}{:02x}", tail[0], tail[1], tail[2])
 }
 
 impl PartialEq for NodeName {
@@ -107,6 +108,25 @@ impl Domain {
             domain.split('.').try_for_each(|label| check_label(label, domain))?;
         }
         Ok(Domain(domain.to_owned()))
+    }
+
+    /// The domain of a network directory that has no other: its path backwards, with dots
+    /// (`/net/outside/canada` gives `canada.outside.net`).
+    ///
+    /// # Errors
+    /// [`NameError`] when a folder's name cannot be a part of a domain.
+    pub fn of_directory(path: &str) -> Result<Domain, NameError> {
+        let labels: Vec<&str> = path.split('/').rev().filter(|part| !part.is_empty()).collect();
+        Domain::new(&labels.join("."))
+    }
+
+    /// Whether a domain is this one or lies below it. The empty domain covers itself only.
+    #[must_use]
+    pub fn covers(&self, other: &Domain) -> bool {
+        let (own, other) = (self.0.as_bytes(), other.0.as_bytes());
+        let Some(head) = other.len().checked_sub(own.len()) else { return false };
+        let below = head == 0 || (!own.is_empty() && other[head - 1] == b'.');
+        below && other[head..].eq_ignore_ascii_case(own)
     }
 
     /// As text.
@@ -200,7 +220,22 @@ mod tests {
     fn a_nameless_node_and_a_newcomer_are_named_after_their_address() {
         let mac = [0, 0x0c, 0x29, 0xdd, 0x35, 0x28];
         assert_eq!(NodeName::from_mac(mac).as_str(), "EAdd3528");
-        assert_eq!(NodeName::new("joseph").unwrap().alias(mac).as_str(), "joseph-EAdd3528");
-        assert_eq!(NodeName::new(&"x".repeat(63)).unwrap().alias(mac).as_str().len(), 63);
+        let tail = [0xdd, 0x35, 0x28];
+        assert_eq!(NodeName::new("joseph").unwrap().alias(tail).as_str(), "joseph-EAdd3528");
+        assert_eq!(NodeName::new(&"x".repeat(63)).unwrap().alias(tail).as_str().len(), 63);
+    }
+
+    #[test]
+    fn a_domain_covers_what_lies_below_it() {
+        let covers = |a: &str, b: &str| Domain::new(a).unwrap().covers(&Domain::new(b).unwrap());
+        assert!(covers("com", "qnx.com") && covers("qnx.com", "QNX.com") && covers("", ""));
+        assert!(!covers("com", "telecom") && !covers("qnx.com", "com") && !covers("", "com"));
+    }
+
+    #[test]
+    fn a_directory_gives_a_domain_backwards() {
+        assert_eq!(Domain::of_directory("/net/outside/canada").unwrap().as_str(), "canada.outside.net");
+        assert_eq!(Domain::of_directory("/net/").unwrap().as_str(), "net");
+        assert!(Domain::of_directory("/net/a b").is_err());
     }
 }

@@ -27,7 +27,8 @@ fn constants_are_quoted_as_they_are() {
 
 #[test]
 fn extension_items_have_the_types_and_lengths_of_the_table() {
-    let all = Extensions { incarnation: 1, version: 1, abilities: 1, largest_payload: 1, window: 1 };
+    let all =
+        Extensions { incarnation: 1, version: 1, abilities: 1, largest_payload: 1, window: 1, meant_for: 1 };
     let mut bytes = [0; 64];
     let mut w = Writer::new(&mut bytes, Order::Little);
     all.emit(&mut w);

@@ -150,7 +150,14 @@ fn corruption_of_any_bit_is_seen_by_the_checksum() {
 
 #[test]
 fn unknown_extension_items_are_skipped_and_damaged_ones_refused() {
-    let known = Extensions { incarnation: 7, version: 1, abilities: 1, largest_payload: 1462, window: 9 };
+    let known = Extensions {
+        incarnation: 7,
+        version: 1,
+        abilities: 1,
+        largest_payload: 1462,
+        window: 9,
+        meant_for: 3,
+    };
     for order in [Order::Little, Order::Big] {
         let mut block = [0; 128];
         let mut w = Writer::new(&mut block, order);

@@ -120,6 +120,8 @@ pub struct Network {
     cuts: BTreeSet<(usize, usize)>,
     dead_segments: BTreeSet<u32>,
     pcap: Option<Pcap>,
+    /// Hosts that have the addresses of others.
+    copies: BTreeMap<usize, usize>,
     settings: fn(&mut Config),
     buffer: Vec<u8>,
 }
@@ -160,6 +162,7 @@ impl Network {
             cuts: BTreeSet::new(),
             dead_segments: BTreeSet::new(),
             pcap: crate::seeds::is_repetition().then(Pcap::new),
+            copies: BTreeMap::new(),
             settings: |_| {},
             buffer: vec![0; 65_536],
         }
@@ -261,10 +264,23 @@ impl Network {
 
     fn link_up(&mut self, host: HostId, segment: u32) {
         let now = self.clock(host);
+        let addr = LinkAddr::mac(self.mac(host.0, segment));
         let h = &mut self.hosts[host.0];
         let Some(&mtu) = h.segments.get(&segment) else { return };
-        let addr = LinkAddr::mac(mac(host.0, segment));
         h.node.link_up(now, LinkId(segment), LinkInfo { addr, mtu, name: format!("en{segment}") });
+    }
+
+    /// Gives a host the addresses of another, as a copied virtual machine has them.
+    pub fn copy_addresses(&mut self, host: HostId, other: HostId) {
+        self.copies.insert(host.0, other.0);
+        for segment in self.segments(host) {
+            self.link_up(host, segment);
+        }
+        self.drain(host.0);
+    }
+
+    fn mac(&self, host: usize, segment: u32) -> [u8; 6] {
+        mac(self.copies.get(&host).copied().unwrap_or(host), segment)
     }
 
     /// Changes the MTU of a host's links.

@@ -125,7 +125,7 @@ pub struct Totals {
     pub remote_refused: u64,
     /// Messages passed on.
     pub calls: u64,
-    /// Nodes that came under a name that was taken.
+    /// Nodes that came with a name or an address that was taken.
     pub name_clashes: u64,
     /// Clients that broke the rules or did not read.
     pub clients_dropped: u64,

@@ -2,8 +2,8 @@
 
 use qnet_ipc::{Claim, MAX_DATA, ToClient, packet};
 use qnet_proto::{
-    Body, ClientId, ClientInfo, Command, CommandError, Data, DownReason, Event, Handle, LinkAddr, NodeId,
-    PulseInfo, VtidInfo,
+    Body, ClientId, ClientInfo, Command, CommandError, Data, DownReason, Event, Handle, NodeId, PulseInfo,
+    VtidInfo,
 };
 
 use super::{CallId, Caller, ConnId, Engine, MAX_READS, Piece, flow::Gauge, from_wire, to_wire};
@@ -99,7 +99,15 @@ impl Engine {
             Event::NodeUp { nd } => self.on_node_up(nd),
             Event::NodeDown { nd, why } => self.on_node_down(nd, why),
             Event::NodesChanged => tracing::debug!("the list of nodes changed"),
-            Event::NameClash { name, alias, addr, .. } => self.on_name_clash(&name, &alias, &addr),
+            Event::Ask { lookup, .. } => self.command(Command::Found { lookup, addresses: Vec::new() }),
+            Event::NameClash { name, alias, addr, .. } => self.on_clash(&format!(
+                "two nodes are called {name}: the one at {addr} is listed as {alias}; \
+                 give one of them another host name (or host=)"
+            )),
+            Event::AddressClash { name, other, addr, .. } => self.on_clash(&format!(
+                "two nodes have the address {addr}, {name} and {other}: give one of them another \
+                 (for a copied virtual machine in its settings, else mac= of its driver)"
+            )),
             Event::Connected { client, scoid, limit } => self.on_connected(client, scoid, limit),
             Event::ConnectFailed { client, errno } => self.on_back_gone(client, from_wire(errno)),
             Event::Death { client } => self.on_back_gone(client, libc::ESRCH),
@@ -168,13 +176,13 @@ impl Engine {
         }
     }
 
-    /// Two nodes of one name. Anybody on the wire can make such news, so the log hears only of the first few.
-    fn on_name_clash(&mut self, name: &str, alias: &str, addr: &LinkAddr) {
+    /// Two nodes of one name or address. Anybody on the wire can make such news, so the log hears only of the first few.
+    fn on_clash(&mut self, sentence: &str) {
         self.totals.name_clashes += 1;
         if self.totals.name_clashes <= MAX_CLASHES_TOLD {
-            tracing::warn!("two nodes are called {name}: the one at {addr} is listed as {alias}");
+            tracing::warn!("{sentence}");
         } else {
-            tracing::debug!("two nodes are called {name}: the one at {addr} is listed as {alias}");
+            tracing::debug!("{sentence}");
         }
     }
 

@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use qnet_proto::{Instant, LinkId, NodeState, NodeView, SessionEnd};
+use qnet_proto::{Clash, Instant, LinkId, NodeState, NodeView, SessionEnd};
 
 use crate::{engine::Engine, ports::Ports};
 
@@ -57,6 +57,9 @@ fn node<'n>(
     writeln!(out)?;
     if view.own_name != view.name {
         writeln!(out, "    calls itself     {}: that name was taken, give it another", view.own_name)?;
+    }
+    if view.clash == Some(Clash::Address) {
+        writeln!(out, "    shares           its address with another node: give one of them another")?;
     }
     if !view.addresses.is_empty() {
         write!(out, "    reached by       ")?;

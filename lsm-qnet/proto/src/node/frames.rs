@@ -16,10 +16,11 @@ use crate::wire::lr::Lr;
 use crate::wire::lwl4::{Header, Kind, Layer, Packet};
 use crate::wire::nr::Nr;
 use crate::wire::tcs::Tcs;
+use crate::wire::tlv::Extensions;
 use crate::wire::{Order, WireError};
 
 use super::Node;
-use super::discovery::Heard;
+use super::entries::Heard;
 use super::transmit::Control;
 
 /// A message as it arrived.
@@ -121,6 +122,10 @@ impl Node {
             Ok(tcs) => tcs,
             Err(error) => return error.into(),
         };
+        let meant_for = tcs.extensions.map_or(0, |ext| ext.meant_for);
+        if meant_for != 0 && meant_for != self.config.incarnation {
+            return Fate::NotForUs; // for the other node that has this address
+        }
         let named = |name, domain| -> Option<Fqnn> {
             Some(Fqnn { name: NodeName::new(name).ok()?, domain: Domain::new(domain).ok()? })
         };
@@ -133,7 +138,9 @@ impl Node {
         }
         let extensions = tcs.extensions.filter(|_| self.config.extensions);
         let incarnation = tcs.extensions.map_or(0, |ext| ext.incarnation);
-        let Some((nd, _)) = self.learn(now, Heard { link, addr: src, incarnation }, caller) else {
+        // auto_add=0: only what programs of this node open is shown.
+        let heard = Heard { link, addr: src, incarnation, lists: self.config.auto_add != 0 };
+        let Some((nd, _)) = self.learn(now, heard, caller) else {
             return Fate::NoRoom;
         };
         self.on_init(now, nd, header.sconn, extensions);
@@ -166,7 +173,7 @@ impl Node {
         };
         let fate = match header.kind {
             Kind::TcsRemUp | Kind::TcsUp => self.on_tcs_up(now, nd, header, payload),
-            Kind::TcsDown | Kind::TcsRemDown => self.on_tcs_down(now, nd, link, src, header),
+            Kind::TcsDown | Kind::TcsRemDown => self.on_tcs_down(now, nd, (link, src), header, payload),
             _ => self.on_traffic(now, nd, header, payload),
         };
         self.count(nd, &fate);
@@ -230,7 +237,19 @@ impl Node {
         Fate::Used
     }
 
-    fn on_tcs_down(&mut self, now: Instant, nd: u16, link: LinkId, src: LinkAddr, header: &Header) -> Fate {
+    fn on_tcs_down(
+        &mut self,
+        now: Instant,
+        nd: u16,
+        (link, src): (LinkId, LinkAddr),
+        header: &Header,
+        payload: &[u8],
+    ) -> Fate {
+        // A plain QNX node may put there what it likes.
+        let told = Extensions::parse(payload, header.order).ok().flatten();
+        if self.is_of_another(nd, told.map_or(0, |ext| ext.incarnation)) {
+            return Fate::NotForUs;
+        }
         let times = self.times;
         let input = if header.kind == Kind::TcsDown { Input::Down } else { Input::RemDown };
         if input == Input::Down {

@@ -6,9 +6,11 @@
 
 mod client;
 mod discovery;
+mod entries;
 mod frames;
 mod holdings;
 mod peers;
+mod resolve;
 mod server;
 mod sessions;
 mod tables;
@@ -31,14 +33,15 @@ use crate::session::{End, Times};
 use crate::time::Instant;
 use crate::wire::crc::Crc;
 
-use discovery::{Lookup, PendingReply};
+use discovery::PendingReply;
 use peers::Peers;
+use resolve::Lookup;
 use tables::{Clients, Servers};
 use timers::Timer;
 use transmit::Control;
 
 pub use holdings::Holdings;
-pub use view::{NodeState, NodeView, SessionEnd};
+pub use view::{Clash, NodeState, NodeView, SessionEnd};
 
 /// Why a command was refused. It had no effect and has no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +88,8 @@ pub struct Node {
     events: VecDeque<Event>,
     counters: Counters,
     peers: Peers,
+    /// Another living node has this one's name or address.
+    clash: Option<Clash>,
     lookups: BTreeMap<u32, Lookup>,
     replies: BTreeMap<u32, PendingReply>,
     next_id: u32,
@@ -112,6 +117,7 @@ impl Node {
             events: VecDeque::new(),
             counters: Counters::default(),
             peers: Peers::default(),
+            clash: None,
             lookups: BTreeMap::new(),
             replies: BTreeMap::new(),
             next_id: 0,
@@ -178,7 +184,17 @@ impl Node {
     /// [`CommandError`] when it is refused; it had no effect then.
     pub fn handle_command(&mut self, now: Instant, command: Command) -> Result<(), CommandError> {
         match command {
-            Command::Resolve { token, name } => self.resolve(now, token, &name),
+            Command::Resolve { token, name } => self.resolve(now, token, 0, &name),
+            Command::ResolveIn { token, directory, name } => self.resolve(now, token, directory, &name),
+            Command::Rename { name, domain } => {
+                self.rename(now, name, domain);
+                Ok(())
+            }
+            Command::Forget { nd } => self.forget(nd),
+            Command::Found { lookup, addresses } => {
+                self.on_answer(now, lookup, &addresses);
+                Ok(())
+            }
             Command::Connect { client, nd, pid, chid, cred } => {
                 self.connect(now, client, nd, (pid, chid), cred)
             }
@@ -228,6 +244,19 @@ impl Node {
     /// The links that are up.
     pub fn links(&self) -> impl Iterator<Item = (LinkId, &LinkInfo)> {
         self.links.iter().map(|(&id, info)| (id, info))
+    }
+
+    /// How many other nodes it keeps in mind, listed or not; bounded by `Limits::nodes`.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// The domain of names without one in a network directory
+    /// ([`Config::directories`](crate::Config::directories)).
+    #[must_use]
+    pub fn domain_of_directory(&self, directory: usize) -> &crate::names::Domain {
+        self.default_domain(directory)
     }
 
     /// Running totals.

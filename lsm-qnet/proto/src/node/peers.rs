@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::session::state::Phase;
 use crate::time::Instant;
 
-use super::view::{NodeState, SessionEnd};
+use super::view::{Clash, NodeState, SessionEnd};
 
 /// Addresses remembered of one node: one a link, and one more that is taking over.
 const MAX_PATHS: usize = 8;
@@ -39,8 +39,18 @@ pub(crate) struct Peer {
     pub(crate) paths: Vec<Path>,
     /// When it was heard last, by whatever.
     pub(crate) heard: Instant,
+    /// The incarnation it announced last, and the one before; 0: none.
+    pub(crate) announced: [u64; 2],
+    /// How often a node took its address and it came back, which no restart explains.
+    pub(crate) returns: u8,
+    /// Another living node has its name or its address.
+    pub(crate) clash: Option<Clash>,
     /// Whether it is shown.
     pub(crate) listed: bool,
+    /// The network directory whose resolvers find it.
+    pub(crate) directory: usize,
+    /// Its address is a resolver's word: nothing was heard of it yet.
+    pub(crate) hearsay: bool,
     /// Whether a program used it since it was listed.
     pub(crate) used: bool,
     /// Its number for this node; 0 unknown.
@@ -65,9 +75,14 @@ impl Peer {
             name,
             own_name,
             incarnation: 0,
+            announced: [0; 2],
+            returns: 0,
+            clash: None,
             paths: Vec::new(),
             heard: now,
             listed: true,
+            directory: 0,
+            hearsay: false,
             used: false,
             their_nd: 0,
             session: None,
@@ -127,6 +142,8 @@ pub(crate) struct Peers {
     slots: Vec<Option<Box<Peer>>>,
     names: BTreeMap<String, u16>,
     ids: BTreeMap<u32, u16>,
+    /// Who spoke last from an address.
+    voices: BTreeMap<(LinkId, LinkAddr), u16>,
     next: u16,
     count: usize,
 }
@@ -164,6 +181,11 @@ impl Peers {
         Some(nd)
     }
 
+    /// The node that spoke last from an address, before `nd` does so now.
+    pub(crate) fn spoke(&mut self, link: LinkId, addr: LinkAddr, nd: u16) -> Option<u16> {
+        self.voices.insert((link, addr), nd).filter(|&before| before != nd)
+    }
+
     /// Lists a node under another name, which must be free.
     pub(crate) fn rename(&mut self, nd: u16, name: Fqnn) {
         let Some(peer) = self.slots.get_mut(usize::from(nd)).and_then(Option::as_mut) else { return };
@@ -175,6 +197,7 @@ impl Peers {
     pub(crate) fn remove(&mut self, nd: u16) -> Option<Box<Peer>> {
         let peer = self.slots.get_mut(usize::from(nd))?.take()?;
         self.names.remove(&peer.name.key());
+        self.voices.retain(|_, speaker| *speaker != nd);
         self.count -= 1;
         Some(peer)
     }

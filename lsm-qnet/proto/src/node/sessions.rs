@@ -61,8 +61,8 @@ impl Node {
             session.open(now, &times);
             return;
         }
-        let name = peer.own_name.clone();
-        if self.look_up(now, name, None, Some(nd)).is_err() {
+        let (directory, name) = (peer.directory, peer.own_name.clone());
+        if self.look_up(now, directory, name, None, Some(nd)).is_err() {
             self.end_session(now, nd, End::Unreachable);
         }
     }
@@ -124,13 +124,15 @@ impl Node {
         if let Some(incarnation) = ext.map(|ext| ext.incarnation).filter(|&i| i != 0) {
             peer.incarnation = incarnation;
         }
-        let listed = std::mem::replace(&mut peer.listed, true);
+        let listed = peer.listed;
+        peer.listed |= peer.used || self.config.auto_add != 0;
+        let now_listed = peer.listed;
         peer.up_since = Some(now);
         peer.counters.sessions += 1;
         self.counters.sessions_up += 1;
         self.update_piece(nd);
         self.event(Event::NodeUp { nd: NodeId(nd.into()) });
-        if !listed {
+        if now_listed != listed {
             self.event(Event::NodesChanged);
         }
     }
@@ -153,6 +155,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(nd) else { return };
         let Some(session) = &mut peer.session else { return };
         let end = session.on_timeout(now, &times);
+        let calling = session.phase() == Phase::InitSent;
         let stuck = session.phase() == Phase::Up && session.outbox.backoff() >= 2;
         match end {
             Some(end) => {
@@ -161,6 +164,8 @@ impl Node {
                 }
                 self.end_session(now, nd, end);
             }
+            // The next call goes to the next address.
+            None if calling => peer.next_path(),
             None if stuck => {
                 // Another path may work, and another address may have to be found.
                 peer.next_path();

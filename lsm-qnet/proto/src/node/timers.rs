@@ -21,7 +21,7 @@ pub(super) enum Timer {
     Announce(LinkId),
     /// Send an answer that waits for its jitter.
     Reply(u32),
-    /// Repeat a request for a name.
+    /// A request for a name is due again, or its resolver too late.
     Lookup(u32),
     /// Something about this node's sessions.
     Peer(u16),

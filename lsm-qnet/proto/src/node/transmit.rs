@@ -94,6 +94,7 @@ impl Node {
             abilities: ABILITY_SACK | if self.config.do_crc { ABILITY_CRC } else { 0 },
             largest_payload: mtu.saturating_sub(HEADER as u32),
             window: self.config.limits.reassembly_per_peer,
+            meant_for: 0,
         })
     }
 
@@ -108,6 +109,14 @@ impl Node {
             }
         };
         let link = control.link();
+        if let Control::Tcs { kind: Kind::TcsRemDown, .. } = control {
+            // Who says so: at a shared address it may be the wrong one.
+            if let Some(ext) = self.extensions(link) {
+                let told = Extensions { incarnation: ext.incarnation, ..Extensions::default() };
+                header.layer = Layer::Seq;
+                header.length = told.write(buffer.get_mut(HEADER..)?, Order::Little).ok()? as u32;
+            }
+        }
         if let Control::Lr { kind, to, .. } = control {
             let room = buffer.get_mut(HEADER..)?;
             let own = self.links.get(&link)?.addr.as_mac();
@@ -163,7 +172,8 @@ impl Node {
     /// The body of TCS_INIT, and with extensions of TCS_REM_UP and TCS_UP.
     fn emit_tcs(&self, nd: u16, link: LinkId, kind: Kind, buffer: &mut [u8]) -> Option<Header> {
         let mut header = Header::new(kind, Layer::Kif);
-        let extensions = self.extensions(link);
+        let meant_for = if kind == Kind::TcsInit { self.meant_for(nd) } else { 0 };
+        let extensions = self.extensions(link).map(|ext| Extensions { meant_for, ..ext });
         let bare = matches!(kind, Kind::TcsDown | Kind::TcsRemDown)
             || (kind != Kind::TcsInit && extensions.is_none());
         if !bare {

@@ -27,6 +27,15 @@ pub enum NodeState {
     Up,
 }
 
+/// What a node shares with another living one, which it must not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Clash {
+    /// Its name: one of the two is listed as `NAME-EAxxxxxx`.
+    Name,
+    /// Its address on a link.
+    Address,
+}
+
 /// How the last session with a node ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionEnd {
@@ -67,6 +76,8 @@ pub struct NodeView<'a> {
     pub up_since: Option<Instant>,
     /// How the session before ended.
     pub last_end: Option<SessionEnd>,
+    /// What it shares with another living node.
+    pub clash: Option<Clash>,
     /// Its totals.
     pub counters: PeerCounters,
 }
@@ -89,6 +100,7 @@ impl<'a> NodeView<'a> {
             heard: None,
             up_since: None,
             last_end: None,
+            clash: node.clash,
             counters: PeerCounters::default(),
         }
     }
@@ -113,6 +125,7 @@ impl<'a> NodeView<'a> {
             heard: Some(peer.heard),
             up_since: peer.up_since.filter(|_| state == NodeState::Up),
             last_end: peer.last_end,
+            clash: peer.clash,
             counters: peer.counters,
         }
     }

@@ -18,7 +18,7 @@ use super::bytes::{Order, Reader, Writer};
 /// What the block begins with; the last byte is the version of the block.
 const MARKER: [u8; 4] = *b"qnX\x01";
 /// Bytes of the longest block we write.
-pub const MAX_BLOCK: usize = 6 + (4 + 8) + (4 + 2) + 3 * (4 + 4);
+pub const MAX_BLOCK: usize = 6 + 2 * (4 + 8) + (4 + 2) + 3 * (4 + 4);
 
 /// Version of our extensions.
 pub const VERSION: u16 = 1;
@@ -32,6 +32,7 @@ const PROTOCOL: u16 = 2;
 const ABILITIES: u16 = 3;
 const LARGEST_PAYLOAD: u16 = 4;
 const WINDOW: u16 = 5;
+const MEANT_FOR: u16 = 6;
 
 /// What a node of our kind tells about itself. Absent items are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Extensions {
     pub largest_payload: u32,
     /// Bytes of incomplete messages the sender keeps for this peer.
     pub window: u32,
+    /// Incarnation of the only node that is to take this, where two nodes share an address.
+    pub meant_for: u64,
 }
 
 impl Extensions {
@@ -66,8 +69,21 @@ impl Extensions {
                 inner.u16(kind).u16(4).u32(value);
             }
         }
+        if self.meant_for != 0 {
+            inner.u16(MEANT_FOR).u16(8).u64(self.meant_for);
+        }
         let used = inner.position();
         w.bytes(&MARKER).u16(u16::try_from(used).unwrap_or(0)).bytes(&items[..used]);
+    }
+
+    /// Writes the block and returns its length.
+    ///
+    /// # Errors
+    /// [`WireError::NoRoom`] when `out` is too short.
+    pub fn write(&self, out: &mut [u8], order: Order) -> Result<usize, WireError> {
+        let mut w = Writer::new(out, order);
+        self.emit(&mut w);
+        w.finish()
     }
 
     /// Reads the block at the beginning of `bytes`; `None` when there is none.
@@ -93,6 +109,7 @@ impl Extensions {
                 ABILITIES => found.abilities = value.u32()?,
                 LARGEST_PAYLOAD => found.largest_payload = value.u32()?,
                 WINDOW => found.window = value.u32()?,
+                MEANT_FOR => found.meant_for = value.u64()?,
                 _ => continue,
             }
             if !value.rest().is_empty() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use qnet_proto::{Destination, Instant, LinkAddr, LinkId};
 
-use super::{HostId, InFlight, Network, Programs, mac};
+use super::{HostId, InFlight, Network, Programs};
 
 /// Steps at one point in time after which nodes are said to go round in circles.
 const MOST_IDLE: u32 = 100_000;
@@ -117,7 +117,7 @@ impl Network {
         let mtu = self.hosts[from].segments.get(&link.0).copied();
         let mtu = mtu.expect("a node sends on links that it has") as usize;
         assert!(frame.len() <= mtu, "a frame of {} bytes is longer than the MTU {mtu}", frame.len());
-        let src = mac(from, link.0);
+        let src = self.mac(from, link.0);
         let dst_mac = match dst {
             Destination::Broadcast => [0xff; 6],
             Destination::Unicast(addr) => addr.as_mac().expect("the simulated wire is Ethernet"),
@@ -135,7 +135,7 @@ impl Network {
         for to in 0..self.hosts.len() {
             // What is longer than the receiver's MTU is thrown away by its network card.
             let there = self.hosts[to].segments.get(&link.0).is_some_and(|&mtu| frame.len() <= mtu as usize);
-            let meant = dst_mac == [0xff; 6] || dst_mac == mac(to, link.0);
+            let meant = dst_mac == [0xff; 6] || dst_mac == self.mac(to, link.0);
             if to == from || !there || !meant || self.cuts.contains(&(from, to)) {
                 continue;
             }

@@ -28,6 +28,7 @@ fn said_of(own: &str, change: impl FnOnce(&mut NodeView<'_>)) -> String {
         extended: None,
         heard: Some(Instant::from_nanos(0)),
         up_since: None,
+        clash: None,
         last_end: None,
         counters: PeerCounters::default(),
     };
