@@ -63,7 +63,7 @@ Examples:
       carries Qnet over the Linux interface eth1
   io-pkt -dpacket dev=eth1 -pqnet do_crc=1,auto_add=5
       the same in QNX's glued spelling, with options of Qnet
-  io-pkt -d packet dev=eth1 -d packet dev=eth2 -p bridge
+  io-pkt -d packet dev=eth1,promiscuous -d packet dev=eth2,promiscuous -p bridge
       bridges two interfaces
   io-pkt -d segment path=/tmp/seg -p qnet
       needs no privilege: the wire is a segment between processes

@@ -12,6 +12,7 @@ use io_pkt_sdk::{
 };
 
 use crate::{
+    shares::Share,
     switch::{HEADER, Switch, Verdict},
     table::Table,
 };
@@ -37,6 +38,8 @@ pub struct Bridge {
     host: Host,
     /// Names from `ports=`; empty for all interfaces.
     wanted: Vec<String>,
+    /// Keeps other bridges from them.
+    _share: Share,
     ports: Vec<Port>,
     switch: Switch,
     /// Frames to be flooded; empty between calls.
@@ -44,6 +47,8 @@ pub struct Bridge {
     age: u64,
     /// The operator was told what a card without `promiscuous` does to a bridge.
     hinted: bool,
+    /// The operator was told which of `wanted` are not there.
+    told_missing: bool,
 }
 
 impl Protocol for Bridge {
@@ -65,15 +70,34 @@ impl Protocol for Bridge {
         let entries = args.number("entries").unwrap_or(DEFAULT_ENTRIES) as usize;
         let secret = RandomState::new().hash_one(0_u8);
         let switch = Switch::new(Table::new(entries, age * SECOND, secret));
+        let share = Share::take(host.name(), &wanted)?;
         let flood = host.batch();
-        Ok(Self { host, wanted, ports: Vec::new(), switch, flood, age, hinted: false })
+        Ok(Self {
+            host,
+            wanted,
+            _share: share,
+            ports: Vec::new(),
+            switch,
+            flood,
+            age,
+            hinted: false,
+            told_missing: false,
+        })
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        self.host.claim_all()
+        self.host.claim_all()?;
+        self.host.wake();
+        Ok(())
     }
 
     fn poll(&mut self, _: &mut Work<'_>) -> Result<(), Error> {
+        // The first time comes after the events of the interfaces that were there.
+        if !std::mem::replace(&mut self.told_missing, true) {
+            for name in self.missing() {
+                tracing::info!("{name} is not there yet: it joins when it appears");
+            }
+        }
         Ok(())
     }
 
@@ -155,6 +179,11 @@ impl Bridge {
         }
     }
 
+    /// Ports that were asked for and are not there.
+    fn missing(&self) -> impl Iterator<Item = &String> {
+        self.wanted.iter().filter(|name| !self.ports.iter().any(|port| port.name == **name))
+    }
+
     fn wants(&self, name: &str) -> bool {
         self.wanted.is_empty() || self.wanted.iter().any(|wanted| wanted == name)
     }
@@ -214,8 +243,7 @@ impl Bridge {
                 port.name, port.system_name
             )?;
         }
-        let missing = self.wanted.iter().filter(|name| !self.ports.iter().any(|port| port.name == **name));
-        for name in missing {
+        for name in self.missing() {
             writeln!(out, "  {name:<8} (not there yet)")?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! `lsm-bridge`: joins interfaces of io-pkt as a learning Ethernet bridge does.
 //!
 //! ```text
-//!  io-pkt -d packet dev=eth1 -d packet dev=eth2 -p bridge
+//!  io-pkt -d packet dev=eth1,promiscuous -d packet dev=eth2,promiscuous -p bridge
 //!  io-pkt … -p bridge ports=en0:en1,age=60
 //! ```
 //!
@@ -13,11 +13,13 @@
 //! |---|---|
 //! | `switch.rs` | what to do with one frame (pure) |
 //! | `table.rs` | which station is behind which port (pure) |
+//! | `shares.rs` | which bridge has which interfaces |
 //! | `bridge.rs` | batches, ports that come and go, reports |
 
 #![deny(unsafe_code)]
 
 mod bridge;
+mod shares;
 mod switch;
 mod table;
 

@@ -170,3 +170,25 @@ fn the_manual_has_every_option() {
         assert!(manual.contains(&row), "docs/drivers.md lacks: {row}");
     }
 }
+
+#[test]
+fn a_port_that_is_not_there_is_told_and_joins_when_it_appears() {
+    let mut bench = bridge(&[("ports", "en0:en2")], 2);
+    bench.settle();
+    let said = |bench: &Bench| bench.host().log_lines().into_iter().map(|line| line.text).collect::<Vec<_>>();
+    assert!(said(&bench).contains(&"en2 is not there yet: it joins when it appears".to_owned()));
+    tell(&mut bench, EventKind::Arrived, 2);
+    bench.settle();
+    let lines = said(&bench);
+    assert_eq!(lines, ["en2 (eth2) joins"], "what is missing is told once");
+}
+
+#[test]
+fn a_second_bridge_on_the_same_interfaces_is_refused() {
+    let _first = bridge(&[("ports", "en0:en1")], 2);
+    let second = Bench::protocol::<Bridge>("bridge1", "/nonexistent", &[("ports", "en1:en2")]);
+    let error = second.map(drop).unwrap_err();
+    assert_eq!(error.errno(), libc::EBUSY);
+    assert!(error.text().contains("en1 belongs to bridge0"), "{error}");
+    Bench::protocol::<Bridge>("bridge1", "/nonexistent", &[("ports", "en2:en3")]).expect("others are free");
+}
