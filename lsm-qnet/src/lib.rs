@@ -20,6 +20,7 @@
 //! | `options.rs`, `hostname.rs`, `access.rs` | what the user set; the node's name; who remote callers become |
 //! | `engine/` | connections and calls between fronts and backs; no daemon needed, so tests run it alone |
 //! | `ports.rs` | interfaces and frames |
+//! | `mountpoint.rs` | whether a directory can become the network directory |
 //! | `helpers.rs` | the two helper programs |
 //! | `module.rs`, `report.rs` | the module's face to io-pkt; its report |
 
@@ -30,6 +31,7 @@ pub mod engine;
 mod helpers;
 mod hostname;
 mod module;
+mod mountpoint;
 mod options;
 mod ports;
 mod report;

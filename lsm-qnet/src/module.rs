@@ -34,6 +34,10 @@ pub struct Qnet {
     deadline: Option<u64>,
     /// When a helper is to be started.
     helper_due: Option<u64>,
+    /// Interfaces of `bind=` that have not been seen.
+    unseen: Vec<String>,
+    /// They were told.
+    told_unseen: bool,
 }
 
 impl fmt::Debug for Qnet {
@@ -58,16 +62,35 @@ impl Protocol for Qnet {
             Root::at(Path::new(args.root())).map_err(|error| Error::new(libc::EINVAL, error.to_string()))?;
         let ports = Ports::new(&host);
         let helpers = Helpers::new(&host, &root, settings.mount.clone());
-        Ok(Self { host, settings, root, engine: None, ports, helpers, deadline: None, helper_due: None })
+        let unseen = settings.bind.clone();
+        Ok(Self {
+            host,
+            settings,
+            root,
+            engine: None,
+            ports,
+            helpers,
+            deadline: None,
+            helper_due: None,
+            unseen,
+            told_unseen: false,
+        })
     }
 
     fn start(&mut self) -> Result<(), Error> {
         self.host.claim(ETHERTYPE)?;
+        self.host.wake();
         self.begin(None)
     }
 
     fn poll(&mut self, work: &mut Work<'_>) -> Result<(), Error> {
         let now = work.now();
+        // The first time comes after the events of the interfaces that were there.
+        if !std::mem::replace(&mut self.told_unseen, true) {
+            for name in &self.unseen {
+                tracing::warn!("bind={name}: there is no such interface; Qnet uses it when it appears");
+            }
+        }
         let Some(engine) = &mut self.engine else { return Ok(()) };
         engine.set_now(now);
         for event in work.events() {
@@ -117,6 +140,7 @@ impl Protocol for Qnet {
             }
             return Ok(());
         }
+        self.unseen.retain(|name| *name != event.name);
         if self.ports.on_event(event) {
             tracing::info!("Qnet uses {}: {}", event.name, self.settings.access.sentence());
         }

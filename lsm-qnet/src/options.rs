@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use io_pkt_sdk::{Args, Error, Opt};
 use qnet_proto::{Config, Domain, NodeName};
 
-use crate::{Access, hostname::NameSource, node_name};
+use crate::{Access, hostname::NameSource, mountpoint, node_name};
 
 /// The options, as the host checks and lists them.
 pub(crate) const OPTIONS: &[Opt] = &[
@@ -94,10 +94,7 @@ impl Settings {
             nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = node_name(args.text("host"), args.text("domain"), &machine)?;
         let mount = PathBuf::from(args.text("mount").unwrap_or_else(|| args.net()));
-        if !mount.is_absolute() {
-            let text = format!("mount={}: an absolute path is expected", mount.display());
-            return Err(Error::new(libc::EINVAL, text));
-        }
+        mountpoint::check(&mount)?;
         let access = Access::new(args.text("mapany"), args.text("maproot"), args.text("allow"))?;
         let bind = args.texts("bind").map(str::to_owned).collect();
         let template = template(args)?;

@@ -133,6 +133,8 @@ fn wrong_options_are_refused_before_anything_is_done() {
         assert!(error.text().starts_with(text), "{error}");
         assert_eq!(error.errno(), libc::EINVAL);
     }
+    let error = error(&[("mount", "/etc")]);
+    assert_eq!(error.errno(), libc::ENOTEMPTY, "{error}");
 }
 
 #[test]
@@ -172,15 +174,24 @@ fn it_says_who_is_let_in_and_leaves_other_interfaces_alone() {
 }
 
 #[test]
+fn an_interface_of_bind_that_is_not_there_is_told_once() {
+    let mut node = TestNode::new("alonzo", 1, &[("bind", "en0"), ("bind", "en9")]);
+    node.bench.settle();
+    let said: Vec<String> = node.log().into_iter().map(|line| line.text).collect();
+    let told: Vec<&String> = said.iter().filter(|text| text.starts_with("bind=")).collect();
+    assert_eq!(told, ["bind=en9: there is no such interface; Qnet uses it when it appears"]);
+}
+
+#[test]
 fn the_helpers_are_started_and_the_server_again_after_a_crash() {
-    let mut node = TestNode::new("alonzo", 1, &[("mount", "/somewhere/net")]);
+    let mut node = TestNode::new("alonzo", 1, &[("mount", "/somewhere")]);
     node.bench.settle();
     let root = node.directory.path().to_str().unwrap().to_owned();
     let helpers = node.bench.host().helpers();
     assert_eq!(helpers.len(), 2);
     assert_eq!((helpers[0].program.as_str(), helpers[0].fds), ("qnet-server", 1));
     assert_eq!(helpers[0].args, ["--root", &root]);
-    assert_eq!(helpers[1].args, ["--root", &root, "--mount", "/somewhere/net", "--standby"]);
+    assert_eq!(helpers[1].args, ["--root", &root, "--mount", "/somewhere", "--standby"]);
 
     let exit = |index: usize, status: i32| abi::PollEvent {
         token: helpers[index].token,
