@@ -39,7 +39,7 @@ pub fn run(args: Args, launch: Launch) -> anyhow::Result<Signal> {
     // Device files and the control socket are for everybody, whatever the caller's habit.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     notice(&args);
-    let root = make_root(args.root.as_deref())?;
+    let root = make_root(args.root.as_deref(), args.instance)?;
     let _lock = lock(&root, args.instance)?;
     let devices = DeviceDir::new(&root, args.instance);
     let swept = sweep(&root, args.instance, &devices);

@@ -1,13 +1,19 @@
 //! The things that `--check` looks at. Each is tried for real where that changes nothing.
 //!
-//! A probe opens, makes and drops again; none of them mounts, sets up or writes anything. The last one moves this
-//! process into a user namespace, which is why it is the last.
+//! A probe opens, makes and drops again; none of them sets up or writes anything, and what is mounted is seen by one
+//! thread only. The last one moves this process into a user namespace, which is why it is the last.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, Read},
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::Path,
+};
 
 use ctl::Root;
 use nix::{
     errno::Errno,
+    mount::{MsFlags, mount},
     net::if_::if_nametoindex,
     sched::{CloneFlags, unshare},
     sys::{
@@ -19,9 +25,13 @@ use nix::{
 
 use super::Finding;
 
+const FUSE: &str = "/dev/fuse";
+const HELPERS: [&str; 3] = ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3"];
+
 /// All findings, in the order in which a new user meets them.
 pub(super) fn all(root: Option<&Path>) -> Vec<Finding> {
-    let mut findings = vec![raw_sockets(), tap(), fuse(), network_directory(root), memfds(), host_name()];
+    let mut findings =
+        vec![raw_sockets(), tap(), fuse(Path::new(FUSE)), network_directory(root), memfds(), host_name()];
     findings.extend(interfaces());
     // Last: on success this process is in a namespace of its own.
     findings.push(namespaces());
@@ -58,23 +68,57 @@ fn tap() -> Finding {
     }
 }
 
-fn fuse() -> Finding {
+fn fuse(path: &Path) -> Finding {
     const SUBJECT: &str = "FUSE";
-    if let Err(cause) = fs::File::options().read(true).write(true).open("/dev/fuse") {
-        let cure =
-            "modprobe fuse (in a container: give it /dev/fuse); without it Qnet runs and /net stays empty";
-        return Finding::no(SUBJECT, format!("/dev/fuse: {}", plain(&cause)), cure);
+    let shown = path.display();
+    let cure = "modprobe fuse (in a container: give it /dev/fuse); without it Qnet runs and /net stays empty";
+    let mut device = match fs::File::options().read(true).write(true).open(path) {
+        Ok(device) => device,
+        Err(cause) => return Finding::no(SUBJECT, format!("{shown}: {}", plain(&cause)), cure),
+    };
+    // A FUSE device that is not mounted yet answers a read with EPERM. Anything else is not that device.
+    match device.read(&mut [0; 1]).map_err(|cause| cause.raw_os_error()) {
+        Err(Some(libc::EPERM)) => {}
+        _ => return Finding::no(SUBJECT, format!("{shown} is not the FUSE device"), cure),
     }
-    let helper = ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3"];
-    if Uid::effective().is_root() || helper.iter().any(|path| Path::new(path).exists()) {
-        Finding::ok(SUBJECT, "/dev/fuse can be opened (/net)")
-    } else {
-        Finding::no(
+    if Uid::effective().is_root() {
+        return match try_mount(device) {
+            Ok(()) => Finding::ok(SUBJECT, "a FUSE file system can be mounted (/net)"),
+            Err(errno) => Finding::no(
+                SUBJECT,
+                format!("mounting a FUSE file system: {}", errno.desc()),
+                "give the container CAP_SYS_ADMIN; without it Qnet runs and /net stays empty",
+            ),
+        };
+    }
+    match HELPERS.iter().find_map(|path| fs::metadata(path).ok()) {
+        Some(helper) if helper.mode() & libc::S_ISUID != 0 && helper.uid() == 0 => {
+            Finding::ok(SUBJECT, "/dev/fuse can be opened, and fusermount3 mounts for this user (/net)")
+        }
+        Some(_) => Finding::no(
+            SUBJECT,
+            "fusermount3 is not set-user-id root, so it cannot mount for this user",
+            "chmod u+s the file fusermount3 as root, or run as root",
+        ),
+        None => Finding::no(
             SUBJECT,
             "fusermount3 is missing, which mounts for users other than root",
             "apt install fuse3",
-        )
+        ),
     }
+}
+
+/// Mounts that device in a mount namespace that only a thread sees, and that goes with the thread.
+fn try_mount(device: fs::File) -> Result<(), Errno> {
+    let attempt = move || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        mount(Some("check"), "/", Some("fuse.qnet"), MsFlags::MS_NOSUID, Some(options.as_str()))
+    };
+    // A panic in there could only be ours.
+    std::thread::spawn(attempt).join().unwrap_or(Err(Errno::EIO))
 }
 
 fn network_directory(root: Option<&Path>) -> Finding {
@@ -100,9 +144,9 @@ fn network_directory(root: Option<&Path>) -> Finding {
         );
     }
     match fs::read_dir(&net).map(Iterator::count) {
-        Ok(entries) if entries > 0 => Finding::note(
+        Ok(entries) if entries > 0 => Finding::no(
             SUBJECT,
-            format!("{shown} is not empty; Qnet would hide what is in it"),
+            format!("{shown} is not empty; Qnet does not hide what is in it"),
             "-p qnet mount=/qnet",
         ),
         Ok(_) => Finding::ok(SUBJECT, format!("{shown} is there and empty")),
@@ -251,11 +295,21 @@ mod tests {
     fn every_finding_is_one_line_with_its_cure() {
         let dir = tempfile::tempdir().unwrap();
         let root = Some(dir.path());
-        for finding in [raw_sockets(), tap(), fuse(), network_directory(root), memfds(), host_name()] {
+        for finding in
+            [raw_sockets(), tap(), fuse(Path::new(FUSE)), network_directory(root), memfds(), host_name()]
+        {
             let line = finding.to_string();
             assert_eq!(line.lines().count(), 1, "{line}");
             assert_eq!(line.contains("; cure: "), finding.verdict != crate::check::Verdict::Ok, "{line}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_device_is_no_fuse() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let finding = fuse(file.path());
+        assert!(finding.text.ends_with("is not the FUSE device"), "{finding}");
+        assert!(fuse(Path::new("/dev/null")).text.ends_with("is not the FUSE device"));
     }
 
     #[test]

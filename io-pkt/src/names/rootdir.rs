@@ -16,13 +16,17 @@ use ctl::{Root, root::check_private};
 
 use super::{PidLock, devices::DeviceDir};
 
+/// Longest path of a Unix socket: `sun_path` has 108 bytes, the last one is 0.
+const LONGEST_SOCKET: usize = 107;
+
 /// Chooses and makes the root directory of this daemon: the one the user gave, or the first candidate that is
 /// possible.
 ///
 /// # Errors
 /// When none can be made or is safe to use; names each one with its cause.
-pub fn make_root(explicit: Option<&Path>) -> anyhow::Result<Root> {
+pub fn make_root(explicit: Option<&Path>, instance: u32) -> anyhow::Result<Root> {
     if let Some(root) = Root::given(explicit) {
+        check_length(&root, instance)?;
         make_dir(root.dir(), 0o755).with_context(|| format!("root directory {}", root.dir().display()))?;
         return Ok(root);
     }
@@ -43,6 +47,16 @@ pub fn make_root(explicit: Option<&Path>) -> anyhow::Result<Root> {
         }
     }
     bail!("no place for the node's names ({}); give one with --root", tried.join("; "))
+}
+
+/// Every name in the root is short, but sockets are reached by their whole path.
+fn check_length(root: &Root, instance: u32) -> anyhow::Result<()> {
+    let longest = root.control_socket(instance).as_os_str().len().max(root.qnet_socket().as_os_str().len());
+    let Some(over) = longest.checked_sub(LONGEST_SOCKET).filter(|over| *over > 0) else { return Ok(()) };
+    bail!(
+        "root directory {}: its path is {over} bytes too long for the Unix sockets in it; give a shorter one with --root",
+        root.dir().display()
+    )
 }
 
 fn make_dir(dir: &Path, mode: u32) -> io::Result<()> {
@@ -96,14 +110,27 @@ mod tests {
     #[test]
     fn a_given_root_is_made_with_its_parents() {
         let dir = tempfile::tempdir().unwrap();
-        let root = make_root(Some(&dir.path().join("a/b"))).unwrap();
+        let root = make_root(Some(&dir.path().join("a/b")), 0).unwrap();
         assert!(root.dir().is_dir());
     }
 
     #[test]
     fn a_root_that_cannot_be_made_is_named() {
-        let error = make_root(Some(Path::new("/proc/nowhere"))).unwrap_err();
+        let error = make_root(Some(Path::new("/proc/nowhere")), 0).unwrap_err();
         assert!(format!("{error:#}").contains("/proc/nowhere"), "{error:#}");
+    }
+
+    #[test]
+    fn a_root_that_is_too_long_for_sockets_is_refused_with_the_cure() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = LONGEST_SOCKET - "/io-pkt0.sock".len() - dir.path().as_os_str().len() - 1;
+        let longest = dir.path().join("x".repeat(room));
+        make_root(Some(&longest), 0).unwrap();
+        for (path, instance) in [(dir.path().join("x".repeat(room + 3)), 0), (longest, 1000)] {
+            let error = make_root(Some(&path), instance).unwrap_err().to_string();
+            assert!(error.contains("3 bytes too long") && error.contains("--root"), "{error}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is made");
     }
 
     #[test]
