@@ -187,6 +187,19 @@ fn forbidden_namespaces_are_told_with_their_cure() -> Result<()> {
     Ok(())
 }
 
+fn a_user_namespace_that_cannot_be_had_is_told_with_its_cure() -> Result<()> {
+    let state = std::env::temp_dir().join(format!("qnet-lab-none-{}", std::process::id()));
+    let output =
+        without_namespaces(&format!("--state {} up 1 --bare --isolation user-namespaces", state.display()))?;
+    let _ = fs::remove_dir_all(&state);
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{output:?}");
+    for part in ["user.max_user_namespaces", "sudo sysctl -w user.max_user_namespaces="] {
+        ensure!(text.contains(part) && !text.contains("ENOSPC"), "{part} is not in: {text}");
+    }
+    Ok(())
+}
+
 fn without_namespaces_a_segment_joins_nodes() -> Result<()> {
     let output = without_namespaces("tour --wire segment")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -255,6 +268,7 @@ cases! {
     what_a_killed_lab_left_is_cleaned_by_the_next: [Need::Nodes],
     without_root_nodes_live_in_user_namespaces: [Need::RootNodes],
     forbidden_namespaces_are_told_with_their_cure: [Need::RootNodes],
+    a_user_namespace_that_cannot_be_had_is_told_with_its_cure: [Need::RootNodes],
     without_namespaces_a_segment_joins_nodes: [Need::RootNodes, Need::Fuse],
     a_user_without_any_privilege_takes_the_tour: [Need::RootNodes, Need::Fuse, Need::Tap],
     without_fuse_the_tour_reads_files_by_messages: [Need::RootNodes, Need::Fuse, Need::Tap],

@@ -229,6 +229,34 @@ fn pidin_shows_the_modules() -> Result<()> {
     Ok(())
 }
 
+fn the_network_directory_of_any_root_is_busy() -> Result<()> {
+    let Pair { alonzo, .. } = &Pair::bare()?;
+    alonzo.shell("io-pkt --root /tmp/other --background -d segment path=/tmp/segment -p qnet")?;
+    eventually("/tmp/other/net", || {
+        alonzo.shell("grep -q ' /tmp/other/net fuse.qnet' /proc/mounts").is_ok()
+    })?;
+    let text =
+        refused(alonzo, "unset IO_PKT_ROOT; umount /tmp/other/net", "cannot be unmounted while io-pkt runs")?;
+    ensure!(text.starts_with("umount: /tmp/other/net: "), "{text}");
+    alonzo.shell("grep -q ' /tmp/other/net fuse.qnet' /proc/mounts")?;
+    Ok(())
+}
+
+fn a_directory_in_use_is_never_covered() -> Result<()> {
+    let Pair { alonzo, .. } = &Pair::bare()?;
+    let start = "io-pkt --background -d packet dev=eth0 -p qnet";
+    for (mount, reason) in [("/etc", "mount=/etc: is not empty"), ("/proc", "mount=/proc: in use by proc")] {
+        let text = refused(alonzo, &format!("{start} mount={mount}"), reason)?;
+        ensure!(text.contains("mount=/qnet"), "{text}");
+    }
+    // While io-pkt runs as well; the rest goes on.
+    alonzo.shell("io-pkt --background -d packet dev=eth0")?;
+    refused(alonzo, "mount -T io-pkt -o mount=/etc lsm-qnet.so", "mount=/etc: is not empty")?;
+    ensure!(alonzo.shell("ls /dev/io-net; ls /run/io-pkt | grep -c qnet; true")? == "en0\n0\n");
+    alonzo.shell("mount -T io-pkt lsm-qnet.so")?;
+    eventually("/net", || alonzo.shell("grep -q ' /net fuse.qnet' /proc/mounts").is_ok())
+}
+
 cases! {
     mounting_in_a_loop_under_traffic_leaks_nothing: [Need::RootNodes, Need::Fuse],
     drivers_come_and_go_under_traffic: [Need::RootNodes, Need::Fuse],
@@ -243,4 +271,6 @@ cases! {
     other_calls_of_mount_reach_the_system: [Need::RootNodes, Need::Fuse],
     the_systems_mount_knows_the_type_io_pkt: [Need::RootNodes, Need::Fuse],
     pidin_shows_the_modules: [Need::RootNodes, Need::Fuse],
+    the_network_directory_of_any_root_is_busy: [Need::RootNodes, Need::Fuse],
+    a_directory_in_use_is_never_covered: [Need::RootNodes, Need::Fuse],
 }

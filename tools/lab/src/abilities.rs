@@ -127,7 +127,7 @@ fn try_namespaces(with_user: bool) -> Result<()> {
 }
 
 /// The switches with which systems forbid user namespaces, the most likely first.
-fn why_no_namespaces() -> Lack {
+pub(crate) fn why_no_namespaces() -> Lack {
     let switches = [
         ("kernel.unprivileged_userns_clone", "0", "1"),
         ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,6 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, sethostname, setsid};
 
+use crate::abilities::why_no_namespaces;
 use crate::net;
 use crate::programs::Programs;
 use crate::root::Root;
@@ -72,11 +73,25 @@ pub(crate) fn hold_node(
 /// A user namespace in which the present user is uid 0 and nobody else exists.
 pub(crate) fn become_root_of_new_namespace() -> Result<()> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
-    unshare(CloneFlags::CLONE_NEWUSER).context("cannot make a user namespace")?;
+    unshare(CloneFlags::CLONE_NEWUSER)
+        .map_err(|errno| anyhow!("cannot make a user namespace: {}", why_not(errno)))?;
     // The kernel wants setgroups given up before one maps one's own group without privilege.
     fs::write("/proc/self/setgroups", "deny").context("/proc/self/setgroups")?;
     fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context("/proc/self/uid_map")?;
     fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("/proc/self/gid_map")
+}
+
+/// Why the kernel makes no user namespace, in words, with the cure.
+fn why_not(errno: Errno) -> String {
+    match errno {
+        Errno::ENOSPC => {
+            "as many as are allowed exist (user.max_user_namespaces, or 32 inside of each other); \
+            type: sudo sysctl -w user.max_user_namespaces=10000"
+                .to_owned()
+        }
+        Errno::EPERM => format!("{}", why_no_namespaces()),
+        errno => errno.desc().to_owned(),
+    }
 }
 
 /// Forks the holder, waits until it has prepared itself, and gives its process id.

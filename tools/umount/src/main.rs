@@ -49,7 +49,7 @@ fn run(args: &[OsString]) -> Result<bool> {
     }
     let mut all = true;
     for (path, one) in ours {
-        if let Err(error) = umount(&root, &one, &raw) {
+        if let Err(error) = umount(&one, &raw) {
             eprintln!("umount: {path}: {error:#}");
             all = false;
         }
@@ -60,8 +60,8 @@ fn run(args: &[OsString]) -> Result<bool> {
     Ok(all)
 }
 
-fn umount(root: &Root, one: &Ours, raw: &RawArgs) -> Result<()> {
-    let mut client = Client::connect_instance(root, one.instance, PATIENCE)?;
+fn umount(one: &Ours, raw: &RawArgs) -> Result<()> {
+    let mut client = Client::connect_instance(&one.root, one.instance, PATIENCE)?;
     let gone = client.umount(&one.name)?;
     if raw.verbose {
         println!("{}: {} unmounted", gone.module, gone.name);

@@ -1,6 +1,8 @@
 //! Which use of which io-pkt a path stands for.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Something of io-pkt's.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ours {
+    /// Root directory of its node.
+    pub(crate) root: Root,
     /// The io-pkt that has it.
     pub(crate) instance: u32,
     /// Its name there.
@@ -30,13 +34,18 @@ impl Ours {
         let is_name = target.is_path || !text.contains('/');
         let file = if is_name { device_file(&devices.join(target.name)) } else { None };
         match file.map(|file| file.instance) {
-            Some(instance) => Some(Self { instance, name: target.name.to_owned() }),
+            Some(instance) => Some(Self { root: root.clone(), instance, name: target.name.to_owned() }),
             // A path in our directory that does not exist is still ours to complain about.
             None if target.is_path => {
-                Some(Self { instance: first_instance(root), name: target.name.to_owned() })
+                let (root, instance) = (root.clone(), first_instance(root));
+                Some(Self { root, instance, name: target.name.to_owned() })
             }
-            None if is_name_of_qnet(text) || is_network_directory(text, root) => network(root),
-            None => behind_linux_name(text, &devices),
+            None if is_name_of_qnet(text) => network(root),
+            None if is_network_directory(text, root) => {
+                // Any node of this machine may have made the mount, whatever root we were given.
+                network(&root_of_mount(&absolute(text), Path::new("/proc")).unwrap_or_else(|| root.clone()))
+            }
+            None => behind_linux_name(text, root),
         }
     }
 }
@@ -46,13 +55,15 @@ fn device_file(path: &Path) -> Option<DeviceFile> {
 }
 
 /// The use behind a Linux interface (`eth1`). A folder of that name is something else.
-fn behind_linux_name(text: &str, devices: &Path) -> Option<Ours> {
+fn behind_linux_name(text: &str, root: &Root) -> Option<Ours> {
+    let devices = root.devices();
     if text.contains('/') || Path::new(text).exists() {
         return None;
     }
-    fs::read_dir(devices).ok()?.filter_map(Result::ok).find_map(|entry| {
+    fs::read_dir(&devices).ok()?.filter_map(Result::ok).find_map(|entry| {
         let file = device_file(&entry.path()).filter(|file| file.device == text)?;
-        Some(Ours { instance: file.instance, name: entry.file_name().into_string().ok()? })
+        let name = entry.file_name().into_string().ok()?;
+        Some(Ours { root: root.clone(), instance: file.instance, name })
     })
 }
 
@@ -94,13 +105,24 @@ fn is_qnet_mount(path: &Path, mounts: &str) -> bool {
     })
 }
 
+/// The root of the node whose `qnet-netfs` serves the mount at `path`: its command line names both.
+fn root_of_mount(path: &Path, processes: &Path) -> Option<Root> {
+    fs::read_dir(processes).ok()?.filter_map(Result::ok).find_map(|entry| {
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let words: Vec<&OsStr> = line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
+        let is_server = Path::new(words.first()?).file_name()? == "qnet-netfs";
+        let value = |name: &str| words.iter().skip_while(|word| **word != name).nth(1).map(Path::new);
+        (is_server && value("--mount")? == path).then(|| value("--root").map(Root::at)).flatten()
+    })
+}
+
 /// The instance that carries Qnet. When none does, the mount is a leftover and the system's umount removes it.
 fn network(root: &Root) -> Option<Ours> {
     root.instances().iter().find_map(|instance| {
         let modules = Client::connect(&instance.socket, PATIENCE).ok()?.modules().ok()?;
         let mut uses = modules.builds.iter().flat_map(|build| &build.uses);
         let qnet = uses.find(|one| one.module == "lsm-qnet")?;
-        Some(Ours { instance: instance.number, name: qnet.name.clone() })
+        Some(Ours { root: root.clone(), instance: instance.number, name: qnet.name.clone() })
     })
 }
 
@@ -120,7 +142,7 @@ mod tests {
     fn the_device_file_tells_the_instance() {
         let (_dir, root) =
             root_with("en1", "instance=1 pid=7 driver=devn-tap mac=02:00:00:00:00:01 device=tap0\n");
-        let expected = Some(Ours { instance: 1, name: "en1".to_owned() });
+        let expected = Some(Ours { root: root.clone(), instance: 1, name: "en1".to_owned() });
         assert_eq!(Ours::find("en1", &root), expected);
         assert_eq!(Ours::find("/dev/io-net/en1", &root), expected);
         assert_eq!(Ours::find(&root.devices().join("en1").to_string_lossy(), &root), expected);
@@ -130,7 +152,8 @@ mod tests {
     fn the_linux_name_stands_for_its_interface() {
         let (_dir, root) =
             root_with("en1", "instance=1 pid=7 driver=devn-packet mac=02:00:00:00:00:01 device=eth1\n");
-        assert_eq!(Ours::find("eth1", &root), Some(Ours { instance: 1, name: "en1".to_owned() }));
+        let expected = Some(Ours { root: root.clone(), instance: 1, name: "en1".to_owned() });
+        assert_eq!(Ours::find("eth1", &root), expected);
         assert_eq!(Ours::find("eth2", &root), None);
     }
 
@@ -147,7 +170,8 @@ mod tests {
     fn a_device_that_is_gone_is_still_ours_to_complain_about() {
         let (_dir, root) =
             root_with("en0", "instance=0 pid=7 driver=devn-tap mac=02:00:00:00:00:01 device=tap0\n");
-        assert_eq!(Ours::find("/dev/io-net/en9", &root), Some(Ours { instance: 0, name: "en9".to_owned() }));
+        let expected = Some(Ours { root: root.clone(), instance: 0, name: "en9".to_owned() });
+        assert_eq!(Ours::find("/dev/io-net/en9", &root), expected);
     }
 
     #[test]
@@ -166,7 +190,7 @@ mod tests {
         ] {
             assert!(is_network_directory(&spelling, &root), "{spelling}");
         }
-        let expected = Some(Ours { instance: 1, name: "en1".to_owned() });
+        let expected = Some(Ours { root: root.clone(), instance: 1, name: "en1".to_owned() });
         assert_eq!(Ours::find(&format!("{up}dev/io-net/en1"), &root), expected);
     }
 
@@ -176,5 +200,22 @@ mod tests {
             "36 35 0:31 / /qnet rw,nosuid,nodev - fuse.qnet qnet rw\n37 35 0:5 / /dev rw - tmpfs tmpfs rw\n";
         assert!(is_qnet_mount(Path::new("/qnet"), mounts));
         assert!(!is_qnet_mount(Path::new("/dev"), mounts));
+    }
+
+    #[test]
+    fn the_server_of_a_mount_tells_whose_it_is() {
+        let processes = tempfile::tempdir().expect("a folder");
+        for (pid, line) in [
+            ("7", "sh\0-c\0qnet-netfs --mount /net\0"),
+            ("8", "/lib/qnet-netfs\0--root\0/run/io-pkt\0--mount\0/net\0"),
+            ("9", "/lib/qnet-netfs\0--root\0/tmp/node\0--mount\0/tmp/node/net\0--standby\0"),
+        ] {
+            fs::create_dir(processes.path().join(pid)).expect("a process");
+            fs::write(processes.path().join(pid).join("cmdline"), line).expect("a command line");
+        }
+        let find = |path: &str| root_of_mount(Path::new(path), processes.path());
+        assert_eq!(find("/tmp/node/net"), Some(Root::at("/tmp/node")));
+        assert_eq!(find("/net"), Some(Root::at("/run/io-pkt")));
+        assert_eq!(find("/elsewhere"), None);
     }
 }
