@@ -78,6 +78,17 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Attaches to one more channel over the socket of this connection, which goes through `lsm-qnet`: a program that talks
+    /// to a thousand nodes needs one socket.
+    ///
+    /// # Errors
+    /// As [`Connection::attach`]; `EBADF` when the socket is gone.
+    pub fn attach_beside(&self, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
+        let connection = Self::open(&self.link, nd, pid, chid)?;
+        connection.wait_open()?;
+        Ok(connection)
+    }
+
     fn open(link: &Arc<Link>, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
         let conn = {
             let mut state = link.lock();

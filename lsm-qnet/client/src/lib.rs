@@ -44,7 +44,7 @@ pub mod netmgr;
 pub use channel::{Channel, ChannelFlags, Message, MessageInfo, PulseMessage, Received};
 pub use connection::{Connection, Reply, SendOptions};
 pub use error::Error;
-pub use file::File;
+pub use file::{File, names};
 pub use netmgr::Netmgr;
 pub use qnet_ipc::{Claim, Root};
 

@@ -1,7 +1,7 @@
 //! The network manager: node names and node descriptors.
 
 pub use qnet_iomsg::netmgr::NodeState;
-use qnet_iomsg::netmgr::{Request, nodes};
+use qnet_iomsg::netmgr::{RENAMED, Request, nodes};
 use qnet_ipc::Root;
 
 use crate::{Connection, Error};
@@ -19,6 +19,8 @@ pub struct Node {
     pub nd: u32,
     /// What is known of it.
     pub state: NodeState,
+    /// It calls itself by another name, which another node had when it came.
+    pub renamed: bool,
     /// Name without domain.
     pub name: String,
     /// Domain, possibly empty.
@@ -42,6 +44,14 @@ impl Netmgr {
             Err(Error::Connect(error)) if error.errno() == libc::ESRCH => Err(Error::Errno(libc::ENOTSUP)),
             Err(error) => Err(error),
         }
+    }
+
+    /// A connection to the server of node `nd` (0 is this one), over the same socket.
+    ///
+    /// # Errors
+    /// As [`Connection::attach`].
+    pub fn server_of(&self, nd: u32) -> Result<Connection, Error> {
+        self.connection.attach_beside(nd, 1, 1)
     }
 
     /// The descriptor of a node, resolved on the network when it is not known yet.
@@ -76,6 +86,7 @@ impl Netmgr {
         let owned = |node: &qnet_iomsg::netmgr::Node<'_>| Node {
             nd: node.nd,
             state: node.state,
+            renamed: node.flags & RENAMED != 0,
             name: text(node.name),
             domain: text(node.domain),
         };

@@ -5,7 +5,7 @@
 //! with nd 0; STATS (ours) gives the statistics as a text for people:
 //!
 //! ```text
-//! NODES reply: records of  nd u32, state u32, name_len u16, domain_len u16, name, domain
+//! NODES reply: records of  nd u32, state u16, flags u16, name_len u16, domain_len u16, name, domain
 //! STATS reply: the text; status: its length
 //! ```
 
@@ -141,11 +141,11 @@ pub enum NodeState {
     /// It does not answer.
     Down,
     /// A number of a later version.
-    Other(u32),
+    Other(u16),
 }
 
-impl From<u32> for NodeState {
-    fn from(value: u32) -> Self {
+impl From<u16> for NodeState {
+    fn from(value: u16) -> Self {
         match value {
             0 => Self::Known,
             1 => Self::Up,
@@ -155,7 +155,7 @@ impl From<u32> for NodeState {
     }
 }
 
-impl From<NodeState> for u32 {
+impl From<NodeState> for u16 {
     fn from(state: NodeState) -> Self {
         match state {
             NodeState::Known => 0,
@@ -166,6 +166,9 @@ impl From<NodeState> for u32 {
     }
 }
 
+/// Flag of a [`Node`]: it calls itself by another name, which was taken when it came.
+pub const RENAMED: u16 = 1;
+
 /// One record of the NODES reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node<'a> {
@@ -173,6 +176,8 @@ pub struct Node<'a> {
     pub nd: u32,
     /// What is known of it.
     pub state: NodeState,
+    /// [`RENAMED`].
+    pub flags: u16,
     /// Name without domain.
     pub name: &'a [u8],
     /// Domain, possibly empty.
@@ -183,7 +188,8 @@ pub struct Node<'a> {
 #[repr(C)]
 struct NodeHead {
     nd: U32,
-    state: U32,
+    state: U16,
+    flags: U16,
     name_len: U16,
     domain_len: U16,
 }
@@ -200,7 +206,8 @@ impl Node<'_> {
         };
         let head = NodeHead {
             nd: U32::new(self.nd),
-            state: U32::new(self.state.into()),
+            state: U16::new(self.state.into()),
+            flags: U16::new(self.flags),
             name_len: U16::new(len("node name", self.name)?),
             domain_len: U16::new(len("domain", self.domain)?),
         };
@@ -224,7 +231,13 @@ pub fn nodes(mut data: &[u8]) -> Result<Vec<Node<'_>>, ParseError> {
         let short = ParseError::Short { what: "node record", need, have: rest.len() };
         let (texts, rest) = rest.split_at_checked(need).ok_or(short)?;
         let (name, domain) = texts.split_at(name_len);
-        nodes.push(Node { nd: head.nd.get(), state: head.state.get().into(), name, domain });
+        nodes.push(Node {
+            nd: head.nd.get(),
+            state: head.state.get().into(),
+            flags: head.flags.get(),
+            name,
+            domain,
+        });
         data = rest;
     }
     Ok(nodes)

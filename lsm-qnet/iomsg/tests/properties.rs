@@ -181,7 +181,7 @@ proptest! {
                 prop_assert!(Request::parse(&bytes[..cut]).is_err());
             }
         }
-        let node = Node { nd: a, state: b.into(), name: &name, domain: b"lab.example" };
+        let node = Node { nd: a, state: (b as u16).into(), flags: (b >> 16) as u16, name: &name, domain: b"lab.example" };
         let mut bytes = Vec::new();
         node.emit(&mut bytes).unwrap();
         let first = bytes.len();

@@ -1,6 +1,6 @@
 //! The network manager: node names, node descriptors, the list of nodes. Reached at nd 0, pid 0, chid 0.
 
-use qnet_iomsg::netmgr::{Node as Record, NodeState as State, Request};
+use qnet_iomsg::netmgr::{Node as Record, NodeState as State, RENAMED, Request};
 use qnet_ipc::packet::Send;
 use qnet_proto::{Command, Domain, Fqnn, NodeId, NodeState};
 
@@ -99,7 +99,8 @@ impl Engine {
             };
             let (name, domain) = (view.name.as_str().as_bytes(), view.domain.as_str().as_bytes());
             // Names of the core are far shorter than a record allows.
-            let _fits = Record { nd: view.nd.0, state, name, domain }.emit(&mut records);
+            let flags = if view.own_name == view.name { 0 } else { RENAMED };
+            let _fits = Record { nd: view.nd.0, state, flags, name, domain }.emit(&mut records);
         }
         self.reply(id, records.len() as i64, 0, &records);
     }

@@ -1,8 +1,12 @@
-//! `pidin`: what runs, in the columns of QNX's pidin; so far io-pkt and the modules in it.
+//! `pidin`: what runs, in the columns of QNX's pidin: io-pkt with the modules in it (`mem`), and the nodes of the network
+//! (`net`).
 //!
-//! Exit code: 0 shown, 1 no such process, 2 for a wrong call.
+//! Exit code: 0 shown, 1 no such process or no network manager, 2 for a wrong call.
 
+mod calendar;
+mod facts;
 mod mem;
+mod net;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -17,19 +21,20 @@ use ctl::{Client, Modules, Root};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reports there are, with the letters that are enough to name them.
-const REPORTS: [(&str, usize); 1] = [("memory", 2)];
+const REPORTS: [(&str, usize); 2] = [("memory", 2), ("net", 2)];
 
-/// Show threads, modules and memory of io-pkt
+/// Show threads, modules and memory of io-pkt, or the nodes of the network
 #[derive(Debug, Parser)]
 #[command(name = "pidin", version, after_help = EXAMPLES)]
 struct RawArgs {
-    /// Only this process: its number or one of its names (io-pkt, io-pkt-v4-hc, io-net)
+    /// For mem, only this process: its number or one of its names (io-pkt, io-pkt-v4-hc, io-net)
     #[arg(short = 'P', visible_short_alias = 'p', value_name = "PID|NAME")]
     process: Option<String>,
     /// Root directory of the node [default: $IO_PKT_ROOT, /run/io-pkt, ...]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// The report; mem shows the threads, then one line for each module
+    /// mem: the threads, then one line for each module; net: every node of the network, with its processors, free memory
+    /// and time of boot, or why it does not answer
     #[arg(value_name = "REPORT", value_parser = report)]
     report: String,
 }
@@ -37,9 +42,10 @@ struct RawArgs {
 const EXAMPLES: &str = "Examples:
   pidin -P io-pkt mem
   pidin -P 4242 mem
+  pidin net
 
 Exit status:
-  0 shown, 1 no such process, 2 for a wrong call";
+  0 shown, 1 no such process or no network manager, 2 for a wrong call";
 
 fn main() -> ExitCode {
     let raw = RawArgs::parse();
@@ -55,6 +61,9 @@ fn main() -> ExitCode {
 
 fn run(raw: &RawArgs) -> Result<()> {
     let root = Root::find(raw.root.as_deref())?;
+    if raw.report == "net" {
+        return net::print(&root, &mut io::stdout().lock());
+    }
     let mut found = Vec::new();
     for instance in root.instances() {
         let modules = Client::connect(&instance.socket, PATIENCE)?.modules()?;
@@ -88,7 +97,7 @@ fn report(text: &str) -> Result<String, String> {
     let found = REPORTS.iter().find(|(name, least)| text.len() >= *least && name.starts_with(text));
     match found {
         Some((name, _)) => Ok((*name).to_owned()),
-        None => Err("there is: mem".to_owned()),
+        None => Err("there are: mem, net".to_owned()),
     }
 }
 

@@ -70,5 +70,5 @@ fn without_a_daemon_the_root_is_named() {
 fn an_unknown_report_is_a_wrong_call() {
     let run = Node::new().call(PIDIN, &["m"]);
     assert_eq!(run.code, Some(2));
-    assert!(run.err.contains("there is: mem"), "{}", run.err);
+    assert!(run.err.contains("there are: mem, net"), "{}", run.err);
 }

@@ -132,7 +132,7 @@ mod tests {
             (4, b"karl", b""),
         ];
         for (nd, name, domain) in nodes {
-            netmgr::Node { nd, state: NodeState::Known, name, domain }.emit(&mut records).unwrap();
+            netmgr::Node { nd, state: NodeState::Known, flags: 0, name, domain }.emit(&mut records).unwrap();
         }
         let names: Vec<_> = list(&records).unwrap().into_iter().map(|listed| listed.name).collect();
         assert_eq!(names, [&b"."[..], b"..", b"alonzo", b"joseph", b"joseph.", b"joseph.other", b"karl"]);

@@ -251,7 +251,9 @@ fn ask_netmgr(message: &[u8], world: &mut World) -> Answer {
             let mut out = Vec::new();
             for host in world.hosts.iter().filter(|host| host.listed) {
                 let (name, domain) = (host.name.as_bytes(), host.domain.as_bytes());
-                netmgr::Node { nd: host.nd, state: NodeState::Known, name, domain }.emit(&mut out).unwrap();
+                netmgr::Node { nd: host.nd, state: NodeState::Known, flags: 0, name, domain }
+                    .emit(&mut out)
+                    .unwrap();
             }
             Ok((0, out))
         }

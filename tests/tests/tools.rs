@@ -1,0 +1,99 @@
+//! The tools that look at the network, on nodes of a lab: statistics, `pidin net`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use qnet_lab::Options;
+use system_tests::{Need, Pair, cases, eventually, refused};
+
+const COUNTERS: [&str; 5] = ["txd ok", "txd bad", "rxd ok", "rxd bad dr", "rxd bad L4"];
+/// A dead node is to be shown within a second; ten times as much is asserted on a machine that has other work.
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+
+fn up() -> Result<Pair> {
+    Pair::up(&Options::default())
+}
+
+fn the_statistics_hold_the_documented_lines() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    alonzo.shell("cat /net/joseph/etc/hostname")?;
+    for source in ["cat /net/.qnetstats", "qnetstats"] {
+        let text = alonzo.shell(source)?;
+        let first = text.lines().next().context("a first line")?;
+        ensure!(
+            first.starts_with("**** Qnet compiled on ") && first.ends_with(" running on alonzo"),
+            "{first}"
+        );
+        let grepped = alonzo.shell(&format!("{source} | grep -e \"ok\" -e \"bad\""))?;
+        let names: Vec<&str> =
+            grepped.lines().map(|line| line.trim_end_matches(|c: char| c.is_ascii_digit()).trim()).collect();
+        ensure!(names == COUNTERS, "{source}: {grepped}");
+        ensure!(text.contains("  joseph (nd ") && text.contains(": up for "), "{text}");
+    }
+    let listed = alonzo.shell("ls -a /net")?;
+    ensure!(!listed.contains("qnetstats"), "listings name nodes: {listed}");
+    refused(alonzo, "echo 1 >/net/.qnetstats", "Read-only file system").map(|_| ())
+}
+
+fn a_reader_of_the_statistics_sees_one_moment() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    // Between the two reads the counters move on; the open file does not.
+    let line = "exec 3</net/.qnetstats; head -c 200 <&3 >/tmp/a; cat /net/joseph/etc/hostname >/tmp/x; cat <&3 >>/tmp/a
+        grep -c Qnet /tmp/a; tail -c 40 /tmp/a";
+    let text = alonzo.shell(line)?;
+    ensure!(text.starts_with("1\n") && text.contains("other nodes"), "{text}");
+    Ok(())
+}
+
+fn pidin_net_shows_every_node() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    let text = alonzo.shell("pidin net")?;
+    let mut lines = text.lines();
+    let heading = lines.next().context("a heading")?;
+    ensure!(heading == " ND    Node             CPU      Release FreeMem       BootTime", "{heading}");
+    for node in [alonzo, joseph] {
+        let row = text.lines().find(|line| line.get(7..).is_some_and(|rest| rest.starts_with(node.name())));
+        let row = row.with_context(|| format!("{} in {text}", node.name()))?;
+        ensure!(row.contains("Mb/") && row.contains(" UTC "), "{text}");
+    }
+    ensure!(text.matches(" Processes, ").count() == 2 && text.matches("CPU 0: ").count() == 2, "{text}");
+    Ok(())
+}
+
+fn pidin_net_shows_a_dead_node_with_its_error() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    alonzo.shell("cat /net/joseph/etc/hostname")?;
+    let daemon = joseph.daemon().context("io-pkt runs")?;
+    kill(Pid::from_raw(daemon.pid), Signal::SIGKILL)?;
+    eventually("the end of io-pkt", || !daemon.is_alive())?;
+    let begun = Instant::now();
+    let text = alonzo.shell("pidin net")?;
+    ensure!(begun.elapsed() < TEN_SECONDS, "it took {:?}", begun.elapsed());
+    let row = text.lines().find(|line| line.contains(" joseph ")).with_context(|| text.clone())?;
+    ensure!(row.ends_with(" Host is down") || row.ends_with(" No route to host"), "{text}");
+    ensure!(text.matches(" Processes, ").count() == 1, "the own node is shown all the same: {text}");
+    Ok(())
+}
+
+fn two_nodes_of_one_name_are_shown_as_such() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::bare()?;
+    alonzo.start(&alonzo.usual_start(&[]))?;
+    joseph.start(&joseph.usual_start(&["host=alonzo".to_owned()]))?;
+    let seen = || alonzo.shell("ls /net").is_ok_and(|names| names.contains("alonzo-EA"));
+    eventually("the newcomer's other name", seen)?;
+    let text = alonzo.shell("pidin net")?;
+    ensure!(text.contains("listed by this name because its own was taken"), "{text}");
+    let text = alonzo.shell("qnetstats")?;
+    ensure!(text.contains("calls itself     alonzo:"), "{text}");
+    Ok(())
+}
+
+cases! {
+    the_statistics_hold_the_documented_lines: [Need::RootNodes, Need::Fuse],
+    a_reader_of_the_statistics_sees_one_moment: [Need::RootNodes, Need::Fuse],
+    pidin_net_shows_every_node: [Need::RootNodes, Need::Fuse],
+    pidin_net_shows_a_dead_node_with_its_error: [Need::RootNodes, Need::Fuse],
+    two_nodes_of_one_name_are_shown_as_such: [Need::RootNodes, Need::Fuse],
+}
