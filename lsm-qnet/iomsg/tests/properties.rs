@@ -174,6 +174,7 @@ proptest! {
             Request::RemoteNd { remote: a, local: b },
             Request::QosFlush { nd: a },
             Request::Nodes,
+            Request::Stats,
         ] {
             let bytes = request.emit().unwrap();
             prop_assert_eq!(Request::parse(&bytes).unwrap(), request);
