@@ -1,5 +1,6 @@
 //! The network manager: node names and node descriptors.
 
+pub use qnet_iomsg::meter;
 pub use qnet_iomsg::netmgr::NodeState;
 use qnet_iomsg::netmgr::{RENAMED, Request, nodes};
 use qnet_ipc::Root;
@@ -102,6 +103,17 @@ impl Netmgr {
         let (_, len) = self.ask(&Request::Stats, &mut text)?;
         text.truncate(len);
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Measures the way to another node from inside the two `lsm-qnet`; returns when the time is over.
+    ///
+    /// # Errors
+    /// `EPERM` for anybody but the owner of this node, or when the other node does not let this one connect
+    /// (`allow=connect` there would); `EINVAL` for a plan beyond the bounds; `EBUSY` while other measurements run.
+    pub fn meter(&self, plan: &meter::Plan) -> Result<meter::Outcome, Error> {
+        let mut data = [0; 64];
+        let (_, len) = self.ask(&Request::Meter(*plan), &mut data)?;
+        Ok(meter::Outcome::parse(&data[..len])?)
     }
 
     fn ask(&self, request: &Request<'_>, reply: &mut [u8]) -> Result<(i64, usize), Error> {

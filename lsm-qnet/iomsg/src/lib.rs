@@ -16,6 +16,7 @@
 //! | [`stat`] | the STAT reply: QNX's 72 bytes and our wide structure behind them |
 //! | [`dirent`] | directory entries in a READ reply |
 //! | [`netmgr`] | STRTOND, NDTOSTR, REMOTE_ND and our NODES, STATS |
+//! | [`meter`] | our METER: measure the way to a node |
 //! | [`errno`], [`flags`] | QNX's numbers ↔ Linux's |
 
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod dirent;
 pub mod errno;
 pub mod flags;
 pub mod message;
+pub mod meter;
 pub mod netmgr;
 pub mod stat;
 

@@ -13,6 +13,7 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::message::Io;
+use crate::meter;
 use crate::{BuildError, ParseError, take, until_nul};
 
 /// The network manager's id in `_IO_MSG`.
@@ -24,6 +25,7 @@ const NDTOSTR: u16 = 3;
 const QOS_FLUSH: u16 = 0x100;
 const NODES: u16 = 0xf001;
 const STATS: u16 = 0xf002;
+const METER: u16 = 0xf010;
 
 /// Longest node name in a request, with domain and quality of service.
 pub const NAME_MAX: usize = 1024;
@@ -59,6 +61,8 @@ pub enum Request<'a> {
     Nodes,
     /// The statistics of this node; the reply's data is the text of `/net/.qnetstats`.
     Stats,
+    /// Measure the way to a node; the reply is a [`meter::Outcome`].
+    Meter(meter::Plan),
 }
 
 impl<'a> Request<'a> {
@@ -90,6 +94,7 @@ impl<'a> Request<'a> {
             QOS_FLUSH => Self::QosFlush { nd: take::<U32>(data, "QOS_FLUSH")?.0.get() },
             NODES => Self::Nodes,
             STATS => Self::Stats,
+            METER => Self::Meter(meter::Plan::parse(data)?),
             _ => return Err(ParseError::Unknown { what: "netmgr subtype", value: subtype.into() }),
         })
     }
@@ -126,6 +131,10 @@ impl<'a> Request<'a> {
             }
             Self::Nodes => NODES,
             Self::Stats => STATS,
+            Self::Meter(plan) => {
+                plan.emit(&mut data);
+                METER
+            }
         };
         Ok(Io::Msg { mgrid: MGRID, subtype, data: &data }.to_bytes())
     }

@@ -148,6 +148,11 @@ impl Engine {
         client.or(channel).is_some_and(Gauge::is_full)
     }
 
+    /// Whether a client runs as the node's owner.
+    pub(super) fn is_owners(&self, client: Token) -> bool {
+        self.clients.get(&client).is_some_and(|client| client.identity.uid == owner())
+    }
+
     fn client_gone(&mut self, token: Token) {
         let Some(client) = self.clients.remove(&token) else { return };
         self.accept_again |= std::mem::take(&mut self.accept_waits);

@@ -19,6 +19,7 @@
 mod channel;
 mod flow;
 mod local;
+mod meter;
 mod netmgr;
 mod remote;
 mod reply;
@@ -37,6 +38,7 @@ use qnet_proto::{Config, Instant, Node, NodeId, Rcv, ServerId};
 use crate::Access;
 use channel::Channel;
 use local::LocalClient;
+use meter::Meter;
 
 /// Number under which a socket is watched. Those below [`FIRST_TOKEN`] belong to the module.
 pub type Token = u64;
@@ -176,6 +178,7 @@ pub struct Engine {
     accept_again: bool,
     /// Calls that wait for the statistics, which only the module can write.
     asked: Vec<CallId>,
+    meter: Meter,
     totals: Totals,
     /// The sentence about refused connections was said.
     told_refusal: bool,
@@ -221,6 +224,7 @@ impl Engine {
             accept_waits: false,
             accept_again: false,
             asked: Vec::new(),
+            meter: Meter::default(),
             totals: Totals::default(),
             told_refusal: false,
             now,

@@ -40,6 +40,7 @@ impl Engine {
             },
             Request::Nodes => self.node_list(id),
             Request::Stats => self.asked.push(id),
+            Request::Meter(plan) => self.meter(id, plan),
             Request::RemoteNd { .. } | Request::QosFlush { .. } => self.reply_error(id, libc::ENOTSUP),
         }
     }

@@ -147,7 +147,7 @@ impl Engine {
     }
 
     /// Says once which option would let callers in.
-    fn say_refusal(&mut self, nd: NodeId, pid: i32, chid: i32) {
+    pub(super) fn say_refusal(&mut self, nd: NodeId, pid: i32, chid: i32) {
         let name = self.node.nodes().find(|view| view.nd == nd).map(|view| view.name.to_string());
         let name = name.unwrap_or_else(|| format!("nd {}", nd.0));
         let text = format!(

@@ -35,8 +35,8 @@ impl Drop for One {
 }
 
 /// An engine on a desk, with its root in a directory of its own.
-struct Desk {
-    engine: Engine,
+pub(super) struct Desk {
+    pub(super) engine: Engine,
     tokens: Rc<RefCell<BTreeSet<Token>>>,
     root: Root,
     _directory: tempfile::TempDir,
@@ -44,13 +44,18 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
+        Self::of("alonzo", None)
+    }
+
+    /// A node of that name that allows remote callers so much.
+    pub(super) fn of(name: &str, allow: Option<&str>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::at(directory.path()).unwrap();
-        let name = NodeName::new("alonzo").unwrap();
+        let name = NodeName::new(name).unwrap();
         let config = Config::new(name, Domain::new("lab.example").unwrap(), 1, 1);
         let watcher = Everything::default();
         let tokens = Rc::clone(&watcher.0);
-        let access = Access::new(None, None, None).unwrap();
+        let access = Access::new(None, None, allow).unwrap();
         let net = "/net".to_owned();
         let setup = Setup { config, root: root.clone(), net, access, verbose: false };
         let mut engine = Engine::new(setup, Rc::new(watcher), 0);
@@ -58,7 +63,7 @@ impl Desk {
         Self { engine, tokens, root, _directory: directory }
     }
 
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         let tokens = self.tokens.borrow().clone();
         for token in tokens {
             self.engine.on_ready(token);
@@ -66,7 +71,7 @@ impl Desk {
         self.engine.pump();
     }
 
-    fn client(&mut self) -> End<ClientPeer> {
+    pub(super) fn client(&mut self) -> End<ClientPeer> {
         End::new(connect_path(&self.root.qnet_socket()).unwrap().0)
     }
 
@@ -91,7 +96,7 @@ impl Desk {
 }
 
 /// The test's end of a socket.
-struct End<P> {
+pub(super) struct End<P> {
     peer: P,
     buffer: ReceiveBuffer,
 }
@@ -103,11 +108,14 @@ impl<P> End<P> {
 }
 
 impl End<ClientPeer> {
-    fn say(&mut self, packet: ToServer<'_>) {
+    pub(super) fn say(&mut self, packet: ToServer<'_>) {
         self.peer.send(&packet).unwrap();
     }
-    fn hear(&mut self) -> ToClient<'_> {
+    pub(super) fn hear(&mut self) -> ToClient<'_> {
         self.peer.recv(&mut self.buffer).unwrap().expect("the engine said nothing")
+    }
+    pub(super) fn try_hear(&mut self) -> Option<ToClient<'_>> {
+        self.peer.recv(&mut self.buffer).unwrap()
     }
     fn is_closed(&mut self) -> bool {
         self.peer.recv(&mut self.buffer).is_err()
@@ -131,7 +139,7 @@ fn connect(conn: u32, claim: Option<Claim>) -> ToServer<'static> {
     ToServer::Connect(Connect { conn, nd: 0, pid: 1, chid: 1, flags: 0, claim })
 }
 
-fn send(txn: u32, conn: u32, len: u32) -> Send {
+pub(super) fn send(txn: u32, conn: u32, len: u32) -> Send {
     Send { txn, conn, tid: 1, coid: 9, priority: 10, srcmsglen: len, dstmsglen: 1 << 20, keydata: 0 }
 }
 

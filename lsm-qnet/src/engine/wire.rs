@@ -93,6 +93,7 @@ impl Engine {
     }
 
     pub(super) fn on_event(&mut self, event: Event) {
+        let Some(event) = self.meter_event(event) else { return };
         match event {
             Event::Resolved { token, nd } => self.on_resolved(token, Ok(nd)),
             Event::ResolveFailed { token, errno } => self.on_resolved(token, Err(from_wire(errno))),

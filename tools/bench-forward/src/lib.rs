@@ -17,4 +17,4 @@ pub mod minimal;
 pub mod report;
 pub mod rig;
 pub mod role;
-mod sys;
+pub mod sys;

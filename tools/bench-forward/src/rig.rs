@@ -1,7 +1,7 @@
 //! Three namespaces in a row, made for one run and taken away with it.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
@@ -146,6 +146,22 @@ impl Part {
         writeln!(input, "{question}")?;
         input.flush()?;
         self.line()
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// Waits until the process has closed its output, and gives what it printed.
+    ///
+    /// # Errors
+    /// What it printed is not text.
+    pub fn rest(&mut self) -> Result<String> {
+        let mut text = String::new();
+        self.output.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// True while the process runs.

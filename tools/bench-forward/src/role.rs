@@ -135,7 +135,11 @@ fn received(interface: &str) -> Result<u64> {
         .with_context(|| format!("no receive counter of {interface}"))
 }
 
-fn parse_mac(text: &str) -> Result<[u8; 6]> {
+/// Reads an Ethernet address.
+///
+/// # Errors
+/// It is none.
+pub fn parse_mac(text: &str) -> Result<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for octet in &mut mac {

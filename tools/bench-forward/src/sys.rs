@@ -21,7 +21,7 @@ const BPF_ATTACH_XDP: u32 = 37;
 const TEST_LIVE_FRAMES: u32 = 1 << 1;
 
 /// Index of an interface in the current network namespace.
-pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
+pub fn interface_index(name: &str) -> io::Result<u32> {
     let text = CString::new(name)?;
     // SAFETY: `text` is a NUL-terminated string that lives over the call.
     let index = unsafe { libc::if_nametoindex(text.as_ptr()) };
@@ -29,14 +29,14 @@ pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
 }
 
 /// Runs the calling thread on that CPU only.
-pub(crate) fn pin(cpu: usize) -> io::Result<()> {
+pub fn pin(cpu: usize) -> io::Result<()> {
     let mut set = nix::sched::CpuSet::new();
     set.set(cpu)?;
     Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?)
 }
 
 /// A raw packet socket bound to an interface; `protocol` in host order, 0 receives nothing.
-pub(crate) fn packet_socket(interface: &str, protocol: u16) -> io::Result<OwnedFd> {
+pub fn packet_socket(interface: &str, protocol: u16) -> io::Result<OwnedFd> {
     let index = interface_index(interface)?;
     let fd = socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
     set_option(&fd, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
@@ -58,7 +58,7 @@ pub(crate) fn packet_socket(interface: &str, protocol: u16) -> io::Result<OwnedF
 }
 
 /// Sets a socket option to a plain value.
-pub(crate) fn set_option<T: Copy>(fd: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+pub fn set_option<T: Copy>(fd: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     // SAFETY: pointer and length describe `value`, which lives over the call.
     let result = unsafe {
         libc::setsockopt(
@@ -73,7 +73,7 @@ pub(crate) fn set_option<T: Copy>(fd: &OwnedFd, level: i32, name: i32, value: &T
 }
 
 /// `sendmmsg` of the same frame `count` times (at most 64); how many went.
-pub(crate) fn send_copies(fd: &OwnedFd, frame: &[u8], count: usize) -> io::Result<usize> {
+pub fn send_copies(fd: &OwnedFd, frame: &[u8], count: usize) -> io::Result<usize> {
     let mut vector = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
     // SAFETY: all-zero is a valid `mmsghdr`.
     let mut messages: [libc::mmsghdr; 64] = unsafe { std::mem::zeroed() };

@@ -1,4 +1,26 @@
-//! Parts of Qnet's benchmarks: `cargo xtask bench crc`.
+//! Parts of Qnet's benchmarks: `cargo xtask bench qnet` and `cargo xtask bench crc`.
+//!
+//! ```text
+//!  namespace a                                        namespace b
+//!  io-pkt ── q0 ════════════════════════════ q1 ── io-pkt            wire, process
+//!  io-pkt ── c0 ════════════════════════════ c1 ── io-pkt            the same with do_crc=1
+//!  TCP, UDP, ZeroMQ, raw frames ── t0 ══ t1 ── their other ends      offloads off
+//!  TCP ── o0 ═══════════════════════════════ o1 ── TCP               offloads as they come
+//!  io-pkt ── z0 ════════════════════════════ z1 ── a thousand nodes in one program
+//! ```
+//!
+//! Everything that is compared runs in turn within each round, so that a machine that slows down slows all of them
+//! down. The ratios of a round count, not the figures.
 
 pub mod crc;
+pub mod crowd;
+pub mod daemon;
+pub mod others;
+pub mod pingpong;
+pub mod process;
+pub mod report;
+pub mod rig;
+pub mod role;
+pub mod sections;
 pub mod spread;
+mod sys;
