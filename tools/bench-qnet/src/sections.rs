@@ -222,7 +222,7 @@ pub fn round_trips(effort: &Effort) -> Result<Vec<Table>> {
 /// A part failed.
 pub fn crowds(effort: &Effort, counts: &[usize], quiet: Duration) -> Result<Vec<Table>> {
     let mut fill = Table::new("time until every node is listed".to_owned(), "s", 3, &[]);
-    let mut idle = Table::new(format!("idle sessions, over {} s", quiet.as_secs()), "", 3, &[]);
+    let mut idle = Table::new(format!("idle sessions, over {} s", quiet.as_secs()), "value", 3, &[]);
     let most = counts.iter().copied().max().unwrap_or(0);
     for round in 0..effort.rounds.min(3) {
         for &count in counts {
