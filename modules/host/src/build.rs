@@ -35,6 +35,8 @@ use crate::{
 
 /// Largest module file: a debug build of a large module has a tenth of it.
 const MAX_FILE: u64 = 1 << 30;
+/// Enough of a file for its headers.
+const START: u64 = 16 << 10;
 /// Most builds in one process unless [`Loader::set_max_builds`] says otherwise; a build takes about a megabyte.
 pub const MAX_BUILDS: usize = 128;
 
@@ -292,7 +294,7 @@ impl Loader {
     }
 
     fn find_or_map(&mut self, kind: Kind, source: Source) -> Result<Arc<Build>, Refusal> {
-        let facts = elf::inspect(&source.bytes)?;
+        let facts = elf::inspect(&source.bytes, source.len)?;
         let identity = identity(&source.bytes);
         if let Some(build) = self.builds.get(&identity) {
             return Ok(Arc::clone(build));
@@ -368,6 +370,7 @@ fn fetch_table(kind: Kind, offer: &Offer) -> Result<Table, Refusal> {
     Ok(Table::Protocol(table, prefix))
 }
 
+/// Reads what of the file is loaded.
 fn read(mut file: File, path: &Path) -> Result<Source, LoadError> {
     let fail = |refusal: Refusal| LoadError::new(path, refusal);
     let metadata = file.metadata().map_err(|reason| LoadError::new(path, reason))?;
@@ -384,11 +387,22 @@ fn read(mut file: File, path: &Path) -> Result<Source, LoadError> {
     if metadata.size() > MAX_FILE {
         return Err(fail(Refusal::TooLarge { limit: MAX_FILE, found: metadata.size() }));
     }
-    let mut bytes = Vec::with_capacity(metadata.size() as usize);
+    let len = metadata.size();
+    let mut bytes = Vec::new();
     // The descriptor may have been read by whoever handed it over.
-    let read = file.rewind().and_then(|()| (&mut file).take(MAX_FILE).read_to_end(&mut bytes));
-    read.map_err(|reason| LoadError::new(path, reason))?;
-    Ok(Source { file, path: path.to_owned(), bytes })
+    file.rewind()
+        .and_then(|()| read_up_to(&file, &mut bytes, START))
+        .map_err(|reason| LoadError::new(path, reason))?;
+    let loaded = elf::loaded_part(&bytes).unwrap_or(len).min(len);
+    read_up_to(&file, &mut bytes, loaded).map_err(|reason| LoadError::new(path, reason))?;
+    Ok(Source { file, path: path.to_owned(), bytes, len })
+}
+
+/// Reads on until `bytes` has `len` of them or the file ends.
+fn read_up_to(file: &File, bytes: &mut Vec<u8>, len: u64) -> std::io::Result<()> {
+    let more = len.saturating_sub(bytes.len() as u64);
+    bytes.reserve_exact(more as usize);
+    file.take(more).read_to_end(bytes).map(drop)
 }
 
 /// Tells contents apart. Not meant against forgery: whoever chooses modules runs code here anyway.

@@ -97,14 +97,23 @@ pub struct ElfFacts {
     pub data: u64,
 }
 
-/// Reads the facts, or says what is wrong.
+/// Where the last segment ends, as the first bytes of a file tell; `None` when they are not those of a module. What
+/// follows are symbols and debugging information, most of the file, which nothing of a running module needs.
+pub(crate) fn loaded_part(start: &[u8]) -> Option<u64> {
+    let header = check_header(start).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, start).ok()?;
+    segments.iter().map(|segment| segment.p_offset(endian).saturating_add(segment.p_filesz(endian))).max()
+}
+
+/// Reads the facts, or says what is wrong. `bytes` are the whole file of `len` bytes, or its loaded part.
 ///
 /// # Errors
 /// [`ElfError`].
-pub fn inspect(bytes: &[u8]) -> Result<ElfFacts, ElfError> {
+pub fn inspect(bytes: &[u8], len: u64) -> Result<ElfFacts, ElfError> {
     let header = check_header(bytes)?;
     let endian = header.endian().map_err(|error| ElfError::Broken(error.to_string()))?;
-    let segments = check_extent(header, endian, bytes)?;
+    let segments = check_extent(header, endian, bytes, len)?;
     let (name, abi_minor) = read_note(segments, endian, bytes)?;
     let loaded = || segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD);
     let sum = |flag: u32| -> u64 {
@@ -169,10 +178,11 @@ fn check_extent<'f>(
     header: &'f Header,
     endian: Endianness,
     bytes: &'f [u8],
+    len: u64,
 ) -> Result<&'f [Segment], ElfError> {
     let inside = |what: &dyn Fn() -> String, offset: u64, size: u64| match offset.checked_add(size) {
-        Some(end) if end <= bytes.len() as u64 => Ok(()),
-        end => Err(truncated(what(), end.unwrap_or(u64::MAX), bytes)),
+        Some(end) if end <= len => Ok(()),
+        end => Err(ElfError::Truncated { what: what(), end: end.unwrap_or(u64::MAX), len }),
     };
     let (count, entry) = (header.e_phnum(endian), header.e_phentsize(endian));
     if count == 0 || usize::from(entry) != size_of::<Segment>() {

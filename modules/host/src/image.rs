@@ -4,7 +4,8 @@
 //! safely: its thread-local destructors run when that thread ends.
 //!
 //! The bytes that were inspected are the bytes that run: they are copied to a sealed memfd named after the module, and
-//! that is handed to the dynamic linker. A newer file at the same path is therefore really loaded. The memfd stays open
+//! that is handed to the dynamic linker. Symbols and debugging information stay behind, which are most of a file and
+//! would keep the frames waiting. A newer file at the same path is therefore really loaded. The memfd stays open
 //! for ever, because the linker compares names: another memfd under the same `/proc/self/fd` number would give the old
 //! image again. Where executable memfds are forbidden (`vm.memfd_noexec`), the file that was read is mapped through its
 //! descriptor, and with [`LoadMode::Path`], for debuggers, through its path; then it must not be written in place.
@@ -54,7 +55,10 @@ pub(crate) struct Source {
     pub(crate) file: File,
     /// What the operator calls it. With a descriptor from another mount namespace it may name nothing here.
     pub(crate) path: PathBuf,
+    /// What of it is loaded; the whole file if it is no module.
     pub(crate) bytes: Vec<u8>,
+    /// Length of the file.
+    pub(crate) len: u64,
 }
 
 impl Image {

@@ -6,26 +6,42 @@ fn own_program() -> Vec<u8> {
     std::fs::read("/proc/self/exe").unwrap()
 }
 
+fn whole(bytes: &[u8]) -> Result<ElfFacts, ElfError> {
+    inspect(bytes, bytes.len() as u64)
+}
+
+#[test]
+fn the_loaded_part_is_judged_as_the_whole_file_is() {
+    let file = own_program();
+    let part = loaded_part(&file[..16 << 10]).unwrap();
+    assert!(part < file.len() as u64, "debugging information lies behind");
+    assert_eq!(inspect(&file[..part as usize], file.len() as u64).unwrap_err(), ElfError::NoNote);
+    // The section headers at the end tell that a file was cut short, although they are not read.
+    let error = inspect(&file[..part as usize], part).unwrap_err();
+    assert!(matches!(error, ElfError::Truncated { .. }), "{error}");
+    assert_eq!(loaded_part(b"text"), None);
+}
+
 #[test]
 fn text_and_nothing_are_not_elf() {
-    assert_eq!(inspect(b"").unwrap_err().to_string(), "expected an ELF shared object, found an empty file");
+    assert_eq!(whole(b"").unwrap_err().to_string(), "expected an ELF shared object, found an empty file");
     assert_eq!(
-        inspect(b"#!/bin/sh\nexit 0\n").unwrap_err().to_string(),
+        whole(b"#!/bin/sh\nexit 0\n").unwrap_err().to_string(),
         "expected an ELF shared object, found a text file"
     );
-    assert_eq!(inspect(&[0; 100]).unwrap_err(), ElfError::NotElf("other data"));
+    assert_eq!(whole(&[0; 100]).unwrap_err(), ElfError::NotElf("other data"));
 }
 
 #[test]
 fn a_shared_object_without_the_note_is_no_module() {
-    assert_eq!(inspect(&own_program()).unwrap_err(), ElfError::NoNote);
+    assert_eq!(whole(&own_program()).unwrap_err(), ElfError::NoNote);
 }
 
 #[test]
 fn every_truncation_is_noticed() {
-    let whole = own_program();
-    for len in [4, 5, 16, 63, 64, 100, 1000, whole.len() / 2, whole.len() - 1] {
-        let error = inspect(&whole[..len]).unwrap_err();
+    let file = own_program();
+    for len in [4, 5, 16, 63, 64, 100, 1000, file.len() / 2, file.len() - 1] {
+        let error = whole(&file[..len]).unwrap_err();
         assert!(matches!(error, ElfError::Truncated { .. }), "{len} bytes: {error}");
         assert!(error.to_string().ends_with(&format!("found a file of {len} bytes: it is truncated")));
     }
@@ -36,7 +52,7 @@ fn another_machine_class_or_type_is_named() {
     let patched = |at: usize, value: u8| {
         let mut bytes = own_program();
         bytes[at] = value;
-        inspect(&bytes).unwrap_err()
+        whole(&bytes).unwrap_err()
     };
     assert_eq!(patched(4, elf::ELFCLASS32), ElfError::Class("a 32-bit one"));
     assert_eq!(patched(5, elf::ELFDATA2MSB), ElfError::Class("the other byte order"));
@@ -46,14 +62,14 @@ fn another_machine_class_or_type_is_named() {
 
 #[test]
 fn any_single_wrong_byte_in_the_headers_is_survived() {
-    let whole = own_program();
+    let file = own_program();
     for at in 0..1024 {
         for value in [0, 1, 0x7f, 0x80, 0xff] {
-            let mut bytes = whole.clone();
+            let mut bytes = file.clone();
             bytes.truncate(1 << 16);
             bytes[at] = value;
             // No panic, no endless loop; what the answer is depends on the byte.
-            let _ = inspect(&bytes);
+            let _ = whole(&bytes);
         }
     }
 }
