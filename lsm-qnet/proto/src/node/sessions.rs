@@ -193,11 +193,14 @@ impl Node {
     pub(super) fn end_session(&mut self, now: Instant, nd: u16, end: End) {
         let Some(peer) = self.peers.get_mut(nd) else { return };
         let session = peer.session.take();
-        let fresh_candidate = peer.candidate.is_some();
+        // A call that waits for its confirmation is all there is of a session now.
+        peer.session = peer.candidate.take();
+        let called = peer.session.is_some();
         match end {
+            End::Unreachable | End::Down(DownReason::Unacknowledged | DownReason::Silent) if called => {}
             // A wrong or stale address: the entry leaves until the node is heard again.
             End::Unreachable | End::Down(DownReason::Unacknowledged | DownReason::Silent) => {
-                peer.listed = fresh_candidate;
+                peer.listed = false;
                 peer.paths.clear();
             }
             End::Down(_) => {}
