@@ -212,11 +212,15 @@ impl Outbox {
     pub(crate) fn poll(&mut self, now: Instant, frame: &mut [u8]) -> Option<(Header, usize)> {
         self.end_pause(now);
         let (seq, index) = self.choose()?;
+        let message = self.message(seq)?;
+        let (offset, length) = message.span(index);
+        let Some(out) = frame.get_mut(HEADER..HEADER + length as usize) else {
+            self.put_back(seq, index);
+            return None;
+        };
         self.transmissions += 1;
         let transmission = self.transmissions;
         let message = self.message(seq)?;
-        let (offset, length) = message.span(index);
-        let out = frame.get_mut(HEADER..HEADER + length as usize)?;
         message.transmit(index, transmission, now, out);
         let mut header = Header::new(Kind::User, message.layer);
         header.flags = if index == 0 { FIRST } else { 0 } | if message.is_last(index) { LAST } else { 0 };
@@ -228,6 +232,16 @@ impl Outbox {
         self.flight.push_back(Flight { transmission, seq, index });
         self.in_flight += u64::from(length);
         Some((header, spare))
+    }
+
+    /// A fragment that was cut for a wider path than the one in use waits for another path.
+    fn put_back(&mut self, seq: u64, index: u32) {
+        let lost = self.message(seq).and_then(|m| m.frag(index)).is_some_and(|f| f.state == FragState::Lost);
+        if lost {
+            self.lost.push_back((seq, index));
+        } else if !self.sending.contains(&seq) {
+            self.sending.push_front(seq);
+        }
     }
 
     fn end_pause(&mut self, now: Instant) {
