@@ -158,6 +158,8 @@ impl Node {
     /// Asks the lookup's present resolver, or ends it when there is none left.
     fn step(&mut self, now: Instant, id: u32) {
         let Some(lookup) = self.lookups.get_mut(&id) else { return };
+        // A step that ended early leaves no deadline behind.
+        self.timers.remove(&(lookup.due, Timer::Lookup(id)));
         let name = lookup.name.clone();
         let wait = match lookup.resolvers.first() {
             Some(Resolver::Lan) => self.config.ticks(self.config.res_ticks.max(1)),
@@ -285,7 +287,9 @@ impl Node {
         let found = |lookup: &Lookup| lookup.name == name || lookup.name == own_name;
         let ids: Vec<u32> = self.lookups.iter().filter(|(_, l)| found(l)).map(|(&id, _)| id).collect();
         self.address_known(now, nd);
-        for lookup in ids.into_iter().filter_map(|id| self.lookups.remove(&id)).collect::<Vec<_>>() {
+        for id in ids {
+            let Some(lookup) = self.lookups.remove(&id) else { continue };
+            self.timers.remove(&(lookup.due, Timer::Lookup(id)));
             for token in lookup.tokens {
                 self.event(Event::Resolved { token, nd: NodeId(nd.into()) });
             }
