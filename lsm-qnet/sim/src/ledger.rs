@@ -49,8 +49,10 @@ struct Stream {
     sent: u64,
     /// Everything before this place arrived, or was taken back before it left.
     base: u64,
-    /// What arrived after it.
+    /// What arrived or was taken back after it.
     beyond: BTreeSet<u64>,
+    /// One past the latest place that arrived.
+    after_last: u64,
     /// One past the last pulse that arrived.
     after_pulse: u64,
 }
@@ -144,13 +146,15 @@ impl Ledger {
         );
         if pulse {
             assert!(
-                stream.base >= place && stream.beyond.is_empty(),
-                "pulse {number} (place {place} of stream {number_of:#x}) overtook: all before {} and {:?} arrived",
+                stream.base >= place && stream.after_last <= place,
+                "pulse {number} (place {place} of stream {number_of:#x}) is out of order: all before {} arrived, \
+                 and {}",
                 stream.base,
-                stream.beyond,
+                stream.after_last,
             );
             stream.after_pulse = place + 1;
         }
+        stream.after_last = stream.after_last.max(place + 1);
         stream.settle(place);
     }
 
@@ -242,13 +246,13 @@ mod tests {
             let pulse = ledger.pulse(1, NOW);
             ledger.arrived(pulse, true);
         });
-        assert!(overtaken.contains("overtook"), "{overtaken}");
+        assert!(overtaken.contains("out of order"), "{overtaken}");
         let late = broken(|ledger| {
             let (pulse, send) = (ledger.pulse(1, NOW), ledger.send(1, NOW));
             ledger.arrived(send, false);
             ledger.arrived(pulse, true);
         });
-        assert!(late.contains("overtook"), "{late}");
+        assert!(late.contains("out of order"), "{late}");
         let nobody = broken(|ledger| {
             let number = ledger.send(1, NOW);
             ledger.end(number, Outcome::Answered);

@@ -16,6 +16,7 @@ mod ledger;
 mod network;
 pub mod pcap;
 mod rng;
+pub mod scenario;
 pub mod seeds;
 mod wire;
 

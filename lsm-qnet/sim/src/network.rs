@@ -339,11 +339,16 @@ impl Network {
         self.hosts[host.0].up
     }
 
-    /// Closes a host's sessions in an orderly way, and turns it off.
-    pub fn shut_down(&mut self, host: HostId) {
+    /// Closes a host's sessions in an orderly way.
+    pub fn close_sessions(&mut self, host: HostId) {
         let now = self.clock(host);
         self.hosts[host.0].node.shutdown(now);
         self.drain(host.0);
+    }
+
+    /// Closes a host's sessions in an orderly way, and turns it off.
+    pub fn shut_down(&mut self, host: HostId) {
+        self.close_sessions(host);
         self.hosts[host.0].up = false;
     }
 

@@ -14,18 +14,18 @@ use crate::network::{App, Programs};
 /// The programs of a host.
 pub struct Station {
     server: Box<Server>,
-    clients: Vec<Box<Client>>,
+    clients: Vec<Client>,
     up: BTreeSet<NodeId>,
 }
 
 impl Station {
     /// A host with these programs.
     #[must_use]
-    pub fn boxed(server: Box<Server>, clients: Vec<Box<Client>>) -> Box<Station> {
+    pub fn boxed(server: Box<Server>, clients: Vec<Client>) -> Box<Station> {
         Box::new(Station { server, clients, up: BTreeSet::new() })
     }
 
-    fn client(&mut self, key: u64) -> Option<&mut Box<Client>> {
+    fn client(&mut self, key: u64) -> Option<&mut Client> {
         self.clients.iter_mut().find(|client| client.id() == key >> 32)
     }
 }
