@@ -2,7 +2,7 @@
 
 pub use qnet_iomsg::meter;
 pub use qnet_iomsg::netmgr::NodeState;
-use qnet_iomsg::netmgr::{RENAMED, Request, nodes};
+use qnet_iomsg::netmgr::{ADDRESS_CLASH, NAME_CLASH, RENAMED, Request, nodes};
 use qnet_ipc::Root;
 
 use crate::{Connection, Error};
@@ -22,6 +22,10 @@ pub struct Node {
     pub state: NodeState,
     /// It calls itself by another name, which another node had when it came.
     pub renamed: bool,
+    /// Another living node calls itself the same.
+    pub name_clash: bool,
+    /// Another living node has its address on a link.
+    pub address_clash: bool,
     /// Name without domain.
     pub name: String,
     /// Domain, possibly empty.
@@ -88,6 +92,8 @@ impl Netmgr {
             nd: node.nd,
             state: node.state,
             renamed: node.flags & RENAMED != 0,
+            name_clash: node.flags & NAME_CLASH != 0,
+            address_clash: node.flags & ADDRESS_CLASH != 0,
             name: text(node.name),
             domain: text(node.domain),
         };

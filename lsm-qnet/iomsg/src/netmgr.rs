@@ -177,6 +177,10 @@ impl From<NodeState> for u16 {
 
 /// Flag of a [`Node`]: it calls itself by another name, which was taken when it came.
 pub const RENAMED: u16 = 1;
+/// Flag of a [`Node`]: another living node calls itself the same.
+pub const NAME_CLASH: u16 = 2;
+/// Flag of a [`Node`]: another living node has its address on a link.
+pub const ADDRESS_CLASH: u16 = 4;
 
 /// One record of the NODES reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +189,7 @@ pub struct Node<'a> {
     pub nd: u32,
     /// What is known of it.
     pub state: NodeState,
-    /// [`RENAMED`].
+    /// [`RENAMED`], [`NAME_CLASH`], [`ADDRESS_CLASH`].
     pub flags: u16,
     /// Name without domain.
     pub name: &'a [u8],

@@ -1,8 +1,8 @@
 //! The network manager: node names, node descriptors, the list of nodes. Reached at nd 0, pid 0, chid 0.
 
-use qnet_iomsg::netmgr::{Node as Record, NodeState as State, RENAMED, Request};
+use qnet_iomsg::netmgr::{self, Node as Record, NodeState as State, Request};
 use qnet_ipc::packet::Send;
-use qnet_proto::{Command, Domain, Fqnn, NodeId, NodeState};
+use qnet_proto::{Clash, Command, Domain, Fqnn, NodeId, NodeState, NodeView};
 
 use super::{CallId, Engine, wire::errno_of};
 
@@ -100,11 +100,22 @@ impl Engine {
             };
             let (name, domain) = (view.name.as_str().as_bytes(), view.domain.as_str().as_bytes());
             // Names of the core are far shorter than a record allows.
-            let flags = if view.own_name == view.name { 0 } else { RENAMED };
+            let flags = flags_of(&view);
             let _fits = Record { nd: view.nd.0, state, flags, name, domain }.emit(&mut records);
         }
         self.reply(id, records.len() as i64, 0, &records);
     }
+}
+
+/// What is to be known of a node beside its state.
+fn flags_of(view: &NodeView<'_>) -> u16 {
+    let renamed = if view.own_name == view.name { 0 } else { netmgr::RENAMED };
+    let clash = match view.clash {
+        None => 0,
+        Some(Clash::Name) => netmgr::NAME_CLASH,
+        Some(Clash::Address) => netmgr::ADDRESS_CLASH,
+    };
+    renamed | clash
 }
 
 /// The text of `netmgr_ndtostr`; the last argument is our own domain and network directory.

@@ -61,6 +61,21 @@ fn node<'n>(
     if view.clash == Some(Clash::Address) {
         writeln!(out, "    shares           its address with another node: give one of them another")?;
     }
+    match view.clash {
+        Some(Clash::Name) if view.own_name == view.name => {
+            writeln!(
+                out,
+                "    clash            another node calls itself the same: give one of them another name"
+            )?;
+        }
+        Some(Clash::Address) => {
+            writeln!(
+                out,
+                "    clash            another node has its address on a link: give one of them another"
+            )?;
+        }
+        _ => {}
+    }
     if !view.addresses.is_empty() {
         write!(out, "    reached by       ")?;
         for (i, (link, addr)) in view.addresses.iter().enumerate() {

@@ -125,10 +125,21 @@ fn entry(node: &Node, own_domain: &str, answer: &Answer) -> String {
         Err(Trouble { errno, path: None }) => writeln!(text, "{}", errno.desc()),
         Err(Trouble { errno, path: Some(path) }) => writeln!(text, "{} ({path})", errno.desc()),
     };
-    if node.renamed {
-        let _ = writeln!(text, "{INDENT}listed by this name because its own was taken: give it another");
+    for clash in clashes(node) {
+        let _ = writeln!(text, "{INDENT}{clash}");
     }
     text
+}
+
+/// What a node shares with another, and the cure.
+fn clashes(node: &Node) -> impl Iterator<Item = &'static str> {
+    let name = match (node.renamed, node.name_clash) {
+        (true, _) => Some("listed by this name because its own was taken: give it another"),
+        (false, true) => Some("another node calls itself the same: give one of them another name"),
+        (false, false) => None,
+    };
+    let address = "another node has its address on a link: give one of them another";
+    name.into_iter().chain(node.address_clash.then_some(address))
 }
 
 fn machine(facts: &Facts) -> String {
@@ -157,7 +168,15 @@ mod tests {
     use qnet::netmgr::NodeState;
 
     fn node(name: &str, domain: &str, renamed: bool) -> Node {
-        Node { nd: 3, state: NodeState::Known, renamed, name: name.into(), domain: domain.into() }
+        Node {
+            nd: 3,
+            state: NodeState::Known,
+            renamed,
+            name_clash: renamed,
+            address_clash: false,
+            name: name.into(),
+            domain: domain.into(),
+        }
     }
 
     #[test]
@@ -203,5 +222,10 @@ mod tests {
             text.ends_with("\n       listed by this name because its own was taken: give it another\n"),
             "{text}"
         );
+        let both = Node { address_clash: true, renamed: false, ..node("joseph", "", true) };
+        let told: Vec<&str> = clashes(&both).collect();
+        assert_eq!(told.len(), 2);
+        assert!(told[0].starts_with("another node calls itself the same") && told[1].contains("address"));
+        assert_eq!(clashes(&node("joseph", "", false)).count(), 0);
     }
 }

@@ -84,15 +84,26 @@ fn a_node_with_a_session_tells_all_of_it() {
 }
 
 #[test]
+fn clashes_are_told_with_their_cure() {
+    let text = said(|view| view.clash = Some(Clash::Name));
+    assert!(text.contains("another node calls itself the same: give one of them another name\n"), "{text}");
+    let text = said(|view| view.clash = Some(Clash::Address));
+    assert!(text.contains("another node has its address on a link"), "{text}");
+}
+
+#[test]
 fn no_line_holds_the_letters_of_the_documented_counters() {
     use DownReason::{Closed, Forgotten, Rebooted, Shutdown, Silent, Unacknowledged};
     let whys = [Closed, Forgotten, Rebooted, Unacknowledged, Silent, Shutdown].map(Some);
     for why in whys.into_iter().chain([None]) {
         for state in [NodeState::Known, NodeState::Connecting, NodeState::Up] {
-            for extended in [None, Some(true), Some(false)] {
+            for (extended, clash) in
+                [(None, None), (Some(true), Some(Clash::Name)), (Some(false), Some(Clash::Address))]
+            {
                 let text = said_of("joe", |view| {
                     view.state = state;
                     view.extended = extended;
+                    view.clash = clash;
                     view.last_end = Some(SessionEnd { at: Instant::from_nanos(1), why });
                 });
                 assert!(text.contains("calls itself     joe:"), "{text}");
