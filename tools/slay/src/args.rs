@@ -167,7 +167,7 @@ fn with_signal_option(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut out: Vec<OsString> = Vec::new();
     let mut options = true;
     for arg in args {
-        let is_value = out.last().is_some_and(|before| takes_value(before));
+        let is_value = out.last().is_some_and(takes_value);
         let text = arg.to_str().unwrap_or_default();
         options &= text != "--";
         let word = text.strip_prefix('-').filter(|word| word.len() > 1 || word.parse::<i32>().is_ok());
