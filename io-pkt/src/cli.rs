@@ -12,7 +12,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::PathBufValueParser, value_parser};
 use io_pkt_host::{Kind, LoadMode};
 
-use crate::pool::PoolConfig;
+use crate::{pool::PoolConfig, threads::MAX_THREADS};
 
 /// One `-d` or `-p`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Args {
     pub mounts: Vec<MountArg>,
     /// `-i`
     pub instance: u32,
+    /// `-t`
+    pub threads: u32,
     /// `-P`
     pub priority: Option<u8>,
     /// Number of `-v`.
@@ -147,9 +149,12 @@ fn numbers() -> [Arg; 6] {
         Arg::new("threads")
             .short('t')
             .value_name("N")
-            .value_parser(one_loop)
+            .value_parser(value_parser!(u32).range(1..=i64::from(MAX_THREADS)))
             .default_value("1")
-            .help("Packet threads. DEVIATION: 1, not one for each CPU, and no more than 1 so far"),
+            .help(
+                "Packet threads; drivers are spread over them, protocols run on the first. DEVIATION: 1, not one for \
+                 each CPU: more pay only with several busy interfaces",
+            ),
         Arg::new("priority")
             .short('P')
             .value_name("PRIO")
@@ -203,18 +208,6 @@ fn switches() -> [Arg; 9] {
     ]
 }
 
-/// `-t`: several loops exchange frames over rings that this version does not have.
-fn one_loop(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(1) => Ok(1),
-        Ok(0) | Err(_) => Err("a number of threads is expected, and 1 is the only one so far".into()),
-        Ok(n) => Err(format!(
-            "{n} packet threads are not supported yet; use 1 (one loop forwards what one core can, and a hand-over \
-             between cores costs more than it saves for small messages)"
-        )),
-    }
-}
-
 fn understand(program: String, matches: &ArgMatches) -> Result<Args, clap::Error> {
     let mut mounts = Vec::new();
     for (id, kind) in [("d", Kind::Driver), ("p", Kind::Protocol)] {
@@ -243,6 +236,7 @@ fn understand(program: String, matches: &ArgMatches) -> Result<Args, clap::Error
         program,
         mounts: mounts.into_iter().map(|(_, mount)| mount).collect(),
         instance: number("instance"),
+        threads: number("threads").max(1),
         priority: matches.get_one::<u8>("priority").copied(),
         verbose: matches.get_count("verbose"),
         root: matches.get_one::<PathBuf>("root").cloned(),

@@ -5,6 +5,7 @@
 //!  └──────────────── no wait while somebody has more; spin; sleep until an event ◄───────────┘
 //! ```
 
+mod alarm;
 mod spin;
 
 use std::{io, time::Duration};
@@ -15,8 +16,6 @@ use mio::{Events, Interest, Poll, unix::SourceFd};
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
-    time::TimeSpec,
-    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -28,6 +27,7 @@ use crate::{
     registry::Registry,
     token::{Address, Class},
 };
+pub use alarm::Alarm;
 pub use spin::Spin;
 
 /// Control steps in a turn without frames.
@@ -40,9 +40,7 @@ pub struct EventLoop {
     events: Events,
     registry: Registry,
     control: Control,
-    timer: TimerFd,
-    /// What the timer is set to, 0 for nothing.
-    armed: u64,
+    alarm: Alarm,
     signals: SignalFd,
     spin: Spin,
     facts: Facts,
@@ -75,16 +73,12 @@ impl EventLoop {
         spin: Spin,
         program: String,
     ) -> io::Result<Self> {
-        let timer =
-            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-        let watch = |fd: i32, class| {
-            poll.registry().register(&mut SourceFd(&fd), Address::only(class).token(), Interest::READABLE)
-        };
-        watch(timer.as_fd().as_raw_fd(), Class::Timer)?;
-        watch(signals.as_fd().as_raw_fd(), Class::Signals)?;
+        let alarm = Alarm::new(poll.registry())?;
+        let (fd, token) = (signals.as_fd().as_raw_fd(), Address::only(Class::Signals).token());
+        poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         let facts = Facts { program, ..Facts::default() };
         let events = Events::with_capacity(256);
-        Ok(Self { poll, events, registry, control, timer, armed: 0, signals, spin, facts, stop: None })
+        Ok(Self { poll, events, registry, control, alarm, signals, spin, facts, stop: None })
     }
 
     /// The uses, for mounting at the start.
@@ -119,6 +113,7 @@ impl EventLoop {
             self.arm();
             self.collect(None)?;
         }
+        self.registry.end_threads();
         Ok(())
     }
 
@@ -142,9 +137,13 @@ impl EventLoop {
             std::thread::yield_now();
             return events;
         }
+        if !self.registry.lie_down() {
+            return self.collect(Some(Duration::ZERO));
+        }
         counters.sleeps += 1;
         self.arm();
         self.collect(None)?;
+        self.registry.get_up();
         let after = self.registry.core().clock.now();
         let counters: &mut LoopCounters = &mut self.facts.event_loop;
         counters.longest_turn_ns = counters.longest_turn_ns.max(self.spin.slept(now, after));
@@ -167,21 +166,7 @@ impl EventLoop {
     fn arm(&mut self) {
         let helpers = self.registry.core().helpers.borrow().deadline().unwrap_or(0);
         let next = [self.registry.deadline(), helpers].into_iter().filter(|at| *at > 0).min().unwrap_or(0);
-        if next == self.armed {
-            return;
-        }
-        self.armed = next;
-        let result = if next == 0 {
-            self.timer.unset()
-        } else {
-            // At least a nanosecond: zero would disarm the timer.
-            let left = next.saturating_sub(self.registry.core().clock.now()).max(1);
-            let left = TimeSpec::from_duration(Duration::from_nanos(left));
-            self.timer.set(Expiration::OneShot(left), TimerSetTimeFlags::empty())
-        };
-        if let Err(error) = result {
-            tracing::error!("setting the timer: {error}");
-        }
+        self.alarm.set(next, self.registry.core().clock.now());
     }
 
     /// Fetches events, waiting at most `timeout`, and hands them to whom they concern.
@@ -194,7 +179,7 @@ impl EventLoop {
             let Some(address) = Address::of(event.token()) else { continue };
             match address.class {
                 Class::Waker => {}
-                Class::Timer => self.armed = 0,
+                Class::Timer => self.alarm.rang(),
                 Class::Signals => self.stop = read_signal(&self.signals).or(self.stop),
                 Class::Listener | Class::Client => {
                     self.control.on_event(

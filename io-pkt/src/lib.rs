@@ -27,5 +27,6 @@ pub mod registry;
 pub mod sources;
 pub mod start;
 pub mod switchboard;
+pub mod threads;
 pub mod token;
 pub mod uses;

@@ -50,6 +50,28 @@ pub struct PoolStats {
     pub reclaimed: u64,
 }
 
+/// The memory of a pool without its books: for the threads that run drivers. It keeps the memory mapped.
+#[derive(Clone, Debug)]
+pub struct PoolMemory {
+    memory: sys::SharedMemory,
+    config: PoolConfig,
+}
+
+impl PoolMemory {
+    /// What modules are told of the pool. The pointers are valid as long as this value lives.
+    #[must_use]
+    pub fn info(&self) -> PoolInfo {
+        PoolInfo {
+            size: size_of::<PoolInfo>() as u32,
+            chunk_size: self.config.chunk_size,
+            base: self.memory.base(),
+            len: self.memory.len() as u64,
+            headroom: self.config.headroom,
+            fd: self.memory.fd(),
+        }
+    }
+}
+
 /// The pool. Lives on the loop thread.
 #[derive(Debug)]
 pub struct Pool {
@@ -207,17 +229,21 @@ impl Pool {
         if desc.len < ETHERNET_HEADER { None } else { self.memory.read_be16(desc.offset as usize + 12) }
     }
 
+    /// The memory alone.
+    #[must_use]
+    pub fn memory(&self) -> PoolMemory {
+        PoolMemory { memory: self.memory.clone(), config: self.config }
+    }
+
     /// What modules are told of the pool. The pointers are valid as long as the pool lives.
     #[must_use]
     pub fn info(&self) -> PoolInfo {
-        PoolInfo {
-            size: size_of::<PoolInfo>() as u32,
-            chunk_size: self.config.chunk_size,
-            base: self.memory.base(),
-            len: self.memory.len() as u64,
-            headroom: self.config.headroom,
-            fd: self.memory.fd(),
-        }
+        self.memory().info()
+    }
+
+    /// A driver on another thread wanted that many chunks more than it had at hand.
+    pub fn count_exhausted(&mut self, chunks: u64) {
+        self.stats.exhausted += chunks;
     }
 
     /// Counters so far.

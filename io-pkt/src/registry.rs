@@ -25,6 +25,7 @@ use crate::{
     core::Core,
     names::DeviceDir,
     switchboard::{BATCH, InterfaceId, ProtocolSlot},
+    threads::Threads,
     uses::{Body, Use, UseId},
 };
 
@@ -50,6 +51,7 @@ pub struct Identity {
 pub struct Registry {
     identity: Identity,
     core: Rc<Core>,
+    threads: Threads,
     loader: Loader,
     uses: Vec<Use>,
     next_id: u32,
@@ -63,10 +65,11 @@ pub struct Registry {
 impl Registry {
     /// A registry without uses.
     #[must_use]
-    pub fn new(identity: Identity, core: Rc<Core>, mode: LoadMode) -> Self {
+    pub fn new(identity: Identity, core: Rc<Core>, threads: Threads, mode: LoadMode) -> Self {
         Self {
             identity,
             core,
+            threads,
             loader: Loader::new(mode),
             uses: Vec::new(),
             next_id: 1,
@@ -116,6 +119,35 @@ impl Registry {
     #[must_use]
     pub fn is_woken(&self) -> bool {
         self.uses.iter().any(|use_| use_.context.is_woken())
+    }
+
+    /// Prepares for a sleep of the loop. False when a driver on another thread has news, and there should be none.
+    #[must_use]
+    pub fn lie_down(&self) -> bool {
+        if self.threads.is_empty() {
+            return true;
+        }
+        self.core.bell.lie_down();
+        let news = self.uses.iter().any(|use_| match &use_.body {
+            Body::Pinned(driver) => driver.has_news(&use_.context),
+            _ => false,
+        });
+        if news {
+            self.core.bell.get_up();
+        }
+        !news
+    }
+
+    /// The sleep is over.
+    pub fn get_up(&self) {
+        if !self.threads.is_empty() {
+            self.core.bell.get_up();
+        }
+    }
+
+    /// Ends the other packet threads; call it when all uses are gone.
+    pub fn end_threads(&mut self) {
+        self.threads.end();
     }
 
     /// The interfaces, or the one that `name` means (any form that `umount` takes).
@@ -179,9 +211,7 @@ impl Registry {
 
     fn interface(&mut self, at: usize) -> Option<Interface> {
         let Role::Driver(id) = self.uses[at].role() else { return None };
-        let use_ = &mut self.uses[at];
-        let Body::Driver(driver) = &mut use_.body else { return None };
-        let stats = driver.stats().map(known).unwrap_or_default();
+        let stats = self.uses[at].stats()?.map(known).unwrap_or_default();
         self.look_at(at);
         let use_ = &self.uses[at];
         let board = self.core.board.borrow();

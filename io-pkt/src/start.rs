@@ -2,7 +2,7 @@
 //!
 //! 1. the root directory and the lock of this instance (a second start is refused with the pid of the first);
 //! 2. the names that a dead daemon left are swept away;
-//! 3. pool, switchboard, control socket; settings of interfaces that a dead daemon changed are put back;
+//! 3. pool, switchboard, control socket, further packet threads; settings of interfaces that a dead daemon changed are put back;
 //! 4. the drivers and protocols of the command line, in its order; one that fails ends the start and leaves nothing;
 //! 5. ready: systemd and a waiting foreground half are told;
 //! 6. the loop, until SIGTERM or SIGINT; then everything is unmounted in reverse order and all names go.
@@ -24,6 +24,7 @@ use crate::{
     names::{DeviceDir, LockError, PidLock, make_root, sweep},
     process::{self, Launch},
     registry::{Identity, ModuleFile, Registry},
+    threads::Threads,
 };
 
 /// Default length of a spin; none on a machine with one CPU, where it only delays others.
@@ -56,9 +57,11 @@ pub fn run(args: Args, launch: Launch) -> anyhow::Result<Signal> {
     let control = Control::bind(&socket, poll.registry())
         .with_context(|| format!("control socket {}", socket.display()))?;
     let identity = Identity { root, instance: args.instance, devices };
-    let mut registry = Registry::new(identity, Rc::new(core), args.load);
-    registry.put_back_leftovers();
     let spin = Spin::new(spin_time(args.spin));
+    let threads = Threads::start(args.threads, &core, spin)
+        .with_context(|| format!("starting {} packet threads", args.threads))?;
+    let mut registry = Registry::new(identity, Rc::new(core), threads, args.load);
+    registry.put_back_leftovers();
     let mut event_loop = EventLoop::new(poll, registry, control, signals, spin, args.program.clone())
         .context("making the event loop")?;
     let started = mount_all(event_loop.registry(), &args.mounts).and_then(|()| ready(&args, launch));

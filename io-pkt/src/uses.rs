@@ -8,15 +8,16 @@ use std::rc::Rc;
 
 use ctl::UseState;
 use io_pkt_abi::{
-    FrameDesc, PollEvent, PollWork,
+    DriverStats, FrameDesc, PollEvent, PollWork,
     info::{READY_DEADLINE, READY_ERROR, READY_READ, READY_WAKE, READY_WRITE},
 };
-use io_pkt_host::{Build, CallError, DriverUse, Kind, ProtocolUse};
+use io_pkt_host::{Build, CallError, DriverUse, Kind, ProtocolUse, UseError};
 
 use crate::{
     border::{Role, UseContext},
     names::{DeviceName, PidLock},
     switchboard::BATCH,
+    threads::PinnedDriver,
 };
 
 /// Names a use for as long as the daemon runs; never used twice.
@@ -31,6 +32,8 @@ pub const BUDGET_BYTES: u32 = 256 * 1024;
 pub enum Body {
     /// A driver.
     Driver(DriverUse),
+    /// A driver that runs on another packet thread.
+    Pinned(PinnedDriver),
     /// A protocol.
     Protocol(ProtocolUse),
 }
@@ -66,6 +69,7 @@ impl Use {
     pub fn name(&self) -> &str {
         match &self.body {
             Body::Driver(driver) => driver.name(),
+            Body::Pinned(driver) => driver.name(),
             Body::Protocol(protocol) => protocol.name(),
         }
     }
@@ -75,6 +79,7 @@ impl Use {
     pub fn build(&self) -> &Build {
         match &self.body {
             Body::Driver(driver) => driver.build(),
+            Body::Pinned(driver) => driver.build(),
             Body::Protocol(protocol) => protocol.build(),
         }
     }
@@ -83,7 +88,7 @@ impl Use {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self.body {
-            Body::Driver(_) => Kind::Driver,
+            Body::Driver(_) | Body::Pinned(_) => Kind::Driver,
             Body::Protocol(_) => Kind::Protocol,
         }
     }
@@ -113,7 +118,31 @@ impl Use {
         if self.context.take_deadline(now) {
             self.notify(PollEvent { ready: READY_DEADLINE, ..PollEvent::default() });
         }
-        self.more || !self.events.is_empty()
+        if self.more || !self.events.is_empty() {
+            return true;
+        }
+        matches!(&self.body, Body::Pinned(driver) if driver.has_news(&self.context))
+    }
+
+    /// The counters of a driver; `None` for a protocol.
+    pub fn stats(&mut self) -> Option<Result<DriverStats, CallError>> {
+        match &mut self.body {
+            Body::Driver(driver) => Some(driver.stats()),
+            Body::Pinned(driver) => Some(driver.stats(&self.context)),
+            Body::Protocol(_) => None,
+        }
+    }
+
+    /// Opens the device, or begins as a protocol.
+    ///
+    /// # Errors
+    /// The module's sentence.
+    pub fn start(&mut self) -> Result<(), UseError> {
+        match &mut self.body {
+            Body::Driver(driver) => driver.start(),
+            Body::Pinned(driver) => driver.start(&self.context),
+            Body::Protocol(protocol) => protocol.start(),
+        }
     }
 
     /// Lets the module work; returns how much it did.
@@ -133,6 +162,10 @@ impl Use {
         };
         let result = match &mut self.body {
             Body::Driver(driver) => driver.poll(&mut work),
+            Body::Pinned(driver) => {
+                driver.poll(&self.context, &mut work);
+                Ok(())
+            }
             Body::Protocol(protocol) => protocol.poll(&mut work),
         };
         self.events.clear();
@@ -147,7 +180,7 @@ impl Use {
     pub fn receive(&mut self, interface: u32, frames: &[FrameDesc]) -> Result<bool, CallError> {
         match &mut self.body {
             Body::Protocol(protocol) => protocol.receive(interface, frames),
-            Body::Driver(_) => Ok(false),
+            Body::Driver(_) | Body::Pinned(_) => Ok(false),
         }
     }
 
@@ -155,6 +188,7 @@ impl Use {
     pub fn transmit(&mut self, frames: &[FrameDesc]) -> (usize, Result<(), CallError>) {
         match &mut self.body {
             Body::Driver(driver) => driver.transmit(frames),
+            Body::Pinned(driver) => (driver.transmit(frames), Ok(())),
             Body::Protocol(_) => (0, Ok(())),
         }
     }
@@ -163,6 +197,7 @@ impl Use {
     pub fn fail(&mut self, reason: impl Into<String>) {
         match &mut self.body {
             Body::Driver(driver) => driver.fail(reason),
+            Body::Pinned(driver) => driver.fail(reason),
             Body::Protocol(protocol) => protocol.fail(reason),
         }
     }
@@ -172,6 +207,7 @@ impl Use {
     pub fn failure(&self) -> Option<&str> {
         let state = match &self.body {
             Body::Driver(driver) => driver.state(),
+            Body::Pinned(driver) => driver.state(),
             Body::Protocol(protocol) => protocol.state(),
         };
         match state {
@@ -184,6 +220,7 @@ impl Use {
     pub fn stop(&mut self) -> Option<CallError> {
         match &mut self.body {
             Body::Driver(driver) => driver.stop().err(),
+            Body::Pinned(driver) => driver.stop(&self.context).err(),
             Body::Protocol(protocol) => protocol.stop().err(),
         }
     }

@@ -1,8 +1,11 @@
 //! What the host functions know of the use that calls them.
 //!
 //! The address of a [`UseContext`] is the `ctx` of every host function. It lives as long as the module's side of
-//! the use. All of it belongs to the loop thread, except [`Remote`], which holds nothing but what threads may
+//! the use. All of it belongs to its loop's thread, except [`Remote`], which holds nothing but what threads may
 //! share: that is the part behind `wake`, `log`, `log_level` and `now`.
+//!
+//! A use on loop 0 works on the pool and the switchboard directly. A driver on another loop cannot: its chunks and frames
+//! come and go through rings ([`Far`]), and loop 0 keeps the books.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,12 +23,13 @@ use nix::errno::Errno;
 
 use crate::{
     clock::Clock,
-    core::Core,
+    core::{Core, LoopParts},
     helpers::Spawn,
     interface::InterfaceData,
     logging,
     pool::Holder,
     switchboard::{InterfaceId, ProtocolSlot},
+    threads::Far,
     uses::UseId,
 };
 
@@ -47,13 +51,38 @@ pub(super) struct Remote {
     woken: AtomicBool,
     waker: Arc<Waker>,
     clock: Clock,
+    /// The loop whose thread the use belongs to.
+    pub(super) home: LoopId,
+}
+
+/// Names a loop within this process. A plain number, so that any thread may compare it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LoopId(usize);
+
+impl LoopId {
+    fn of(parts: &Rc<LoopParts>) -> Self {
+        Self(Rc::as_ptr(parts).addr())
+    }
+
+    /// The id of no loop.
+    pub(super) const NONE: Self = Self(0);
+}
+
+/// Where a use's frames come from and go to.
+#[derive(Debug)]
+enum Frames {
+    /// On loop 0.
+    Board(Rc<Core>),
+    /// On another loop.
+    Rings(Rc<RefCell<Far>>),
 }
 
 /// The context of one use. Its address is what the module gets as `ctx`.
 #[derive(Debug)]
 pub struct UseContext {
     pub(super) remote: Remote,
-    core: Rc<Core>,
+    frames: Frames,
+    parts: Rc<LoopParts>,
     id: UseId,
     holder: Holder,
     role: Role,
@@ -62,6 +91,8 @@ pub struct UseContext {
     interface: RefCell<Option<InterfaceData>>,
     /// Something for the loop to look at: a failure or new interface data.
     noted: Cell<bool>,
+    /// Its thread is stuck in the module, which may go on writing to the chunks that it holds.
+    lost: Cell<bool>,
 }
 
 impl Remote {
@@ -97,18 +128,43 @@ impl Remote {
 }
 
 impl UseContext {
-    /// The context of a new use called `name`.
+    /// The context of a new use on loop 0 called `name`.
     #[must_use]
     pub fn new(core: &Rc<Core>, id: UseId, name: &str, role: Role, holder: Holder, verbose: u64) -> Self {
+        Self::with(Frames::Board(Rc::clone(core)), core.parts(), id, name, role, holder, verbose)
+    }
+
+    /// The context of a driver on another loop, whose parts these are. Loop 0 has a context of the same id, name, role
+    /// and holder.
+    #[must_use]
+    pub fn pinned(
+        parts: &Rc<LoopParts>,
+        far: &Rc<RefCell<Far>>,
+        (id, name, role, holder, verbose): (UseId, &str, Role, Holder, u64),
+    ) -> Self {
+        Self::with(Frames::Rings(Rc::clone(far)), parts, id, name, role, holder, verbose)
+    }
+
+    fn with(
+        frames: Frames,
+        parts: &Rc<LoopParts>,
+        id: UseId,
+        name: &str,
+        role: Role,
+        holder: Holder,
+        verbose: u64,
+    ) -> Self {
         Self {
             remote: Remote {
                 name: name.to_owned(),
                 verbose,
                 woken: AtomicBool::new(false),
-                waker: Arc::clone(&core.waker),
-                clock: core.clock,
+                waker: Arc::clone(&parts.waker),
+                clock: parts.clock,
+                home: LoopId::of(parts),
             },
-            core: Rc::clone(core),
+            frames,
+            parts: Rc::clone(parts),
             id,
             holder,
             role,
@@ -116,6 +172,7 @@ impl UseContext {
             failure: RefCell::new(None),
             interface: RefCell::new(None),
             noted: Cell::new(false),
+            lost: Cell::new(false),
         }
     }
 
@@ -183,36 +240,77 @@ impl UseContext {
         self.interface.borrow().clone()
     }
 
-    pub(super) fn core(&self) -> &Rc<Core> {
-        &self.core
+    /// The option `verbose=N`.
+    #[must_use]
+    pub fn verbose(&self) -> u64 {
+        self.remote.verbose
+    }
+
+    /// Its thread no longer answers: what it holds must not be given to others.
+    pub fn lose(&self) {
+        self.lost.set(true);
+    }
+
+    /// True after [`UseContext::lose`].
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost.get()
+    }
+
+    /// Chunks in the pool that nobody holds; 0 on another loop than 0, which does not know.
+    #[must_use]
+    pub fn free_chunks(&self) -> usize {
+        match &self.frames {
+            Frames::Board(core) => core.pool.borrow().free_chunks(),
+            Frames::Rings(_) => 0,
+        }
+    }
+
+    /// A driver on another loop found that many chunks too few.
+    pub fn count_exhausted(&self, chunks: u64) {
+        if let Frames::Board(core) = &self.frames {
+            core.pool.borrow_mut().count_exhausted(chunks);
+        }
     }
 
     pub(super) fn pool_info(&self) -> &PoolInfo {
-        self.core.pool_info()
+        self.parts.pool_info()
     }
 
-    pub(super) fn alloc(&self, frames: &mut [FrameDesc]) -> usize {
-        self.core.pool.borrow_mut().alloc(self.holder, frames)
+    /// As `HostTable::alloc`.
+    pub fn alloc(&self, frames: &mut [FrameDesc]) -> usize {
+        match &self.frames {
+            Frames::Board(core) => core.pool.borrow_mut().alloc(self.holder, frames),
+            Frames::Rings(far) => far.borrow_mut().alloc(frames),
+        }
     }
 
-    pub(super) fn free(&self, frames: &[FrameDesc]) {
-        self.core.pool.borrow_mut().free(self.holder, frames);
+    /// As `HostTable::free`.
+    pub fn free(&self, frames: &[FrameDesc]) {
+        match &self.frames {
+            Frames::Board(core) => core.pool.borrow_mut().free(self.holder, frames),
+            Frames::Rings(far) => far.borrow_mut().free(frames),
+        }
     }
 
-    pub(super) fn retain(&self, frames: &[FrameDesc]) {
-        self.core.pool.borrow_mut().retain(self.holder, frames);
+    /// As `HostTable::retain`.
+    pub fn retain(&self, frames: &[FrameDesc]) {
+        match &self.frames {
+            Frames::Board(core) => core.pool.borrow_mut().retain(self.holder, frames),
+            Frames::Rings(far) => far.borrow_mut().retain(frames),
+        }
     }
 
-    pub(super) fn deliver(&self, frames: &[FrameDesc]) {
+    /// As `HostTable::deliver`.
+    pub fn deliver(&self, frames: &[FrameDesc]) {
         match self.role {
-            Role::Driver(id) => {
-                self.core.board.borrow_mut().deliver(
-                    id,
-                    self.holder,
-                    frames,
-                    &mut self.core.pool.borrow_mut(),
-                );
-            }
+            Role::Driver(id) => match &self.frames {
+                Frames::Board(core) => {
+                    let pool = &mut core.pool.borrow_mut();
+                    core.board.borrow_mut().deliver(id, self.holder, frames, pool);
+                }
+                Frames::Rings(far) => far.borrow_mut().deliver(frames),
+            },
             Role::Protocol(_) => {
                 self.free(frames);
                 self.fail("called deliver, which is for drivers");
@@ -221,12 +319,12 @@ impl UseContext {
     }
 
     pub(super) fn send(&self, interface: u32, frames: &[FrameDesc]) -> usize {
-        match self.role {
-            Role::Protocol(_) => {
-                let mut pool = self.core.pool.borrow_mut();
-                self.core.board.borrow_mut().send(InterfaceId(interface), self.holder, frames, &mut pool)
+        match (self.role, &self.frames) {
+            (Role::Protocol(_), Frames::Board(core)) => {
+                let mut pool = core.pool.borrow_mut();
+                core.board.borrow_mut().send(InterfaceId(interface), self.holder, frames, &mut pool)
             }
-            Role::Driver(_) => {
+            _ => {
                 self.free(frames);
                 self.fail("called send, which is for protocols");
                 0
@@ -236,8 +334,10 @@ impl UseContext {
 
     pub(super) fn claim(&self, ethertype: u32) -> Result<(), Errno> {
         use crate::switchboard::ClaimError;
-        let Role::Protocol(slot) = self.role else { return Err(Errno::EPERM) };
-        self.core.board.borrow_mut().claim(slot, ethertype).map_err(|error| {
+        let (Role::Protocol(slot), Frames::Board(core)) = (self.role, &self.frames) else {
+            return Err(Errno::EPERM);
+        };
+        core.board.borrow_mut().claim(slot, ethertype).map_err(|error| {
             tracing::warn!(subject = self.remote.name, "claim refused: {error}");
             match error {
                 ClaimError::Impossible(_) => Errno::EINVAL,
@@ -246,13 +346,19 @@ impl UseContext {
         })
     }
 
-    pub(super) fn set_interface(&self, data: InterfaceData) -> Result<(), Errno> {
+    /// As `HostTable::interface`.
+    ///
+    /// # Errors
+    /// `EPERM` for a protocol.
+    pub fn set_interface(&self, data: InterfaceData) -> Result<(), Errno> {
         if !matches!(self.role, Role::Driver(_)) {
             return Err(Errno::EPERM);
         }
         let changed = self.interface.borrow().as_ref() != Some(&data);
         if changed {
-            if self.interface.borrow().as_ref().is_some_and(|old| old.link() != data.link()) {
+            let link_changed = self.interface.borrow().as_ref().is_some_and(|old| old.link() != data.link());
+            // Loop 0 hears of it as well and is the one to say so.
+            if link_changed && matches!(self.frames, Frames::Board(_)) {
                 tracing::info!(
                     subject = self.remote.name,
                     "link is {}",
@@ -266,15 +372,15 @@ impl UseContext {
     }
 
     pub(super) fn poll_add(&self, fd: RawFd, interest: u32, token: u64) -> Result<i64, Errno> {
-        self.core.sources.borrow_mut().add(self.id, fd, interest, token)
+        self.parts.sources.borrow_mut().add(self.id, fd, interest, token)
     }
 
     pub(super) fn poll_modify(&self, handle: i64, interest: u32) -> Result<(), Errno> {
-        self.core.sources.borrow_mut().modify(self.id, handle, interest)
+        self.parts.sources.borrow_mut().modify(self.id, handle, interest)
     }
 
     pub(super) fn poll_remove(&self, handle: i64) -> Result<(), Errno> {
-        self.core.sources.borrow_mut().remove(self.id, handle)
+        self.parts.sources.borrow_mut().remove(self.id, handle)
     }
 
     pub(super) fn set_deadline(&self, at: u64) {
@@ -288,21 +394,21 @@ impl UseContext {
         fds: &[RawFd],
         token: u64,
     ) -> Result<i64, Errno> {
-        let Some(path) = self.core.program(program) else {
-            let dirs: Vec<_> = self.core.search.dirs().iter().map(|dir| dir.display().to_string()).collect();
+        let Some(path) = self.parts.program(program) else {
+            let dirs: Vec<_> = self.parts.search.dirs().iter().map(|dir| dir.display().to_string()).collect();
             tracing::warn!(subject = self.remote.name, "helper {program} is not in {}", dirs.join(", "));
             return Err(Errno::ENOENT);
         };
         let spawn = Spawn { program: &path, args, fds, token };
-        self.core.helpers.borrow_mut().spawn(self.id, &spawn)
+        self.parts.helpers.borrow_mut().spawn(self.id, &spawn)
     }
 
     pub(super) fn kill(&self, helper: i64, signal: i32) -> Result<(), Errno> {
-        self.core.helpers.borrow_mut().kill(self.id, helper, signal)
+        self.parts.helpers.borrow_mut().kill(self.id, helper, signal)
     }
 
     /// Notes a failure; the first reason stays.
-    pub(super) fn fail(&self, reason: &str) {
+    pub fn fail(&self, reason: &str) {
         self.failure.borrow_mut().get_or_insert_with(|| reason.to_owned());
         self.noted.set(true);
     }

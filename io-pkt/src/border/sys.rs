@@ -19,8 +19,8 @@ use io_pkt_abi::{
 use io_pkt_host::{Build, CallError, DriverUse, ProtocolUse, UseError, UseSpec};
 use nix::errno::Errno;
 
-use super::context::{Remote, UseContext};
-use crate::{core::Core, interface::InterfaceData};
+use super::context::{LoopId, Remote, UseContext};
+use crate::interface::InterfaceData;
 
 /// Most descriptors in one call of a host function.
 const MAX_FRAMES: u32 = 4096;
@@ -53,8 +53,8 @@ pub(super) static HOST: HostTable = HostTable {
 };
 
 thread_local! {
-    /// The daemon whose loop this thread runs.
-    static LOOP: Cell<*const Core> = const { Cell::new(std::ptr::null()) };
+    /// The loop that this thread runs.
+    static LOOP: Cell<LoopId> = const { Cell::new(LoopId::NONE) };
 }
 
 /// Makes the use of a driver. `spec`'s host and context are replaced by ours.
@@ -92,7 +92,7 @@ fn own<'a>(spec: &UseSpec<'a>, context: &Rc<UseContext>) -> UseSpec<'a> {
 
 /// This thread runs the loop that `context` belongs to.
 pub(super) fn enter(context: &UseContext) {
-    LOOP.set(Rc::as_ptr(context.core()));
+    LOOP.set(context.remote.home);
 }
 
 /// Tells a protocol of an interface.
@@ -124,15 +124,16 @@ pub fn interface_event(
 #[inline]
 fn on_loop<R>(ctx: *mut c_void, otherwise: R, body: impl FnOnce(&UseContext) -> R) -> R {
     let context = ctx.cast_const().cast::<UseContext>();
-    if context.is_null() || LOOP.get().is_null() {
+    if context.is_null() || LOOP.get() == LoopId::NONE {
         return otherwise;
     }
     // SAFETY: `ctx` is what `own` made, alive from `create` to the end of `destroy`, which is the span in which a module
-    // may call. This thread runs a loop.
-    let context = unsafe { &*context };
-    if LOOP.get() != Rc::as_ptr(context.core()) {
+    // may call. Of a use that belongs to another loop only `remote` is read, which threads may share.
+    if LOOP.get() != unsafe { &(*context).remote }.home {
         return otherwise;
     }
+    // SAFETY: as above, and this is the thread that the rest of the context belongs to.
+    let context = unsafe { &*context };
     catch_unwind(AssertUnwindSafe(|| body(context))).unwrap_or_else(|_| {
         context.fail("a function of the host panicked while this module called it");
         otherwise
@@ -205,9 +206,7 @@ extern "C" fn now(ctx: *mut c_void) -> u64 {
 }
 
 extern "C" fn wake(ctx: *mut c_void) {
-    // Only the loop thread has a loop, so this compares nothing of the use.
-    let on_loop = !LOOP.get().is_null();
-    anywhere(ctx, (), |remote| remote.wake(on_loop));
+    anywhere(ctx, (), |remote| remote.wake(LOOP.get() == remote.home));
 }
 
 extern "C" fn pool(ctx: *mut c_void) -> *const PoolInfo {

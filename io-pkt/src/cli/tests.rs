@@ -86,10 +86,12 @@ fn instance_and_priority_are_numbers_in_range() {
 }
 
 #[test]
-fn more_than_one_thread_is_refused_with_a_reason() {
-    assert!(line("io-pkt -t1").is_ok());
-    let error = line("io-pkt -t 2").unwrap_err();
-    assert!(error.contains("2 packet threads are not supported yet"), "{error}");
+fn packet_threads_are_counted_from_one() {
+    assert_eq!(line("io-pkt").unwrap().threads, 1);
+    assert_eq!(line("io-pkt -t4").unwrap().threads, 4);
+    for wrong in ["io-pkt -t 0", "io-pkt -t 65", "io-pkt -t x"] {
+        assert!(line(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::{
     num::NonZeroUsize,
     os::fd::{AsRawFd, OwnedFd},
     ptr::NonNull,
+    sync::Arc,
 };
 
 use nix::{
@@ -21,13 +22,31 @@ use nix::{
     unistd::ftruncate,
 };
 
-/// A memfd of fixed size, mapped shared and writable.
-#[derive(Debug)]
+/// A memfd of fixed size, mapped shared and writable. Clones are the same mapping, which lives as long as one of them.
+#[derive(Clone, Debug)]
 pub(super) struct SharedMemory {
+    /// One load nearer than in `mapping`.
+    base: NonNull<c_void>,
+    len: usize,
+    mapping: Arc<Mapping>,
+}
+
+#[derive(Debug)]
+struct Mapping {
     base: NonNull<c_void>,
     len: usize,
     fd: OwnedFd,
 }
+
+// SAFETY: the address belongs to the process, not to a thread, and nothing here dereferences it except `read_be16`, which
+// reads bytes that anybody may change at any time.
+unsafe impl Send for SharedMemory {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMemory {}
+// SAFETY: as above.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
 
 impl SharedMemory {
     pub(super) fn new(len: usize) -> io::Result<Self> {
@@ -41,7 +60,7 @@ impl SharedMemory {
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice disturbs no memory of ours.
         let base = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, &fd, 0) }?;
-        Ok(Self { base, len, fd })
+        Ok(Self { base, len, mapping: Arc::new(Mapping { base, len, fd }) })
     }
 
     pub(super) fn base(&self) -> *mut u8 {
@@ -53,7 +72,7 @@ impl SharedMemory {
     }
 
     pub(super) fn fd(&self) -> i32 {
-        self.fd.as_raw_fd()
+        self.mapping.fd.as_raw_fd()
     }
 
     /// Two bytes in network order at `offset`. Others may write to the mapping, so this reads, it does not borrow.
@@ -68,7 +87,7 @@ impl SharedMemory {
     }
 }
 
-impl Drop for SharedMemory {
+impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: `base` and `len` are those of the mapping made in `new`; modules must not touch it after `destroy`.
         // A failure would leave it mapped, which harms nobody.

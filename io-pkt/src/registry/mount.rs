@@ -8,7 +8,7 @@ use std::{fs::File, path::PathBuf, sync::Arc};
 
 use ctl::Mounted;
 use io_pkt_abi::info::{EVENT_ARRIVED, EVENT_GONE};
-use io_pkt_host::{Accepted, Build, Kind, LoadError, OptionError, Refusal, UseError, UseSpec, options};
+use io_pkt_host::{Accepted, Build, Kind, LoadError, OptionError, Refusal, UseError, options};
 use nix::errno::Errno;
 use thiserror::Error;
 
@@ -16,6 +16,7 @@ use super::{Registry, explain};
 use crate::{
     border::{self, Role, UseContext},
     names::{DeviceName, LockError, PidLock, devices::DeviceError, use_lock},
+    threads::{Owned, PinnedDriver},
     uses::{Body, Use, UseId},
 };
 
@@ -247,33 +248,28 @@ impl Registry {
         accepted: &Accepted,
         context: &std::rc::Rc<UseContext>,
     ) -> Result<Body, UseError> {
-        let root = self.identity.root.dir().to_string_lossy();
-        let devices = self.identity.devices.path().to_string_lossy();
-        let net = self.identity.root.net();
-        let spec = UseSpec {
-            name,
+        let owned = Owned {
+            name: name.to_owned(),
             instance: self.identity.instance,
-            host: std::ptr::null(),
-            ctx: std::ptr::null_mut(),
-            root: &root,
-            devices: &devices,
-            net: &net.to_string_lossy(),
-            options: &accepted.pass,
-            state: &[],
+            root: self.identity.root.dir().to_string_lossy().into_owned(),
+            devices: self.identity.devices.path().to_string_lossy().into_owned(),
+            net: self.identity.root.net().to_string_lossy().into_owned(),
+            options: accepted.pass.clone(),
         };
-        match build.kind() {
-            Kind::Driver => border::create_driver(build, &spec, context).map(Body::Driver),
-            Kind::Protocol => border::create_protocol(build, &spec, context).map(Body::Protocol),
+        if build.kind() == Kind::Protocol {
+            return border::create_protocol(build, &owned.spec(), context).map(Body::Protocol);
+        }
+        let on_main = self.uses.iter().filter(|use_| matches!(use_.body, Body::Driver(_))).count();
+        match self.threads.choose(on_main) {
+            None => border::create_driver(build, &owned.spec(), context).map(Body::Driver),
+            Some(thread) => PinnedDriver::create(thread, &self.core, build, owned, context).map(Body::Pinned),
         }
     }
 
     /// Starts a use and tells the others, or a protocol of the others.
     fn start(&mut self, id: UseId) -> Result<(), MountError> {
         let Some(at) = self.place(id) else { return Ok(()) };
-        match &mut self.uses[at].body {
-            Body::Driver(driver) => driver.start()?,
-            Body::Protocol(protocol) => protocol.start()?,
-        }
+        self.uses[at].start()?;
         // New data and failures of `start` are dealt with here; what follows is ordinary life.
         let noted = self.uses[at].context.take_noted();
         if let Some(reason) = self.uses[at].context.take_failure().filter(|_| noted) {

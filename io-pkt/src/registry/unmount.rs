@@ -153,6 +153,13 @@ impl Registry {
             Role::Driver(id) => board.remove_port(id, &mut pool),
             Role::Protocol(slot) => board.remove_receiver(slot, &mut pool),
         }
+        if context.is_lost() {
+            tracing::error!(
+                chunks = pool.held_by(context.holder()),
+                "a driver is stuck and may still write to its chunks: they stay out of the pool"
+            );
+            return;
+        }
         let left = pool.retire(context.holder());
         if left > 0 {
             tracing::debug!(chunks = left, "took back chunks that a use had not freed");

@@ -10,3 +10,4 @@ mod isolation;
 mod life;
 mod modules;
 mod support;
+mod threads;
