@@ -1,14 +1,18 @@
 //! A driver on the SDK that misbehaves on demand: `mode=` names the entry and what it does there. It also sends every
-//! frame back, so that others can be seen to carry on.
+//! frame back, so that others can be seen to carry on. What is stuck comes back when there is a file `go-on` in the root.
+
+use std::{path::PathBuf, thread, time::Duration};
 
 use io_pkt_sdk::{Args, Batch, Driver, DriverStats, Error, Host, Interface, Opt, TxBatch, Work, export_driver};
 
 const MODES: &str = "none|create-error|create-panic|start-error|start-panic|poll-error|poll-panic|transmit-panic|\
-                     stats-panic|stop-panic|drop-panic|payload-panic|thread-panic|hold";
+                     stats-panic|stop-panic|drop-panic|payload-panic|thread-panic|hold|create-stuck|start-stuck|poll-stuck|\
+                     stop-stuck";
 
 struct Naughty {
     host: Host,
     mode: String,
+    go_on: PathBuf,
     looped: Batch,
     held: Vec<Batch>,
     stats: DriverStats,
@@ -27,6 +31,13 @@ impl Naughty {
     fn is(&self, mode: &str) -> bool {
         self.mode == mode
     }
+
+    /// Blocks, which no driver may.
+    fn hang(&self) {
+        while !self.go_on.exists() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 impl Driver for Naughty {
@@ -39,7 +50,12 @@ impl Driver for Naughty {
             "create-panic" => panic!("no card, no driver"),
             _ => {
                 let stats = DriverStats { tx_packets: 0, rx_packets: 0, ..DriverStats::unknown() };
-                Ok(Self { looped: host.batch(), held: Vec::new(), host, mode, stats })
+                let go_on = PathBuf::from(args.root()).join("go-on");
+                let this = Self { looped: host.batch(), held: Vec::new(), host, mode, go_on, stats };
+                if this.is("create-stuck") {
+                    this.hang();
+                }
+                Ok(this)
             }
         }
     }
@@ -48,6 +64,7 @@ impl Driver for Naughty {
         match self.mode.as_str() {
             "start-error" => return Err(Error::new(13, "slot 5 is locked")),
             "start-panic" => panic!("slot 5 is on fire"),
+            "start-stuck" => self.hang(),
             _ => {}
         }
         tracing::info!(mode = self.mode, "started");
@@ -62,6 +79,7 @@ impl Driver for Naughty {
                 let index = self.looped.len();
                 panic!("frame {} of nothing", nothing.get(index).map_or(index, |byte| *byte as usize));
             }
+            "poll-stuck" => self.hang(),
             "payload-panic" => std::panic::panic_any(Bomb),
             "thread-panic" => {
                 let _ = std::thread::spawn(|| panic!("a thread of slot 5")).join();
@@ -92,6 +110,9 @@ impl Driver for Naughty {
 
     fn stop(&mut self) {
         assert!(!self.is("stop-panic"), "cannot stop");
+        if self.is("stop-stuck") {
+            self.hang();
+        }
     }
 }
 
