@@ -149,12 +149,12 @@ fn numbers() -> [Arg; 6] {
         Arg::new("threads")
             .short('t')
             .value_name("N")
-            .value_parser(value_parser!(u32).range(1..=i64::from(MAX_THREADS)))
+            .value_parser(packet_threads)
             .default_value("1")
-            .help(
-                "Packet threads; drivers are spread over them, protocols run on the first. DEVIATION: 1, not one for \
-                 each CPU: more pay only with several busy interfaces",
-            ),
+            .help(format!(
+                "Packet threads, 1 to {MAX_THREADS}. A driver runs on the thread with the fewest, protocols run on the \
+                 first. DEVIATION: 1, not one for each CPU: more pay only with several busy interfaces"
+            )),
         Arg::new("priority")
             .short('P')
             .value_name("PRIO")
@@ -206,6 +206,12 @@ fn switches() -> [Arg; 9] {
         flag("D").short('D').hide(true).help("QNX: dedicated stack thread; has no effect here"),
         flag("I").short('I').hide(true).help("QNX: no I/O privilege; has no effect here"),
     ]
+}
+
+/// `-t`
+fn packet_threads(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_THREADS).contains(number));
+    number.ok_or_else(|| format!("a number of packet threads from 1 to {MAX_THREADS} is expected"))
 }
 
 fn understand(program: String, matches: &ArgMatches) -> Result<Args, clap::Error> {

@@ -18,6 +18,7 @@ use nix::sys::{
     signalfd::{SfdFlags, SignalFd},
 };
 use std::os::fd::{AsFd, AsRawFd};
+use thiserror::Error;
 
 use crate::{
     control::{
@@ -25,6 +26,7 @@ use crate::{
         commands::{self, Facts},
     },
     registry::Registry,
+    threads::ThreadLost,
     token::{Address, Class},
 };
 pub use alarm::Alarm;
@@ -32,6 +34,17 @@ pub use spin::Spin;
 
 /// Control steps in a turn without frames.
 const IDLE_STEPS: usize = 32;
+
+/// Why a daemon cannot go on.
+#[derive(Debug, Error)]
+pub enum LoopError {
+    /// The poller failed.
+    #[error("the event poller failed: {0}")]
+    Poller(#[from] io::Error),
+    /// A packet thread is gone.
+    #[error(transparent)]
+    Thread(#[from] ThreadLost),
+}
 
 /// A daemon's loop with everything that it turns.
 #[derive(Debug)]
@@ -45,6 +58,8 @@ pub struct EventLoop {
     spin: Spin,
     facts: Facts,
     stop: Option<Signal>,
+    /// The waker was used since the last turn.
+    woken: bool,
 }
 
 /// Blocks the signals that end the daemon, so that the loop can read them. Call before other threads exist.
@@ -78,7 +93,7 @@ impl EventLoop {
         poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         let facts = Facts { program, ..Facts::default() };
         let events = Events::with_capacity(256);
-        Ok(Self { poll, events, registry, control, alarm, signals, spin, facts, stop: None })
+        Ok(Self { poll, events, registry, control, alarm, signals, spin, facts, stop: None, woken: false })
     }
 
     /// The uses, for mounting at the start.
@@ -89,13 +104,16 @@ impl EventLoop {
     /// Runs until a signal says stop. [`EventLoop::end`] should follow.
     ///
     /// # Errors
-    /// When the poller fails, which nothing can repair.
-    pub fn run(&mut self) -> io::Result<Signal> {
+    /// [`LoopError`], which nothing can repair.
+    pub fn run(&mut self) -> Result<Signal, LoopError> {
         loop {
             if let Some(signal) = self.stop.take() {
                 return Ok(signal);
             }
             self.turn()?;
+            if std::mem::take(&mut self.woken) {
+                self.registry.on_wake()?;
+            }
         }
     }
 
@@ -137,7 +155,7 @@ impl EventLoop {
             std::thread::yield_now();
             return events;
         }
-        if !self.registry.lie_down() {
+        if !self.registry.lie_down(now) {
             return self.collect(Some(Duration::ZERO));
         }
         counters.sleeps += 1;
@@ -178,7 +196,7 @@ impl EventLoop {
         for event in &self.events {
             let Some(address) = Address::of(event.token()) else { continue };
             match address.class {
-                Class::Waker => {}
+                Class::Waker => self.woken = true,
                 Class::Timer => self.alarm.rang(),
                 Class::Signals => self.stop = read_signal(&self.signals).or(self.stop),
                 Class::Listener | Class::Client => {

@@ -25,7 +25,7 @@ use crate::{
     core::Core,
     names::DeviceDir,
     switchboard::{BATCH, InterfaceId, ProtocolSlot},
-    threads::Threads,
+    threads::{PinnedDriver, ThreadLost, Threads},
     uses::{Body, Use, UseId},
 };
 
@@ -123,17 +123,17 @@ impl Registry {
 
     /// Prepares for a sleep of the loop. False when a driver on another thread has news, and there should be none.
     #[must_use]
-    pub fn lie_down(&self) -> bool {
+    pub fn lie_down(&self, now: u64) -> bool {
         if self.threads.is_empty() {
             return true;
         }
         self.core.bell.lie_down();
-        let news = self.uses.iter().any(|use_| match &use_.body {
-            Body::Pinned(driver) => driver.has_news(&use_.context),
-            _ => false,
-        });
+        let pinned = || self.uses.iter().filter_map(|use_| use_.pinned());
+        let news = pinned().any(PinnedDriver::has_news);
         if news {
             self.core.bell.get_up();
+        } else {
+            pinned().for_each(|driver| driver.before_sleep(now));
         }
         !news
     }
@@ -143,6 +143,14 @@ impl Registry {
         if !self.threads.is_empty() {
             self.core.bell.get_up();
         }
+    }
+
+    /// Somebody woke the loop: a packet thread, for instance, that has news of itself.
+    ///
+    /// # Errors
+    /// A packet thread is lost.
+    pub fn on_wake(&self) -> Result<(), ThreadLost> {
+        self.threads.look(&mut self.core.pool.borrow_mut())
     }
 
     /// Ends the other packet threads; call it when all uses are gone.
@@ -241,6 +249,17 @@ impl Registry {
             data.fill(&mut report);
         }
         Some(report)
+    }
+
+    /// Shares the pool's part for stocks of chunks among the drivers on other threads.
+    fn share_out(&mut self) {
+        let drivers = self.uses.iter().filter(|use_| use_.pinned().is_some()).count();
+        let pool = self.core.pool.borrow().config().chunks as usize;
+        for use_ in &mut self.uses {
+            if let Body::Pinned(driver) = &mut use_.body {
+                driver.share(pool, drivers);
+            }
+        }
     }
 
     fn chunks_of(&self, use_: &Use) -> u64 {

@@ -65,7 +65,7 @@ pub fn run(args: Args, launch: Launch) -> anyhow::Result<Signal> {
     let mut event_loop = EventLoop::new(poll, registry, control, signals, spin, args.program.clone())
         .context("making the event loop")?;
     let started = mount_all(event_loop.registry(), &args.mounts).and_then(|()| ready(&args, launch));
-    let signal = started.and_then(|()| event_loop.run().context("the event poller failed"));
+    let signal = started.and_then(|()| Ok(event_loop.run().inspect_err(|e| tracing::error!("{e}"))?));
     if let Ok(signal) = signal {
         tracing::info!("{signal}: shutting down");
         // Nobody can be told when systemd is gone.

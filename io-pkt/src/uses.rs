@@ -93,6 +93,15 @@ impl Use {
         }
     }
 
+    /// The driver, if it runs on another packet thread.
+    #[must_use]
+    pub fn pinned(&self) -> Option<&PinnedDriver> {
+        match &self.body {
+            Body::Pinned(driver) => Some(driver),
+            Body::Driver(_) | Body::Protocol(_) => None,
+        }
+    }
+
     /// Its place in the switchboard.
     #[must_use]
     pub fn role(&self) -> Role {
@@ -121,14 +130,14 @@ impl Use {
         if self.more || !self.events.is_empty() {
             return true;
         }
-        matches!(&self.body, Body::Pinned(driver) if driver.has_news(&self.context))
+        matches!(&self.body, Body::Pinned(driver) if driver.has_news())
     }
 
     /// The counters of a driver; `None` for a protocol.
     pub fn stats(&mut self) -> Option<Result<DriverStats, CallError>> {
         match &mut self.body {
             Body::Driver(driver) => Some(driver.stats()),
-            Body::Pinned(driver) => Some(driver.stats(&self.context)),
+            Body::Pinned(driver) => Some(driver.stats()),
             Body::Protocol(_) => None,
         }
     }
@@ -140,7 +149,7 @@ impl Use {
     pub fn start(&mut self) -> Result<(), UseError> {
         match &mut self.body {
             Body::Driver(driver) => driver.start(),
-            Body::Pinned(driver) => driver.start(&self.context),
+            Body::Pinned(driver) => driver.start(),
             Body::Protocol(protocol) => protocol.start(),
         }
     }
@@ -163,7 +172,7 @@ impl Use {
         let result = match &mut self.body {
             Body::Driver(driver) => driver.poll(&mut work),
             Body::Pinned(driver) => {
-                driver.poll(&self.context, &mut work);
+                driver.poll(&mut work);
                 Ok(())
             }
             Body::Protocol(protocol) => protocol.poll(&mut work),
@@ -220,7 +229,7 @@ impl Use {
     pub fn stop(&mut self) -> Option<CallError> {
         match &mut self.body {
             Body::Driver(driver) => driver.stop().err(),
-            Body::Pinned(driver) => driver.stop(&self.context).err(),
+            Body::Pinned(driver) => driver.stop().err(),
             Body::Protocol(protocol) => protocol.stop().err(),
         }
     }
@@ -236,6 +245,7 @@ impl Use {
             state: if self.failure().is_some() { UseState::Failed } else { UseState::Running },
             reason: self.failure().map(str::to_owned),
             chunks,
+            thread: self.pinned().map_or(0, PinnedDriver::thread),
         }
     }
 }

@@ -261,6 +261,9 @@ pub struct Use {
     pub reason: Option<String>,
     /// Chunks of the packet pool it holds.
     pub chunks: u64,
+    /// The packet thread that it runs on: 0 is the main thread, 1 is called `packet 1`.
+    #[serde(default)]
+    pub thread: u32,
 }
 
 /// Life of a use.

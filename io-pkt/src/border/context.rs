@@ -240,6 +240,12 @@ impl UseContext {
         self.interface.borrow().clone()
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.remote.name
+    }
+
     /// The option `verbose=N`.
     #[must_use]
     pub fn verbose(&self) -> u64 {
@@ -383,7 +389,8 @@ impl UseContext {
         self.parts.sources.borrow_mut().remove(self.id, handle)
     }
 
-    pub(super) fn set_deadline(&self, at: u64) {
+    /// As `HostTable::set_deadline`.
+    pub fn set_deadline(&self, at: u64) {
         self.deadline.set(at);
     }
 

@@ -89,8 +89,9 @@ fn instance_and_priority_are_numbers_in_range() {
 fn packet_threads_are_counted_from_one() {
     assert_eq!(line("io-pkt").unwrap().threads, 1);
     assert_eq!(line("io-pkt -t4").unwrap().threads, 4);
-    for wrong in ["io-pkt -t 0", "io-pkt -t 65", "io-pkt -t x"] {
-        assert!(line(wrong).is_err(), "{wrong}");
+    for wrong in ["io-pkt -t 0", "io-pkt -t 65", "io-pkt -t x", "io-pkt -t 99999999999"] {
+        let error = line(wrong).unwrap_err().to_string();
+        assert!(error.contains("'-t <N>'") && error.contains("from 1 to 64"), "{wrong}: {error}");
     }
 }
 

@@ -130,6 +130,7 @@ impl Registry {
         let path = device.as_ref().map(|device| device.path().to_owned());
         let options = option_text.to_owned();
         self.uses.push(Use { body, context, device, lock, options, events: Vec::new(), more: false });
+        self.share_out();
         if let Err(error) = self.start(id) {
             if let Some(at) = self.place(id) {
                 self.dismantle(at);

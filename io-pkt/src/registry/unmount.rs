@@ -141,6 +141,7 @@ impl Registry {
         drop(body);
         self.release(&context);
         drop((device, lock));
+        self.share_out();
     }
 
     /// Frees the place of a use in switchboard, pool and tables.
@@ -154,9 +155,10 @@ impl Registry {
             Role::Protocol(slot) => board.remove_receiver(slot, &mut pool),
         }
         if context.is_lost() {
-            tracing::error!(
-                chunks = pool.held_by(context.holder()),
-                "a driver is stuck and may still write to its chunks: they stay out of the pool"
+            tracing::warn!(
+                subject = context.name(),
+                "its driver may still write to {} chunks: they stay out of the pool until it has gone",
+                pool.held_by(context.holder())
             );
             return;
         }

@@ -24,8 +24,10 @@ use io_pkt_abi::frame::{FLAG_CONTINUES, FrameDesc};
 use mio::Waker;
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::{interface::InterfaceData, switchboard::TX_QUEUE};
+use crate::{interface::InterfaceData, switchboard::BATCH};
 
+/// Room for frames to send: some batches. Further ones wait in the switchboard, which has an eye on the pool.
+const FRAMES: usize = 4 * BATCH;
 /// Room for calls of the driver.
 const RECORDS: usize = 4096;
 /// Calls that wait beside a full ring before the driver counts as mad: more than a sound one has chunks for.
@@ -133,7 +135,7 @@ pub struct Far {
 
 /// Makes both sides, with room for `supply` fresh chunks.
 pub(super) fn channel(supply: usize, near: Arc<Bell>, far: Arc<Bell>) -> (Near, Far) {
-    let (frames, frames_out) = RingBuffer::new(TX_QUEUE);
+    let (frames, frames_out) = RingBuffer::new(FRAMES);
     let (chunks, chunks_out) = RingBuffer::new(supply);
     let (records_in, records) = RingBuffer::new(RECORDS);
     let (notes_in, notes) = mpsc::channel();
@@ -251,6 +253,15 @@ impl Far {
             return !self.records.is_full();
         }
         (!blocked && !self.frames.is_empty()) || (self.starved && !self.chunks.is_empty())
+    }
+
+    /// Frees what the stock has beyond `level` chunks.
+    pub(super) fn trim(&mut self, level: usize) {
+        while self.chunks.slots() > level
+            && let Ok(desc) = self.chunks.pop()
+        {
+            self.record(Op::Free, &desc);
+        }
     }
 
     /// True once when chunks came after a dearth.

@@ -16,8 +16,9 @@ use io_pkt_host::{Build, CallError, SearchPath, UseError};
 use mio::{Events, Poll, Waker};
 
 use super::{
-    Request,
-    channel::{Far, Note, Record, whole_frames},
+    channel::{Far, Note, whole_frames},
+    handle::{Ended, Request},
+    pulse::{End, Pulse},
 };
 use crate::{
     border::{self, Role, UseContext},
@@ -41,8 +42,10 @@ pub(super) struct Setup {
     pub(super) search: SearchPath,
     pub(super) spin: Spin,
     pub(super) inbox: Receiver<Request>,
-    /// Wakes loop 0 when this thread ends.
+    /// Wakes loop 0 when a request is answered and when this thread ends.
     pub(super) main: Arc<Waker>,
+    /// For loop 0 to look at.
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// A driver that runs here.
@@ -71,16 +74,17 @@ pub(super) struct PacketLoop {
     spin: Spin,
     quit: bool,
     main: Arc<Waker>,
+    pulse: Arc<Pulse>,
 }
 
 impl PacketLoop {
     pub(super) fn new(poll: Poll, setup: Setup) -> io::Result<Self> {
         let parts = LoopParts::new(poll.registry(), setup.clock, setup.memory, setup.search)?;
         let alarm = Alarm::new(poll.registry())?;
-        let Setup { inbox, spin, main, .. } = setup;
+        let Setup { inbox, spin, main, pulse, .. } = setup;
         let events = Events::with_capacity(256);
         let parts = Rc::new(parts);
-        Ok(Self { poll, events, parts, drivers: Vec::new(), inbox, alarm, spin, quit: false, main })
+        Ok(Self { poll, events, parts, drivers: Vec::new(), inbox, alarm, spin, quit: false, main, pulse })
     }
 
     pub(super) fn parts(&self) -> &LoopParts {
@@ -90,16 +94,22 @@ impl PacketLoop {
     /// Runs until [`PacketLoop::quit`], then gives helpers their time to end.
     pub(super) fn run(mut self, number: u32) {
         tracing::debug!("packet thread {number} runs");
-        let result = self.turns();
-        if let Err(error) = result {
-            tracing::error!("packet thread {number}: the event poller failed: {error}");
-        }
+        let end = match self.turns() {
+            Ok(()) => End::Orderly,
+            Err(error) => {
+                tracing::error!("packet thread {number}: the event poller failed: {error}");
+                End::Poller
+            }
+        };
+        self.drivers.clear();
+        self.pulse.end(end);
     }
 
     fn turns(&mut self) -> io::Result<()> {
         while !self.quit {
             self.turn()?;
         }
+        self.pulse.rest();
         while !self.parts.helpers.borrow().is_empty() {
             let now = self.parts.clock.now();
             self.parts.helpers.borrow_mut().expire(now);
@@ -114,6 +124,12 @@ impl PacketLoop {
         self.quit = true;
     }
 
+    /// Ends a sleep of loop 0.
+    pub(super) fn wake_main(&self) {
+        // Fails only when the daemon ends.
+        let _ = self.main.wake();
+    }
+
     /// Makes a use of a driver.
     pub(super) fn create(
         &mut self,
@@ -122,6 +138,7 @@ impl PacketLoop {
         spec: &super::Owned,
         what: (UseId, &str, Role, Holder, u64),
     ) -> Result<(), UseError> {
+        self.pulse.enter(what.0);
         let far = Rc::new(RefCell::new(far));
         let context = Rc::new(UseContext::pinned(&self.parts, &far, what));
         let created = border::create_driver(build, &spec.spec(), &context);
@@ -172,11 +189,19 @@ impl PacketLoop {
         stats
     }
 
+    /// Gives back what a driver's stock has beyond `level` chunks.
+    pub(super) fn trim(&mut self, id: UseId, level: usize) {
+        if let Some(driver) = self.find(id) {
+            driver.far.borrow_mut().trim(level);
+        }
+    }
+
     /// Stops and destroys a driver; what it held and did last comes back.
-    pub(super) fn end(&mut self, id: UseId) -> (Result<(), CallError>, Vec<Record>) {
+    pub(super) fn end(&mut self, id: UseId) -> Ended {
         let Some(at) = self.drivers.iter().position(|driver| driver.use_.id() == id) else {
             return (Ok(()), Vec::new());
         };
+        self.pulse.enter(id);
         let Pinned { mut use_, far, waiting, .. } = self.drivers.remove(at);
         let error = use_.stop();
         // Destroying closes the descriptors: a number that is watched must not be used again by somebody else.
@@ -195,15 +220,19 @@ impl PacketLoop {
         self.parts.helpers.borrow_mut().retire(id, self.parts.clock.now());
     }
 
+    /// The driver, which is about to be called.
     fn find(&mut self, id: UseId) -> Option<&mut Pinned> {
+        self.pulse.enter(id);
         self.drivers.iter_mut().find(|driver| driver.use_.id() == id)
     }
 
     fn turn(&mut self) -> io::Result<()> {
         self.serve();
+        self.pulse.begin();
         let now = self.parts.clock.now();
         let (mut worked, mut again) = (false, false);
         for driver in &mut self.drivers {
+            self.pulse.enter(driver.use_.id());
             let (did, more) = driver.turn(now);
             worked |= did;
             again |= more;
@@ -228,6 +257,7 @@ impl PacketLoop {
             return self.collect(Some(Duration::ZERO));
         }
         self.arm();
+        self.pulse.rest();
         self.collect(None)?;
         self.parts.bell.get_up();
         self.spin.slept(now, self.parts.clock.now());
@@ -238,7 +268,10 @@ impl PacketLoop {
     fn serve(&mut self) {
         loop {
             match self.inbox.try_recv() {
-                Ok(request) => request(self),
+                Ok(request) => {
+                    self.pulse.begin();
+                    request(self);
+                }
                 Err(TryRecvError::Empty) => return,
                 // Loop 0 is gone without a word: it can only have panicked.
                 Err(TryRecvError::Disconnected) => {
@@ -296,9 +329,12 @@ impl PacketLoop {
 
 impl Drop for PacketLoop {
     fn drop(&mut self) {
-        // Also after a panic: loop 0 finds the rings abandoned. Drivers go first, so that it does.
-        self.drivers.clear();
-        let _ = self.main.wake();
+        if self.pulse.ended().is_none() {
+            // Unwinding, and from our own code: a module's panics end at the border.
+            self.drivers.clear();
+            self.pulse.end(End::Panic);
+        }
+        self.wake_main();
     }
 }
 

@@ -25,6 +25,11 @@ fn built() -> &'static (PathBuf, PathBuf) {
     })
 }
 
+/// The driver that misbehaves on demand.
+pub(crate) fn naughty() -> &'static Path {
+    &built().0
+}
+
 /// A daemon with a storm between en0 and en1, which every further interface gets a copy of.
 fn storm(place: &Place) -> Daemon {
     place.start(&["-d", "template", "period=1", "-dtemplate", "-pbridge"])

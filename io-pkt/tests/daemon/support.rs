@@ -58,6 +58,13 @@ impl Place {
         self.dir.path().join(name)
     }
 
+    /// A copy of a driver's file, for a test that must not see Cargo replace it.
+    pub(crate) fn module(&self, name: &str) -> String {
+        let copy = self.path(&format!("devn-{name}.so"));
+        std::fs::copy(modules().join(format!("libdevn_{name}.so")), &copy).expect("a copy of a module");
+        copy.display().to_string()
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_io-pkt"));
         command.arg("--root").arg(self.root().dir()).args(args).stdin(Stdio::null());

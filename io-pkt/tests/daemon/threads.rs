@@ -1,12 +1,14 @@
 //! More than one packet thread (`-t N`).
 
-use std::path::PathBuf;
+use std::{fs, path::Path};
 
-use conformance::Workshop;
 use ctl::{Client, UseState};
 use nix::sys::signal::Signal;
 
-use crate::support::{Daemon, Place, eventually, names};
+use crate::{
+    isolation::naughty,
+    support::{Daemon, Place, eventually, names},
+};
 
 fn sent(client: &mut Client, name: &str) -> u64 {
     client.interfaces(Some(name)).unwrap()[0].stats.tx_packets.unwrap_or(0)
@@ -17,9 +19,30 @@ fn thread_names(client: &mut Client) -> Vec<String> {
     threads.into_iter().map(|thread| thread.name).filter(|name| name.starts_with("packet")).collect()
 }
 
-/// Open descriptors (`fd`) or threads (`task`).
-fn entries(daemon: &Daemon, what: &str) -> usize {
-    std::fs::read_dir(format!("/proc/{}/{what}", daemon.pid())).unwrap().count()
+/// What the daemon has open, and its threads: what each of them is, not its number.
+fn possessions(daemon: &Daemon) -> Vec<String> {
+    let of = |what: &str| fs::read_dir(format!("/proc/{}/{what}", daemon.pid())).unwrap().flatten();
+    // One that is closed meanwhile has no target any more.
+    let target = |path: &Path| fs::read_link(path).unwrap_or_default().display().to_string();
+    // Numbers of sockets differ each time, names of the files of modules do not.
+    let kind = |target: String| target.split(":[").next().unwrap_or_default().to_owned();
+    let descriptors = of("fd").map(|entry| kind(target(&entry.path())));
+    let comm = |path: &Path| fs::read_to_string(path.join("comm")).unwrap_or_default();
+    let threads = of("task").map(|entry| format!("thread {}", comm(&entry.path()).trim()));
+    let mut all: Vec<_> = descriptors.chain(threads).collect();
+    all.sort();
+    all
+}
+
+/// Which driver runs on which packet thread (`en0 0`).
+fn pins(client: &mut Client) -> Vec<String> {
+    let uses = client.modules().unwrap().builds.into_iter().flat_map(|build| build.uses);
+    let mut pins: Vec<_> = uses
+        .filter(|use_| use_.kind == "driver")
+        .map(|use_| format!("{} {}", use_.name, use_.thread))
+        .collect();
+    pins.sort();
+    pins
 }
 
 fn nothing_is_missing(client: &mut Client) {
@@ -64,18 +87,20 @@ fn frames_cross_a_node_with_a_thread_for_each_interface() {
 fn mounting_in_a_loop_under_traffic_leaks_nothing_with_threads() {
     let place = Place::new();
     let segment = place.path("segment").display().to_string();
+    // Copies, because a build that Cargo replaces meanwhile is mapped beside the old one and stays.
+    let [segments, template] = ["segment", "template"].map(|name| place.module(name));
     let daemon = place.start(&["-t", "3", "-d", "template", "period=1", "-dtemplate", "-pbridge"]);
     let mut client = daemon.client();
     let mut round = || {
-        client.mount("segment", &format!("path={segment}"), None).unwrap();
-        client.mount("template", "period=1", None).unwrap();
+        client.mount(&segments, &format!("path={segment}"), None).unwrap();
+        client.mount(&template, "period=1", None).unwrap();
         client.umount("en2").unwrap();
         client.umount("en3").unwrap();
     };
     (0..10).for_each(|_| round());
-    let (descriptors, threads) = (entries(&daemon, "fd"), entries(&daemon, "task"));
+    let before = possessions(&daemon);
     (0..50).for_each(|_| round());
-    assert_eq!((entries(&daemon, "fd"), entries(&daemon, "task")), (descriptors, threads));
+    assert_eq!(possessions(&daemon), before);
     for name in ["en0", "en1", "bridge0"] {
         client.umount(name).unwrap();
     }
@@ -86,8 +111,7 @@ fn mounting_in_a_loop_under_traffic_leaks_nothing_with_threads() {
 #[test]
 fn a_driver_that_fails_on_its_thread_fails_alone() {
     let place = Place::new();
-    let dir = tempfile::tempdir().unwrap();
-    let naughty: PathBuf = Workshop::new(dir.path()).unwrap().naughty().unwrap();
+    let naughty = naughty();
     // en0 is on the first loop, en1 and whatever comes as en2 are on the second and third.
     let daemon = place.start(&["-t", "3", "-d", "template", "period=1", "-dtemplate", "-pbridge"]);
     let mut client = daemon.client();
@@ -160,4 +184,172 @@ fn impossible_numbers_of_threads_are_refused() {
         assert_eq!(status.code(), Some(2), "{text}");
         assert!(text.contains(number) && text.contains("-t"), "{text}");
     }
+}
+
+/// A daemon with a storm between en0 on loop 0 and en1 on packet thread 1; en2 comes to packet thread 2.
+fn storm(place: &Place) -> Daemon {
+    place.start(&["-t", "3", "-d", "template", "period=1", "-dtemplate", "-pbridge"])
+}
+
+fn flows(client: &mut Client) {
+    let before = sent(client, "en1");
+    eventually("frames flow", || sent(client, "en1") > before + 20);
+}
+
+fn failed(client: &mut Client) -> Vec<ctl::Use> {
+    client.modules().unwrap().failed
+}
+
+/// Releases what is stuck.
+fn go_on(place: &Place) {
+    fs::write(place.root().dir().join("go-on"), "").unwrap();
+}
+
+#[test]
+fn a_driver_that_never_comes_back_costs_itself_and_its_thread() {
+    let place = Place::new();
+    let daemon = storm(&place);
+    let mut client = daemon.client();
+    client.mount(naughty().to_str().unwrap(), "mode=poll-stuck", None).unwrap();
+    flows(&mut client);
+    eventually("it is given up", || failed(&mut client).len() == 1);
+    let reason = failed(&mut client).pop().and_then(|use_| use_.reason).unwrap();
+    assert_eq!(reason, "a call has not come back; packet thread 2 is stuck in it");
+    assert!(
+        daemon.log().contains("packet thread 2 has been in one call of a driver for 3 s"),
+        "{}",
+        daemon.log()
+    );
+    assert_eq!(names(&place.root().devices()), ["bridge0", "en0", "en1"]);
+    // Its thread gets nobody else; its chunks are nobody's, since it may still write to them.
+    flows(&mut client);
+    client.mount("template", "", None).unwrap();
+    assert_eq!(pins(&mut client), ["en0 0", "en1 1", "en2 0"]);
+    client.umount("en2").unwrap();
+    go_on(&place);
+    eventually("it goes after all", || daemon.log().contains("packet thread 2 came back: en2 is down"));
+    client.mount("template", "", None).unwrap();
+    assert_eq!(pins(&mut client), ["en0 0", "en1 1", "en2 2"]);
+    for name in ["en0", "en1", "en2", "bridge0"] {
+        client.umount(name).unwrap();
+    }
+    let pool = client.counters().unwrap().pool;
+    assert_eq!((pool.free, pool.bad_descriptors), (pool.chunks, 0));
+    daemon.stop();
+}
+
+#[test]
+fn a_driver_that_is_stuck_in_create_start_or_stop_hangs_nobody() {
+    let place = Place::new();
+    for mode in ["create-stuck", "start-stuck"] {
+        let daemon = storm(&place);
+        let mut client = daemon.client();
+        let error = client.mount(naughty().to_str().unwrap(), &format!("mode={mode}"), None).unwrap_err();
+        assert!(error.to_string().contains("packet thread 2 is stuck in it"), "{mode}: {error}");
+        assert_eq!(names(&place.root().devices()), ["bridge0", "en0", "en1"], "{mode}");
+        flows(&mut client);
+        go_on(&place);
+        eventually("it goes after all", || daemon.log().contains("packet thread 2 came back: en2 is down"));
+        client.mount("template", "", None).unwrap();
+        daemon.stop();
+        fs::remove_dir_all(place.root().dir()).unwrap();
+        fs::remove_file(place.path("log0")).unwrap();
+    }
+    let daemon = storm(&place);
+    let mut client = daemon.client();
+    client.mount(naughty().to_str().unwrap(), "mode=stop-stuck", None).unwrap();
+    flows(&mut client);
+    client.umount("en2").unwrap();
+    assert!(daemon.log().contains("packet thread 2 is stuck in it"), "{}", daemon.log());
+    flows(&mut client);
+    daemon.stop();
+}
+
+#[test]
+fn a_daemon_ends_with_a_driver_that_never_comes_back() {
+    let place = Place::new();
+    let daemon = storm(&place);
+    let mut client = daemon.client();
+    client.mount(naughty().to_str().unwrap(), "mode=poll-stuck", None).unwrap();
+    daemon.stop();
+    assert_eq!(names(place.root().dir()), [] as [&str; 0]);
+}
+
+#[test]
+fn drivers_on_the_thread_of_a_stuck_one_are_unmounted_with_the_reason() {
+    let place = Place::new();
+    let daemon = place.start(&["-t", "2", "-dtemplate", "-d", "template", "-dtemplate", "-pbridge"]);
+    let mut client = daemon.client();
+    assert_eq!(pins(&mut client), ["en0 0", "en1 1", "en2 0"]);
+    client.mount(naughty().to_str().unwrap(), "mode=poll-stuck", None).unwrap();
+    eventually("both are given up", || failed(&mut client).len() == 2);
+    let mut reasons: Vec<_> = failed(&mut client).into_iter().map(|use_| (use_.name, use_.reason)).collect();
+    reasons.sort();
+    let reason = |text: &str| Some(text.to_owned());
+    let expected = [
+        ("en1".to_owned(), reason("its packet thread 1 is stuck in another driver")),
+        ("en3".to_owned(), reason("a call has not come back; packet thread 1 is stuck in it")),
+    ];
+    assert_eq!(reasons, expected);
+    assert_eq!(pins(&mut client), ["en0 0", "en2 0"]);
+    go_on(&place);
+    eventually("the thread can be used again", || {
+        let mounted = client.mount("template", "", None).unwrap().name;
+        let pinned = pins(&mut client).contains(&format!("{mounted} 1"));
+        client.umount(&mounted).unwrap();
+        pinned
+    });
+    daemon.stop();
+}
+
+/// More drivers than the pool has room for full stocks: each gets a share, and frames flow.
+#[test]
+fn many_pinned_drivers_do_not_take_the_whole_pool() {
+    let place = Place::new();
+    let daemon = place.start(&["-t", "4", "--chunks", "1024", "-d", "template", "period=1", "-pbridge"]);
+    let mut client = daemon.client();
+    for _ in 0..24 {
+        client.mount("template", "", None).unwrap();
+    }
+    eventually("half of the pool is free", || {
+        let pool = client.counters().unwrap().pool;
+        pool.free > pool.chunks / 2
+    });
+    eventually("the last one sends", || sent(&mut client, "en24") > 20);
+    for n in 0..=24 {
+        client.umount(&format!("en{n}")).unwrap();
+    }
+    client.umount("bridge0").unwrap();
+    let pool = client.counters().unwrap().pool;
+    assert_eq!((pool.free, pool.bad_descriptors), (pool.chunks, 0));
+    daemon.stop();
+}
+
+#[test]
+fn mounts_and_unmounts_from_many_clients_under_traffic_leave_nothing() {
+    let place = Place::new();
+    let daemon = place.start(&["-t", "4", "-d", "template", "period=1", "-dtemplate", "-pbridge"]);
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            let (place, daemon) = (&place, &daemon);
+            scope.spawn(move || {
+                let segment = place.path(&format!("segment{client}")).display().to_string();
+                let mut client = daemon.client();
+                for _ in 0..8 {
+                    let one = client.mount("template", "period=1", None).unwrap().name;
+                    let two = client.mount("segment", &format!("path={segment}"), None).unwrap().name;
+                    client.interfaces(None).unwrap();
+                    client.umount(&one).unwrap();
+                    client.umount(&two).unwrap();
+                }
+            });
+        }
+    });
+    let mut client = daemon.client();
+    flows(&mut client);
+    for name in ["en0", "en1", "bridge0"] {
+        client.umount(name).unwrap();
+    }
+    nothing_is_missing(&mut client);
+    daemon.stop();
 }

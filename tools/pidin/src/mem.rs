@@ -6,6 +6,9 @@
 //!             devn-packet.so     @7f21c3a00000           128K   4096 /opt/lib/io-pkt/devn-packet.so en0
 //! ```
 //!
+//! A thread with a name of its own (`packet 1`, of `io-pkt -t 2`) has that in place of the program's; a driver that runs on it
+//! has it behind its own name.
+//!
 //! DEVIATION: module lines also name the file and the uses; states are Linux's, a thread is never RECEIVE-blocked.
 
 use std::fmt::Write;
@@ -24,8 +27,10 @@ pub(crate) fn table(processes: &[Modules]) -> String {
     let mut text = HEADING.to_owned();
     for process in processes {
         let program = right_end(&process.program, NAME);
+        let main = process.threads.first().map(|thread| thread.name.as_str());
         for (index, thread) in process.threads.iter().enumerate() {
-            text.push_str(&thread_line(process, &program, index + 1, thread));
+            let name = if Some(thread.name.as_str()) == main { &program } else { &thread.name };
+            text.push_str(&thread_line(process, name, index + 1, thread));
         }
         for build in &process.builds {
             text.push_str(&build_line(build));
@@ -40,9 +45,9 @@ pub(crate) fn table(processes: &[Modules]) -> String {
 }
 
 /// Threads are counted from 1, as in QNX; Linux's own numbers are longer than the column.
-fn thread_line(process: &Modules, program: &str, number: usize, thread: &Thread) -> String {
+fn thread_line(process: &Modules, name: &str, number: usize, thread: &Thread) -> String {
     format!(
-        "{:>8} {:>3} {program:<NAME$} {:>4} {:<15} {:>6} {:>6} {:>12}\n",
+        "{:>8} {:>3} {name:<NAME$} {:>4} {:<15} {:>6} {:>6} {:>12}\n",
         process.version.pid,
         number,
         priority(thread.priority),
@@ -66,6 +71,10 @@ fn build_line(build: &Build) -> String {
     for one in &build.uses {
         let mark = if one.state == UseState::Failed { " (failed)" } else { "" };
         let _ = write!(line, " {}{mark}", one.name);
+        if one.thread > 0 {
+            // As the thread is called in the lines above.
+            let _ = write!(line, " (packet {})", one.thread);
+        }
     }
     if build.uses.is_empty() {
         line.push_str(" (not in use)");

@@ -67,10 +67,10 @@ fn calls_without_end_are_noticed_and_bounded() {
 fn only_whole_frames_go_to_the_driver() {
     let (mut near, mut far) = sides(8);
     let long = [desc(0, FLAG_CONTINUES), desc(1, FLAG_CONTINUES), desc(2, 0)];
-    for _ in 0..TX_QUEUE / 3 {
+    for _ in 0..FRAMES / 3 {
         assert_eq!(near.push_frames(&long), 3);
     }
-    assert_eq!(near.push_frames(&long), 0, "two places are left, and a frame is not cut");
+    assert_eq!(near.push_frames(&long), 0, "one place is left, and a frame is not cut");
     let mut out = Vec::new();
     far.take_frames(&mut out, 4);
     assert_eq!(out.len(), 6, "the frame that was begun is taken to its end");
