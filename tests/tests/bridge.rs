@@ -1,4 +1,5 @@
-//! Two Linux stacks, with the offloads that Linux gives them, joined by io-pkt: two packet drivers and the bridge.
+//! Two Linux stacks, with the offloads that Linux gives them, joined by io-pkt: two packet drivers and the bridge, on one
+//! packet thread and with one for each interface.
 //!
 //! ```text
 //!   namespace left          namespace middle              namespace right
@@ -23,7 +24,12 @@ use system_tests::{Need, cases, eventually};
 cases! {
     ping_and_tcp_survive_the_bridge_and_its_remounting:
         [Need::RootNodes, Need::Program("iperf3"), Need::Program("ping"), Need::Program("ethtool")],
+    ping_and_tcp_survive_remounting_with_a_thread_for_each_interface:
+        [Need::RootNodes, Need::Program("iperf3"), Need::Program("ping"), Need::Program("ethtool")],
     offloads_of_the_ports_come_back: [Need::RootNodes, Need::Program("ethtool")],
+    offloads_of_the_ports_of_packet_threads_come_back: [Need::RootNodes, Need::Program("ethtool")],
+    a_tap_and_packet_sockets_meet_across_packet_threads:
+        [Need::RootNodes, Need::Tap, Need::Program("ping")],
 }
 
 /// How long iperf3 sends, in seconds: everything is remounted in the first of them.
@@ -46,7 +52,8 @@ impl Drop for Bridged {
 }
 
 impl Bridged {
-    fn up() -> Result<Self> {
+    /// `threads` goes to `-t`.
+    fn up(threads: &str) -> Result<Self> {
         let (left, right) = (Netns::enter_fresh(), Netns::enter_fresh());
         let middle = Netns::enter_fresh();
         for (inner, outer, netns, address) in
@@ -63,7 +70,7 @@ impl Bridged {
         let daemon = Command::new(built("io-pkt")?)
             .arg("--root")
             .arg(root.path())
-            .args(["-d", "packet", "dev=va", "-d", "packet", "dev=vb", "-p", "bridge"])
+            .args(["-t", threads, "-d", "packet", "dev=va", "-d", "packet", "dev=vb", "-p", "bridge"])
             .stdin(Stdio::null())
             .spawn()
             .context("io-pkt")?;
@@ -130,7 +137,14 @@ fn rates(report: &str) -> Result<Vec<f64>> {
 }
 
 fn ping_and_tcp_survive_the_bridge_and_its_remounting() -> Result<()> {
-    let mut bridged = Bridged::up()?;
+    survive_remounting(Bridged::up("1")?)
+}
+
+fn ping_and_tcp_survive_remounting_with_a_thread_for_each_interface() -> Result<()> {
+    survive_remounting(Bridged::up("2")?)
+}
+
+fn survive_remounting(mut bridged: Bridged) -> Result<()> {
     for (netns, interface) in [(&bridged.left, "la"), (&bridged.right, "lb")] {
         netns.enter();
         let features = run("ethtool", &format!("-k {interface}"));
@@ -170,7 +184,14 @@ fn ping_and_tcp_survive_the_bridge_and_its_remounting() -> Result<()> {
 }
 
 fn offloads_of_the_ports_come_back() -> Result<()> {
-    let mut bridged = Bridged::up()?;
+    offloads_come_back(Bridged::up("1")?)
+}
+
+fn offloads_of_the_ports_of_packet_threads_come_back() -> Result<()> {
+    offloads_come_back(Bridged::up("2")?)
+}
+
+fn offloads_come_back(mut bridged: Bridged) -> Result<()> {
     let is_on = |interface| run("ethtool", &format!("-k {interface}")).contains("tx-tcp-segmentation: on");
     ensure!(!is_on("va") && !is_on("vb"), "switched off while mounted");
     bridged.client.umount("en1")?;
@@ -190,5 +211,28 @@ fn offloads_of_the_ports_come_back() -> Result<()> {
     next.wait()?;
     back?;
     ensure!(is_on("vb"));
+    Ok(())
+}
+
+fn a_tap_and_packet_sockets_meet_across_packet_threads() -> Result<()> {
+    let mut bridged = Bridged::up("3")?;
+    bridged.client.mount("devn-tap.so", "dev=tap0", None)?;
+    ip("addr add 10.9.0.3/24 dev tap0");
+    ip("link set tap0 up");
+    let uses = bridged.client.modules()?.builds.into_iter().flat_map(|build| build.uses);
+    let mut threads: Vec<_> =
+        uses.filter(|use_| use_.kind == "driver").map(|use_| (use_.thread, use_.name)).collect();
+    threads.sort();
+    let places = [(0, "en0"), (1, "en1"), (2, "en2")].map(|(thread, name)| (thread, name.to_owned()));
+    ensure!(threads == places, "an interface on each thread: {threads:?}");
+    for address in ["10.9.0.1", "10.9.0.2"] {
+        eventually("an answer to the TAP", || {
+            let ping = bridged.start(&bridged.middle, &format!("ping -c 1 -W 1 {address}"));
+            ping.and_then(|ping| Ok(ping.wait_with_output()?)).is_ok_and(|output| output.status.success())
+        })?;
+    }
+    bridged.ping_until(true)?;
+    let pool = bridged.client.counters()?.pool;
+    ensure!(pool.bad_descriptors == 0, "{pool:?}");
     Ok(())
 }
