@@ -1,11 +1,15 @@
-//! The two helper programs: started, watched, started again after a crash with growing pauses.
+//! The helper programs: started, watched, started again after a crash with growing pauses.
 //!
 //! `qnet-server` serves this node's files to others; it ends when its socket does. `qnet-netfs` mounts the network
 //! directory; when a living one of a former daemon serves it already, ours stands by: it takes over when that one dies.
 
 mod living;
 
-use std::{os::fd::OwnedFd, path::PathBuf, process::ExitStatus};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
 
 use io_pkt_sdk::{Error, Helper, HelperSpec, Host};
 use qnet_ipc::Root;
@@ -19,18 +23,22 @@ const LONGEST_PAUSE: u64 = 10_000_000_000;
 /// A helper that lived this long is taken for sound: the next pause is the first again.
 const SOUND: u64 = 30_000_000_000;
 
+/// Number under which the end of the first directory's `qnet-netfs` is told.
+const FIRST_NETFS: u64 = 0x100;
+
 /// Which helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Server,
-    Netfs,
+    /// That of the network directory with this number.
+    Netfs(usize),
 }
 
 impl Kind {
     fn program(self) -> &'static str {
         match self {
             Self::Server => "qnet-server",
-            Self::Netfs => "qnet-netfs",
+            Self::Netfs(_) => "qnet-netfs",
         }
     }
 
@@ -38,7 +46,7 @@ impl Kind {
     fn token(self) -> u64 {
         match self {
             Self::Server => 1,
-            Self::Netfs => 2,
+            Self::Netfs(number) => FIRST_NETFS + number as u64,
         }
     }
 }
@@ -67,21 +75,24 @@ struct Watched {
     pause: u64,
 }
 
-/// Both helpers.
+/// All helpers. Each network directory has a `qnet-netfs` of its own, so that a hung or killed mount takes no other along;
+/// which one serves what is told by the lock file of its mount point.
 #[derive(Debug)]
 pub(crate) struct Helpers {
     host: Host,
     root: Root,
-    mount: PathBuf,
-    watched: [Watched; 2],
+    mounts: Vec<PathBuf>,
+    watched: Vec<Watched>,
 }
 
 impl Helpers {
     /// Helpers that are due at once.
-    pub(crate) fn new(host: &Host, root: &Root, mount: PathBuf) -> Self {
+    pub(crate) fn new<'m>(host: &Host, root: &Root, mounts: impl Iterator<Item = &'m Path>) -> Self {
         let due = |kind| Watched { kind, state: State::Waiting { at: 0 }, pause: FIRST_PAUSE };
-        let watched = [due(Kind::Server), due(Kind::Netfs)];
-        Self { host: host.clone(), root: root.clone(), mount, watched }
+        let mounts: Vec<PathBuf> = mounts.map(Path::to_owned).collect();
+        let watched =
+            std::iter::once(Kind::Server).chain((0..mounts.len()).map(Kind::Netfs)).map(due).collect();
+        Self { host: host.clone(), root: root.clone(), mounts, watched }
     }
 
     /// Starts those that are due, and tells when the next one will be.
@@ -126,7 +137,7 @@ impl Helpers {
         true
     }
 
-    /// Ends both, and a `qnet-netfs` of a former daemon: ours passes the request on to that one, unless it was asked
+    /// Ends all, and a `qnet-netfs` of a former daemon: ours passes the request on to that one, unless it was asked
     /// before it knew of it.
     pub(crate) fn stop(&mut self) {
         for watched in &mut self.watched {
@@ -136,13 +147,19 @@ impl Helpers {
                 let _ended = helper.kill(libc::SIGTERM);
             }
         }
-        living::end(self.root.path(), &[&self.mount]);
+        let mounts: Vec<&Path> = self.mounts.iter().map(PathBuf::as_path).collect();
+        living::end(self.root.path(), &mounts);
     }
 
     /// A line for each, for the report.
     pub(crate) fn describe(&self, now: u64) -> impl Iterator<Item = String> {
         self.watched.iter().map(move |watched| {
-            let program = watched.kind.program();
+            let program = match watched.kind {
+                Kind::Netfs(number) if self.mounts.len() > 1 => {
+                    format!("{} {}", watched.kind.program(), self.mounts[number].display())
+                }
+                kind => kind.program().to_owned(),
+            };
             match &watched.state {
                 State::Running { since, .. } => {
                     format!("{program}: running for {} s", now.saturating_sub(*since) / 1_000_000_000)
@@ -163,8 +180,8 @@ impl Helpers {
                 engine.set_server(peer)?;
                 Ok(helper)
             }
-            Kind::Netfs => {
-                let mount = self.mount.to_string_lossy().into_owned();
+            Kind::Netfs(number) => {
+                let mount = self.mounts[number].to_string_lossy().into_owned();
                 self.host.spawn(&spec.arg("--mount").arg(mount).arg("--standby"))
             }
         }
@@ -176,7 +193,7 @@ impl Watched {
         let program = self.kind.program();
         let State::Running { since, .. } = self.state else { return };
         let lived = now.saturating_sub(since);
-        if self.kind == Kind::Netfs {
+        if self.kind != Kind::Server {
             match status.code() {
                 Some(0) => {
                     tracing::info!("{program} ended: the network directory was unmounted");
@@ -201,7 +218,7 @@ impl Watched {
     fn give_up(&mut self, reason: &str, why: &'static str) {
         match self.kind {
             Kind::Server => tracing::warn!("other nodes cannot read this node's files: {reason}"),
-            Kind::Netfs => tracing::warn!("Qnet runs without a network directory: {reason}"),
+            Kind::Netfs(_) => tracing::warn!("Qnet runs without a network directory: {reason}"),
         }
         self.state = State::Done { why };
     }

@@ -16,6 +16,14 @@ pub enum NameSource {
 }
 
 impl NameSource {
+    /// The node's domain, which is known from the start; may be empty.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        match self {
+            Self::Known(_, domain) | Self::Address(domain) => domain,
+        }
+    }
+
     /// Name and domain, given the address of an interface.
     #[must_use]
     pub fn resolve(&self, mac: Option<[u8; 6]>) -> Option<(NodeName, Domain)> {

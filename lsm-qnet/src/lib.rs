@@ -19,7 +19,8 @@
 //! |---|---|
 //! | `options.rs`, `hostname.rs`, `access.rs` | what the user set; the node's name; who remote callers become |
 //! | `engine/` | connections and calls between fronts and backs; no daemon needed, so tests run it alone |
-//! | `ports.rs` | interfaces and frames |
+//! | `places.rs`, `resolvers/` | network directories and how their names are found |
+//! | `ports.rs`, `internet/` | interfaces and frames; packets of IP and UDP |
 //! | `mountpoint.rs` | whether a directory can become the network directory |
 //! | `helpers.rs` | the two helper programs |
 //! | `module.rs`, `report.rs` | the module's face to io-pkt; its report |
@@ -30,11 +31,14 @@ mod access;
 pub mod engine;
 mod helpers;
 mod hostname;
+mod internet;
 mod module;
 mod mountpoint;
 mod options;
+mod places;
 mod ports;
 mod report;
+mod resolvers;
 
 pub use access::{Access, Rights};
 pub use hostname::{NameSource, node_name};

@@ -10,13 +10,17 @@ use io_pkt_sdk::{
     interface::{Event, EventKind},
 };
 use qnet_ipc::Root;
+use qnet_proto::Instant;
 
 use crate::{
     engine::{Engine, Setup, Token, Watched, Watcher},
     helpers::Helpers,
+    internet::Internet,
     options::{OPTIONS, Settings},
+    places::Carrier,
     ports::{Budget, ETHERTYPE, Ports},
     report,
+    resolvers::Resolvers,
 };
 
 /// Frames sent at the end of one `receive`; what is left goes out with the next `poll`.
@@ -29,6 +33,8 @@ pub struct Qnet {
     root: Root,
     engine: Option<Engine>,
     ports: Ports,
+    /// Until the engine has them.
+    resolvers: Option<Resolvers>,
     helpers: Helpers,
     /// The deadline that the host knows.
     deadline: Option<u64>,
@@ -60,15 +66,21 @@ impl Protocol for Qnet {
         let settings = Settings::from_args(args)?;
         let root =
             Root::at(Path::new(args.root())).map_err(|error| Error::new(libc::EINVAL, error.to_string()))?;
-        let ports = Ports::new(&host);
-        let helpers = Helpers::new(&host, &root, settings.mount.clone());
-        let unseen = settings.bind.clone();
+        let places = &settings.places;
+        let ports = Ports::new(&host, Internet::open(&places.carrier, &host)?);
+        let resolvers = Resolvers::open(&places.resolvers, &places.carrier, settings.name.domain(), &host)?;
+        let helpers = Helpers::new(&host, &root, settings.mounts());
+        let unseen = match &places.carrier {
+            Carrier::Ethernet(names) => names.clone(),
+            Carrier::Ip | Carrier::Udp(_) => Vec::new(),
+        };
         Ok(Self {
             host,
             settings,
             root,
             engine: None,
             ports,
+            resolvers: Some(resolvers),
             helpers,
             deadline: None,
             helper_due: None,
@@ -103,6 +115,7 @@ impl Protocol for Qnet {
                     self.helpers.on_exit(event.token(), status, engine, now);
                     self.helper_due = Some(now);
                 }
+                None if self.ports.on_ready(event.token()) => work.did(1),
                 None if event.token() != 0 => {
                     engine.on_ready(event.token());
                     work.did(1);
@@ -112,6 +125,9 @@ impl Protocol for Qnet {
         }
         if self.helper_due.is_some_and(|at| at <= now) {
             self.helper_due = self.helpers.tick(engine, now);
+        }
+        if self.ports.receive_packets(engine.node(), Instant::from_nanos(now)) {
+            work.more();
         }
         self.turn(&mut Budget::Work(work));
         if self.engine.as_ref().is_some_and(Engine::has_more) {
@@ -194,13 +210,21 @@ impl Qnet {
         let setup = Setup {
             config: self.settings.config(name, domain, incarnation, seed),
             root: self.root.clone(),
-            net: self.settings.mount.to_string_lossy().into_owned(),
+            nets: self.settings.mounts().map(|path| path.to_string_lossy().into_owned()).collect(),
             access: self.settings.access.clone(),
             verbose: self.settings.verbose,
         };
         let now = self.host.now();
         let mut engine = Engine::new(setup, Rc::new(HostWatcher(self.host.clone())), now);
         engine.listen()?;
+        if let Some(resolvers) = self.resolvers.take() {
+            engine.set_resolvers(resolvers);
+        }
+        if self.ports.open_packets(engine.node(), Instant::from_nanos(now)) {
+            engine.ask_own_address();
+            let carrier = self.ports.internet().map_or("", |(name, ..)| name);
+            tracing::info!("Qnet uses {carrier}: {}", self.settings.access.sentence());
+        }
         self.engine = Some(engine);
         // The helpers are started in `poll`: programs that they ask must be answered meanwhile.
         self.helper_due = Some(now);
@@ -216,6 +240,9 @@ impl Qnet {
             engine.node().handle_timeout(now);
         }
         engine.pump();
+        if let Some(own) = engine.take_own_address() {
+            self.ports.on_own_address(engine.node(), now, own);
+        }
         let drained = self.ports.transmit(engine.node(), now, budget);
         engine.pump();
         if engine.wants_statistics() {

@@ -3,20 +3,34 @@
 //! Names and defaults are QNX's where QNX has the option. A tick is the unit of most times: 200 ms, unless
 //! `periodic_ticks=` says otherwise.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::Path, time::Duration};
 
 use io_pkt_sdk::{Args, Error, Opt};
 use qnet_proto::{Config, Domain, NodeName};
 
-use crate::{Access, hostname::NameSource, mountpoint, node_name};
+use crate::{
+    Access,
+    hostname::NameSource,
+    mountpoint, node_name,
+    places::{Carrier, Places},
+};
 
 /// The options, as the host checks and lists them.
 pub(crate) const OPTIONS: &[Opt] = &[
     Opt::text("host", "name of this node, with or without a domain (default: the host name)"),
     // DEVIATION: QNX takes the domain from the system configuration only.
     Opt::text("domain", "domain of this node (default: what follows the first dot of the host name)"),
-    Opt::text("mount", "network directory (default /net)"),
-    Opt::text("bind", "use this interface, such as en0; may be repeated (default: all)").repeated(),
+    Opt::text("mount", "network directory DIR[:[.]DOMAIN]...; may be repeated (default /net)").repeated(),
+    Opt::text(
+        "resolve",
+        "how names of the next directories are found: en_ionet, file[:PATH], dns, NAME[:PARAM]: may be repeated (default en_ionet)",
+    )
+    .repeated(),
+    Opt::text(
+        "bind",
+        "use this interface, such as en0; may be repeated (default: all); or ip, or udp[:PORT]",
+    )
+    .repeated(),
     Opt::number(
         "auto_add",
         "ticks between announcements; 0: neither announce nor listen (default 150)",
@@ -72,10 +86,8 @@ const MANY: u64 = 10_000_000;
 pub struct Settings {
     /// Where the node's name comes from.
     pub name: NameSource,
-    /// Network directory.
-    pub mount: PathBuf,
-    /// Interfaces to use; empty means all.
-    pub bind: Vec<String>,
+    /// Network directories, resolvers, carrier.
+    pub places: Places,
     /// Who remote callers become.
     pub access: Access,
     /// Log more.
@@ -93,24 +105,36 @@ impl Settings {
         let machine =
             nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = node_name(args.text("host"), args.text("domain"), &machine)?;
-        let mount = PathBuf::from(args.text("mount").unwrap_or_else(|| args.net()));
-        mountpoint::check(&mount)?;
+        let places = Places::read(args.iter(), args.net(), name.domain())?;
+        if !matches!(places.carrier, Carrier::Ethernet(_)) && matches!(name, NameSource::Address(_)) {
+            let text = "this machine has no name, and without Ethernet no address to make one of; host= gives it one";
+            return Err(Error::new(libc::EINVAL, text));
+        }
+        places.places.iter().try_for_each(|place| mountpoint::check(&place.path))?;
         let access = Access::new(args.text("mapany"), args.text("maproot"), args.text("allow"))?;
-        let bind = args.texts("bind").map(str::to_owned).collect();
         let template = template(args)?;
-        Ok(Self { name, mount, bind, access, verbose: args.flag("verbose"), template })
+        Ok(Self { name, places, access, verbose: args.flag("verbose"), template })
     }
 
     /// The core's settings for a node of that name.
     #[must_use]
     pub fn config(&self, name: NodeName, domain: Domain, incarnation: u64, seed: u64) -> Config {
-        Config { name, domain, incarnation, seed, ..self.template.clone() }
+        let directories = self.places.places.iter().map(|place| place.directory.clone()).collect();
+        Config { name, domain, incarnation, seed, directories, ..self.template.clone() }
     }
 
     /// Whether an interface of that name is to be used.
     #[must_use]
     pub fn uses(&self, interface: &str) -> bool {
-        self.bind.is_empty() || self.bind.iter().any(|name| name == interface)
+        match &self.places.carrier {
+            Carrier::Ethernet(names) => names.is_empty() || names.iter().any(|name| name == interface),
+            Carrier::Ip | Carrier::Udp(_) => false,
+        }
+    }
+
+    /// The network directories, the default one first.
+    pub fn mounts(&self) -> impl Iterator<Item = &Path> {
+        self.places.places.iter().map(|place| place.path.as_path())
     }
 }
 

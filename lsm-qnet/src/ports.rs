@@ -15,6 +15,8 @@ use io_pkt_sdk::{
 };
 use qnet_proto::{Destination, Instant, LinkAddr, LinkId, LinkInfo, Node, Transmit};
 
+use crate::internet::{self, Internet};
+
 /// Qnet's ethertype.
 pub(crate) const ETHERTYPE: u16 = 0x8204;
 /// Shortest frame that Ethernet carries, checksum not counted.
@@ -46,11 +48,17 @@ pub(crate) struct Ports {
     pub(crate) no_memory: u64,
     /// Frames whose header was cut short.
     pub(crate) runts: u64,
+    /// The other carrier, when there is one.
+    internet: Option<Internet>,
+    /// Sockets of it that may have packets.
+    ready: Vec<u64>,
 }
 
 impl Ports {
-    pub(crate) fn new(host: &Host) -> Self {
+    pub(crate) fn new(host: &Host, internet: Option<Internet>) -> Self {
         Self {
+            internet,
+            ready: Vec::new(),
             host: host.clone(),
             ports: BTreeMap::new(),
             stock: Stock::new(host),
@@ -65,6 +73,61 @@ impl Ports {
     /// The interfaces in use.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (InterfaceId, &Port)> {
         self.ports.iter().map(|(id, port)| (*id, port))
+    }
+
+    /// The name of a link, for people.
+    pub(crate) fn link_name(&self, link: LinkId) -> &str {
+        match &self.internet {
+            Some(internet) if link == internet::LINK => internet.name(),
+            _ => self.ports.get(&InterfaceId(link.0)).map_or("-", |port| port.name.as_str()),
+        }
+    }
+
+    /// The Internet carrier: its name, this node's address in it, packets that could not be sent.
+    pub(crate) fn internet(&self) -> Option<(&'static str, LinkAddr, u64)> {
+        self.internet.as_ref().map(|internet| (internet.name(), internet.own(), internet.unsent))
+    }
+
+    /// Something is ready on a watched descriptor; false when it is none of the carrier's.
+    pub(crate) fn on_ready(&mut self, token: u64) -> bool {
+        let ours = self.internet.is_some() && internet::TOKENS.contains(&token);
+        if ours && !self.ready.contains(&token) {
+            self.ready.push(token);
+        }
+        ours
+    }
+
+    /// Hands packets of the carrier to the core; true when more may wait.
+    pub(crate) fn receive_packets(&mut self, node: &mut Node, now: Instant) -> bool {
+        if let Some(internet) = &mut self.internet {
+            self.ready.retain(|token| internet.receive(node, now, *token));
+        }
+        !self.ready.is_empty()
+    }
+
+    /// Tells the core about the Internet carrier, if that is the carrier.
+    pub(crate) fn open_packets(&mut self, node: &mut Node, now: Instant) -> bool {
+        let Some(internet) = &mut self.internet else { return false };
+        internet.tell(node, now, None);
+        true
+    }
+
+    /// The resolver has said where this node is itself, or that it does not know.
+    pub(crate) fn on_own_address(&mut self, node: &mut Node, now: Instant, own: Option<LinkAddr>) {
+        let Some(internet) = &mut self.internet else { return };
+        let (carrier, config) = (internet.name(), node.config());
+        let dot = if config.domain.as_str().is_empty() { "" } else { "." };
+        let name = format!("{}{dot}{}", config.name, config.domain);
+        match own {
+            Some(own) => tracing::info!("other nodes find {name} at {own} ({carrier})"),
+            None => tracing::warn!(
+                "nobody knows an address of this node, {name}: others cannot find it \
+                 until DNS or their /etc/hosts has it"
+            ),
+        }
+        if own.is_some() {
+            internet.tell(node, now, own);
+        }
     }
 
     /// Takes news of an interface, and tells whether it was not known before.
@@ -118,7 +181,12 @@ impl Ports {
                 break;
             };
             work.handled(transmit.len);
-            self.push(transmit);
+            match (&mut self.internet, transmit.dst) {
+                (Some(internet), Destination::Unicast(to)) if transmit.link == internet::LINK => {
+                    internet.send(node, now, to, &self.buffer[..transmit.len]);
+                }
+                _ => self.push(transmit),
+            }
         }
         self.flush();
         drained

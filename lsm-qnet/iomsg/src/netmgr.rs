@@ -2,10 +2,12 @@
 //!
 //! STRTOND turns a node's name into its descriptor, NDTOSTR back, REMOTE_ND into the number another
 //! node uses, QOS_FLUSH forgets dead links. NODES (ours) lists the nodes this one knows, its own first
-//! with nd 0; STATS (ours) gives the statistics as a text for people:
+//! with nd 0; LIST (ours) lists them for one network directory, FORGET (ours) takes one off the list;
+//! STATS (ours) gives the statistics as a text for people:
 //!
 //! ```text
 //! NODES reply: records of  nd u32, state u16, flags u16, name_len u16, domain_len u16, name, domain
+//! LIST reply: a record without a name, whose domain is the directory's; then as NODES
 //! STATS reply: the text; status: its length
 //! ```
 
@@ -26,6 +28,8 @@ const QOS_FLUSH: u16 = 0x100;
 const NODES: u16 = 0xf001;
 const STATS: u16 = 0xf002;
 const METER: u16 = 0xf010;
+const LIST: u16 = 0xf003;
+const FORGET: u16 = 0xf004;
 
 /// Longest node name in a request, with domain and quality of service.
 pub const NAME_MAX: usize = 1024;
@@ -63,6 +67,18 @@ pub enum Request<'a> {
     Stats,
     /// Measure the way to a node; the reply is a [`meter::Outcome`].
     Meter(meter::Plan),
+    /// The same nodes as they are listed in a network directory: the reply begins with a record
+    /// without a name, whose domain is the one that the directory's bare names are of.
+    List {
+        /// Path of the directory.
+        directory: &'a [u8],
+    },
+    /// Takes a node off the list (`rmdir /net/NODE`): EBUSY for the own one, EPERM for callers who
+    /// are neither root nor the node's owner.
+    Forget {
+        /// Its name, as STRTOND takes it.
+        name: &'a [u8],
+    },
 }
 
 impl<'a> Request<'a> {
@@ -82,13 +98,9 @@ impl<'a> Request<'a> {
         }
         let two = |what| take::<[U32; 2]>(data, what).map(|(words, _)| (words[0].get(), words[1].get()));
         Ok(match subtype {
-            STRTOND => {
-                let name = until_nul(data, "node name")?;
-                if name.len() > NAME_MAX {
-                    return Err(ParseError::Invalid { what: "node name", value: name.len() as u64 });
-                }
-                Self::Strtond { name }
-            }
+            STRTOND => Self::Strtond { name: text(data)? },
+            LIST => Self::List { directory: text(data)? },
+            FORGET => Self::Forget { name: text(data)? },
             NDTOSTR => two("NDTOSTR").map(|(flags, nd)| Self::Ndtostr { flags, nd })?,
             REMOTE_ND => two("REMOTE_ND").map(|(remote, local)| Self::RemoteNd { remote, local })?,
             QOS_FLUSH => Self::QosFlush { nd: take::<U32>(data, "QOS_FLUSH")?.0.get() },
@@ -106,7 +118,7 @@ impl<'a> Request<'a> {
     pub fn emit(&self) -> Result<Vec<u8>, BuildError> {
         let mut data = Vec::new();
         let subtype = match *self {
-            Self::Strtond { name } => {
+            Self::Strtond { name } | Self::Forget { name } | Self::List { directory: name } => {
                 if name.len() > NAME_MAX {
                     return Err(BuildError::TooLong { what: "node name", len: name.len(), max: NAME_MAX });
                 }
@@ -115,7 +127,11 @@ impl<'a> Request<'a> {
                 }
                 data.extend_from_slice(name);
                 data.push(0);
-                STRTOND
+                match self {
+                    Self::Forget { .. } => FORGET,
+                    Self::List { .. } => LIST,
+                    _ => STRTOND,
+                }
             }
             Self::Ndtostr { flags, nd } => {
                 data.extend_from_slice([U32::new(flags), U32::new(nd)].as_bytes());
@@ -138,6 +154,15 @@ impl<'a> Request<'a> {
         };
         Ok(Io::Msg { mgrid: MGRID, subtype, data: &data }.to_bytes())
     }
+}
+
+/// A name or path of a request.
+fn text(data: &[u8]) -> Result<&[u8], ParseError> {
+    let text = until_nul(data, "node name")?;
+    if text.len() > NAME_MAX {
+        return Err(ParseError::Invalid { what: "node name", value: text.len() as u64 });
+    }
+    Ok(text)
 }
 
 /// What is known of a node.

@@ -18,6 +18,7 @@ mod command;
 mod config;
 mod counters;
 mod event;
+pub mod hosts;
 mod link;
 mod names;
 mod node;

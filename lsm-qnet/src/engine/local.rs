@@ -95,6 +95,16 @@ impl Engine {
         self.clients.len() < MAX_CLIENTS && same < MAX_CLIENTS_OF_ONE
     }
 
+    /// Whether a call comes from a program of root or of the node's owner.
+    pub(super) fn is_of_operator(&self, id: CallId) -> bool {
+        let Some(Caller::Local { client, .. }) = self.calls.get(&id).map(|call| call.caller) else {
+            return false;
+        };
+        self.clients
+            .get(&client)
+            .is_some_and(|client| matches!(client.identity.uid, uid if uid == 0 || uid == owner()))
+    }
+
     /// Reads what a client said, as far as its share goes.
     pub(super) fn read_client(&mut self, token: Token) {
         let mut buffer = std::mem::take(&mut self.buffer);

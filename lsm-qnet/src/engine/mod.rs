@@ -23,6 +23,7 @@ mod meter;
 mod netmgr;
 mod remote;
 mod reply;
+mod resolving;
 mod wire;
 
 use std::{
@@ -33,9 +34,9 @@ use std::{
 
 use io_pkt_sdk::Error;
 use qnet_ipc::{ListenError, Listener, ReceiveBuffer, Root};
-use qnet_proto::{Config, Instant, Node, NodeId, Rcv, ServerId};
+use qnet_proto::{Config, Instant, LinkAddr, Node, NodeId, Rcv, ServerId};
 
-use crate::Access;
+use crate::{Access, resolvers::Resolvers};
 use channel::Channel;
 use local::LocalClient;
 use meter::Meter;
@@ -140,8 +141,8 @@ pub struct Setup {
     pub config: Config,
     /// The node's root.
     pub root: Root,
-    /// The network directory, for texts.
-    pub net: String,
+    /// The network directories, as [`Config::directories`] numbers them; never none.
+    pub nets: Vec<String>,
     /// Who remote callers become.
     pub access: Access,
     /// Log more.
@@ -152,7 +153,10 @@ pub struct Setup {
 pub struct Engine {
     node: Node,
     root: Root,
-    net: String,
+    nets: Vec<String>,
+    resolvers: Option<Resolvers>,
+    /// What the resolver says of this node itself.
+    own_address: Option<Option<LinkAddr>>,
     access: Access,
     verbose: bool,
     watcher: Rc<dyn Watcher>,
@@ -199,12 +203,14 @@ impl Engine {
     /// A node with these settings, reached by nobody yet; `now` is the host's clock.
     #[must_use]
     pub fn new(setup: Setup, watcher: Rc<dyn Watcher>, now: u64) -> Self {
-        let Setup { config, root, net, access, verbose } = setup;
+        let Setup { config, root, nets, access, verbose } = setup;
         let now = Instant::from_nanos(now);
         Self {
             node: Node::new(config, now),
             root,
-            net,
+            nets,
+            resolvers: None,
+            own_address: None,
             access,
             verbose,
             watcher,
@@ -291,6 +297,7 @@ impl Engine {
     /// Handles everything that the core has to say, and reads the sockets that were left waiting. Call it after
     /// anything else; afterwards fetch frames.
     pub fn pump(&mut self) {
+        self.drain_answers();
         self.drain_events();
         for token in std::mem::take(&mut self.again) {
             self.on_ready(token);

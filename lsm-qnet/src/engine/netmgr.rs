@@ -38,7 +38,9 @@ impl Engine {
                 Some(text) => self.reply(id, text.len() as i64, 0, text.as_bytes()),
                 None => self.reply_error(id, libc::ENOENT),
             },
-            Request::Nodes => self.node_list(id),
+            Request::Nodes => self.node_list(id, Vec::new()),
+            Request::List { directory } => self.list(id, directory),
+            Request::Forget { name } => self.forget(id, name),
             Request::Stats => self.asked.push(id),
             Request::Meter(plan) => self.meter(id, plan),
             Request::RemoteNd { .. } | Request::QosFlush { .. } => self.reply_error(id, libc::ENOTSUP),
@@ -72,15 +74,45 @@ impl Engine {
         let Ok(name) = std::str::from_utf8(name) else { return self.reply_error(id, libc::ENOENT) };
         // The quality of service may stand behind the name.
         let name = name.split_once('~').map_or(name, |(name, _)| name);
-        let config = self.node.config();
-        let Ok(fqnn) = Fqnn::parse(name, &config.domain) else { return self.reply_error(id, libc::ENOENT) };
-        if fqnn.name == config.name && fqnn.domain == config.domain {
-            return self.reply(id, 0, 0, &[]);
-        }
+        let Some((directory, name)) = self.in_directory(name) else {
+            return self.reply_error(id, libc::ENOENT);
+        };
         // As the program wrote it: `name.` is a node without a domain, `name` one of ours.
-        let command = Command::Resolve { token: id.into(), name: name.to_owned() };
+        let command = Command::ResolveIn { token: id.into(), directory, name: name.to_owned() };
         if let Err(error) = self.node.handle_command(self.now, command) {
             self.reply_error(id, errno_of(error));
+        }
+    }
+
+    /// `rmdir /net/NODE`: takes a node off the list. Only root and the owner of the node may.
+    fn forget(&mut self, id: CallId, name: &[u8]) {
+        let errno = self.try_forget(id, name);
+        match errno {
+            0 => self.reply(id, 0, 0, &[]),
+            errno => self.reply_error(id, errno),
+        }
+    }
+
+    fn try_forget(&mut self, id: CallId, name: &[u8]) -> i32 {
+        if !self.is_of_operator(id) {
+            return libc::EPERM;
+        }
+        let named = std::str::from_utf8(name).ok().and_then(|name| self.in_directory(name));
+        let Some((directory, name)) = named else { return libc::ENOENT };
+        let Ok(fqnn) = Fqnn::parse(name, self.node.domain_of_directory(directory)) else {
+            return libc::ENOENT;
+        };
+        let bare = |domain: &Domain| !name.contains('.') && domain.as_str().is_empty();
+        let is = |view: &NodeView<'_>| *view.name == fqnn.name && *view.domain == fqnn.domain;
+        let is_bare = |view: &NodeView<'_>| *view.name == fqnn.name && bare(view.domain);
+        let found = self.node.nodes().find(is).or_else(|| self.node.nodes().find(is_bare));
+        match found.map(|view| view.nd) {
+            None => libc::ENOENT,
+            Some(NodeId::LOCAL) => libc::EBUSY,
+            Some(nd) => match self.node.handle_command(self.now, Command::Forget { nd }) {
+                Ok(()) => 0,
+                Err(error) => errno_of(error),
+            },
         }
     }
 
@@ -88,11 +120,27 @@ impl Engine {
         let default = &self.node.config().domain;
         let view = self.node.nodes().find(|view| view.nd.node() == NodeId(nd).node())?;
         let local = view.nd == NodeId::LOCAL;
-        Some(describe(flags, local, view.name.as_str(), view.domain, (default, &self.net)))
+        Some(describe(
+            flags,
+            local,
+            view.name.as_str(),
+            view.domain,
+            (default, self.nets.first().map_or("", String::as_str)),
+        ))
     }
 
-    fn node_list(&mut self, id: CallId) {
+    /// The nodes, behind a record without a name that tells the domain of the directory's bare names.
+    fn list(&mut self, id: CallId, directory: &[u8]) {
+        let number = std::str::from_utf8(directory).ok().and_then(|path| self.directory(path));
+        let Some(number) = number else { return self.reply_error(id, libc::ENOENT) };
+        let domain = self.node.domain_of_directory(number).as_str().as_bytes();
         let mut records = Vec::new();
+        // A domain of the core is far shorter than a record allows.
+        let _fits = Record { nd: 0, state: State::Known, flags: 0, name: b"", domain }.emit(&mut records);
+        self.node_list(id, records);
+    }
+
+    fn node_list(&mut self, id: CallId, mut records: Vec<u8>) {
         for view in self.node.nodes() {
             let state = match view.state {
                 NodeState::Local | NodeState::Up => State::Up,

@@ -100,7 +100,7 @@ impl Engine {
             Event::NodeUp { nd } => self.on_node_up(nd),
             Event::NodeDown { nd, why } => self.on_node_down(nd, why),
             Event::NodesChanged => tracing::debug!("the list of nodes changed"),
-            Event::Ask { lookup, .. } => self.command(Command::Found { lookup, addresses: Vec::new() }),
+            Event::Ask { lookup, resolver, name } => self.on_ask(lookup, resolver, &name),
             Event::NameClash { name, alias, addr, .. } => self.on_clash(&format!(
                 "two nodes are called {name}: the one at {addr} is listed as {alias}; \
                  give one of them another host name (or host=)"

@@ -14,9 +14,7 @@ const MOST: usize = 160 << 10;
 
 pub(super) fn write(out: &mut dyn Write, engine: &Engine, ports: &Ports) -> fmt::Result {
     let now = engine.now();
-    let name_of = |link: LinkId| {
-        ports.iter().find(|(id, _)| id.0 == link.0).map_or("-", |(_, port)| port.name.as_str())
-    };
+    let name_of = |link: LinkId| ports.link_name(link);
     let mut text = String::new();
     let (mut left, mut all) = (0, 0_usize);
     for view in engine.core().nodes().filter(|view| view.state != NodeState::Local) {

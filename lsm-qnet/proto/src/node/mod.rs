@@ -43,6 +43,9 @@ use transmit::Control;
 pub use holdings::Holdings;
 pub use view::{Clash, NodeState, NodeView, SessionEnd};
 
+/// Narrow ways that are remembered; beyond, the carrier tells them again.
+const MAX_PATH_MTUS: usize = 4096;
+
 /// Why a command was refused. It had no effect and has no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
@@ -85,6 +88,8 @@ pub struct Node {
     crc: Crc,
     rng: Rng,
     links: BTreeMap<LinkId, LinkInfo>,
+    /// Where the way to an address is narrower than the link.
+    path_mtus: BTreeMap<(LinkId, LinkAddr), u32>,
     events: VecDeque<Event>,
     counters: Counters,
     peers: Peers,
@@ -114,6 +119,7 @@ impl Node {
             crc: Crc::new(),
             rng: Rng::new(config.seed),
             links: BTreeMap::new(),
+            path_mtus: BTreeMap::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
             peers: Peers::default(),
@@ -150,6 +156,30 @@ impl Node {
         for nd in self.peers.numbers().collect::<Vec<_>>() {
             self.update_piece(nd);
         }
+    }
+
+    /// The carrier has learned how large a packet to an address may be (as [`LinkInfo::mtu`] counts,
+    /// and at most that) without being cut on the way. Tell it before what waits for the address is
+    /// sent, and whenever it changes.
+    pub fn path_mtu(&mut self, now: Instant, link: LinkId, addr: LinkAddr, mtu: u32) {
+        if self.path_mtus.len() >= MAX_PATH_MTUS {
+            self.path_mtus.clear();
+        }
+        if self.path_mtus.insert((link, addr), mtu) == Some(mtu) {
+            return;
+        }
+        for nd in self.peers.numbers().collect::<Vec<_>>() {
+            if self.peers.get(nd).is_some_and(|peer| peer.has_path(link, addr)) {
+                self.update_piece(nd);
+                self.touch(now, nd);
+            }
+        }
+    }
+
+    /// The largest packet to an address on a link; `None`: no such link.
+    fn mtu_to(&self, link: LinkId, addr: LinkAddr) -> Option<u32> {
+        let mtu = self.links.get(&link)?.mtu;
+        Some(self.path_mtus.get(&(link, addr)).map_or(mtu, |&path| path.min(mtu)))
     }
 
     /// A link is gone: nothing more is sent on it.

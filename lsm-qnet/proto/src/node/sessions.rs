@@ -24,7 +24,7 @@ impl Node {
     /// leave.
     pub(super) fn piece(&self, nd: u16) -> u32 {
         let paths = self.peers.get(nd).map(|peer| peer.paths.as_slice()).unwrap_or_default();
-        let mtus = paths.iter().filter_map(|path| self.links.get(&path.link)).map(|info| info.mtu);
+        let mtus = paths.iter().filter_map(|path| self.mtu_to(path.link, path.addr));
         let mtu = mtus.min().unwrap_or(u32::MAX).min(self.config.mtu_en);
         mtu.saturating_sub(HEADER as u32).max(SMALLEST_PIECE)
     }

@@ -1,0 +1,99 @@
+//! The system calls of the Internet carriers: sockets that never block.
+
+#![expect(unsafe_code, reason = "nix has no sockets of protocol 106 and no path MTU of IPv6")]
+
+use std::{
+    io,
+    mem::size_of,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, SockaddrStorage, bind, recvfrom, sendto, setsockopt, sockopt},
+};
+
+/// IANA's number for Qnet.
+const PROTOCOL: i32 = 106;
+/// Room for a burst of packets on either side.
+const BUFFER: usize = 4 << 20;
+/// Port that path sizes are asked with; nothing is sent to it.
+const DISCARD: u16 = 9;
+
+/// A version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// A socket: of protocol 106, or of UDP at a port.
+pub(crate) fn open(family: Family, port: Option<u16>) -> io::Result<OwnedFd> {
+    let domain = if family == Family::V4 { libc::AF_INET } else { libc::AF_INET6 };
+    let (kind, protocol) = if port.is_some() { (libc::SOCK_DGRAM, 0) } else { (libc::SOCK_RAW, PROTOCOL) };
+    // SAFETY: the call takes numbers only.
+    let fd = unsafe { libc::socket(domain, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, protocol) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made, and that nobody else knows.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // The system gives what it allows.
+    setsockopt(&fd, sockopt::RcvBuf, &BUFFER)?;
+    setsockopt(&fd, sockopt::SndBuf, &BUFFER)?;
+    if let Some(port) = port {
+        let any: IpAddr = match family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => {
+                setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+                Ipv6Addr::UNSPECIFIED.into()
+            }
+        };
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))?;
+    }
+    Ok(fd)
+}
+
+/// The next packet and its sender; `None` when there is none.
+pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
+    match recvfrom::<SockaddrStorage>(fd.as_raw_fd(), buffer) {
+        Ok((len, from)) => {
+            let from = from.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
+            Ok(Some((len, from)))
+        }
+        Err(Errno::EAGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends a packet; never waits.
+pub(crate) fn send(fd: BorrowedFd<'_>, packet: &[u8], to: SocketAddr) -> io::Result<()> {
+    sendto(fd.as_raw_fd(), packet, &SockaddrStorage::from(to), MsgFlags::MSG_DONTWAIT)?;
+    Ok(())
+}
+
+/// Bytes, IP header included, that reach an address without being cut, as far as the system knows.
+pub(crate) fn path_mtu(to: IpAddr) -> io::Result<u32> {
+    let (any, level, option) = match to {
+        IpAddr::V4(_) => (IpAddr::from(Ipv4Addr::UNSPECIFIED), libc::IPPROTO_IP, libc::IP_MTU),
+        IpAddr::V6(_) => (IpAddr::from(Ipv6Addr::UNSPECIFIED), libc::IPPROTO_IPV6, libc::IPV6_MTU),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect((to, DISCARD))?;
+    let mut mtu: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: an open descriptor; `mtu` has room for the `len` bytes that are written.
+    let code = unsafe {
+        libc::getsockopt(socket.as_fd().as_raw_fd(), level, option, (&raw mut mtu).cast(), &raw mut len)
+    };
+    if code < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    u32::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = || storage.as_sockaddr_in().map(|addr| SocketAddr::from((addr.ip(), addr.port())));
+    v4().or_else(|| storage.as_sockaddr_in6().map(|addr| SocketAddr::from((addr.ip(), addr.port()))))
+}
