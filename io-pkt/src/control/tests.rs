@@ -23,9 +23,9 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        // Both ends of every connection are ours: more than an ordinary user's soft limit.
+        // Both ends of every connection are ours, and tests run side by side: more than an ordinary user's soft limit.
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        setrlimit(Resource::RLIMIT_NOFILE, hard.min(4 * MAX_CLIENTS as u64), hard).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(16 * MAX_CLIENTS as u64), hard).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("io-pkt0.sock");
         let poll = Poll::new().unwrap();

@@ -43,7 +43,7 @@ fn a_thread_that_panics_wakes_loop_0_and_is_lost() {
 fn threads_that_are_told_to_end_are_not_lost() {
     let poll = Poll::new().unwrap();
     let core = core(&poll);
-    let mut threads = Threads::start(MAX_THREADS, &core, Spin::new(0)).unwrap();
+    let mut threads = Threads::start(4, &core, Spin::new(0)).unwrap();
     let first = Rc::clone(&threads.threads[0]);
     assert_eq!(first.ask(PATIENCE, |_| 5), Ok(5));
     assert_eq!(first.ask(PATIENCE, |packet_loop| packet_loop.quit()), Ok(()));
