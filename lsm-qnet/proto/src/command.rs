@@ -10,6 +10,7 @@
 use crate::event::NodeId;
 use crate::link::LinkAddr;
 use crate::names::{Domain, NodeName};
+use crate::sink::Outlet;
 use crate::source::Body;
 use crate::wire::kif::ClientInfo;
 
@@ -43,10 +44,14 @@ impl Errno {
     pub const ESRCH: Errno = Errno(3);
     /// Interrupted.
     pub const EINTR: Errno = Errno(4);
+    /// Input or output error: the other side makes no sense.
+    pub const EIO: Errno = Errno(5);
     /// The connection does not exist (any more).
     pub const EBADF: Errno = Errno(9);
     /// A table of the peer is full; later it may work.
     pub const EAGAIN: Errno = Errno(11);
+    /// It took too long.
+    pub const ETIMEDOUT: Errno = Errno(260);
     /// An established session to the node died.
     pub const EHOSTDOWN: Errno = Errno(264);
     /// No address is known for the node, or it does not answer the set-up.
@@ -140,8 +145,8 @@ pub enum Command {
         /// The process that connects, and who it claims to be. `nd` in it is filled in by the core.
         cred: ClientInfo,
     },
-    /// Send a message (`MsgSend`). Outcome: any number of `Read` and `Write`, then `Reply` or
-    /// `Error`. Allowed before `Connected`: the core then holds the message back.
+    /// Send a message (`MsgSend`). Outcome: any number of `Read`, and bytes in the reply's sink, then
+    /// `Reply` or `Error`. Allowed before `Connected`: the core then holds the message back.
     Send {
         /// The connection.
         client: ClientId,
@@ -152,8 +157,17 @@ pub enum Command {
         /// The first bytes of the message; at most the server's limit is carried, the rest is
         /// asked for by `Read` events.
         first: Body,
+        /// The reply buffer. Bytes are written as they arrive, never beyond `dstmsglen`; all of them
+        /// are there when `Reply` comes, and only then.
+        reply: Outlet,
     },
-    /// Answers an `Event::Read`, whole or in pieces that together cover it.
+    /// The sink of a transaction's reply, which had too little room, has some again.
+    Room {
+        /// The transaction.
+        handle: Handle,
+    },
+    /// Answers an `Event::Read`, whole or in pieces that together cover it; of any length, read from
+    /// its source as the network takes it.
     ReadData {
         /// The transaction.
         handle: Handle,
@@ -210,18 +224,19 @@ pub enum Command {
         /// Why.
         errno: Errno,
     },
-    /// Fetch bytes of the sender's message (`MsgRead`). Outcome: `ReadData` (the pieces asked for,
-    /// cut at the message's end; one empty piece when there is nothing) or `ReadError`.
+    /// Fetch bytes of the sender's message (`MsgRead`). Outcome: bytes in the sink, then `ReadDone` or
+    /// `ReadError`.
     Read {
         /// The message.
         rcv: Rcv,
         /// Offset in the message.
         offset: u32,
-        /// Bytes wanted; at most [`MAX_PIECE`](crate::MAX_PIECE) a command.
+        /// Bytes wanted; as many as there are.
         nbytes: u32,
+        /// Where they go, by their offset in the message.
+        into: Outlet,
     },
-    /// Put bytes into the sender's reply buffer (`MsgWrite`). At most
-    /// [`MAX_PIECE`](crate::MAX_PIECE) bytes.
+    /// Put bytes into the sender's reply buffer (`MsgWrite`), of any length.
     Write {
         /// The message.
         rcv: Rcv,
@@ -230,8 +245,7 @@ pub enum Command {
         /// The bytes.
         data: Body,
     },
-    /// End the transaction (`MsgReply`). Arrives after every earlier `Write` of this message. At
-    /// most [`MAX_PIECE`](crate::MAX_PIECE) bytes.
+    /// End the transaction (`MsgReply`). Arrives after every earlier `Write` of this message.
     Reply {
         /// The message; the number is void afterwards.
         rcv: Rcv,

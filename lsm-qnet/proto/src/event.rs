@@ -193,25 +193,12 @@ pub enum Event {
         /// Bytes wanted.
         nbytes: u32,
     },
-    /// Bytes for the reply buffer.
-    Write {
-        /// The transaction.
-        handle: Handle,
-        /// Offset in the reply buffer; with the data never beyond `dstmsglen`.
-        offset: u32,
-        /// The bytes.
-        data: Data,
-    },
-    /// The transaction ended well; the key is free.
+    /// The transaction ended well; the key is free, the reply's data is in its sink.
     Reply {
         /// The transaction.
         handle: Handle,
         /// What `MsgSend` returns.
         status: i32,
-        /// Where in the reply buffer the data begins (0 from every known sender).
-        offset: u32,
-        /// Reply data, cut at `dstmsglen`.
-        data: Data,
     },
     /// The transaction failed; the key is free.
     Error {
@@ -253,14 +240,14 @@ pub enum Event {
         /// The first bytes of the message; the rest (`info.srcmsglen`) is had by `Read`.
         data: Data,
     },
-    /// Bytes that `Command::Read` asked for.
-    ReadData {
+    /// The bytes that `Command::Read` asked for are in its sink.
+    ReadDone {
         /// The message.
         rcv: Rcv,
-        /// Offset in the message.
+        /// The offset asked for.
         offset: u32,
-        /// The bytes.
-        data: Data,
+        /// Bytes that arrived: fewer than asked for only at the message's end.
+        nbytes: u32,
     },
     /// `Command::Read` failed.
     ReadError {

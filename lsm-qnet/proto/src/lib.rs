@@ -24,6 +24,7 @@ mod names;
 mod node;
 mod rng;
 mod session;
+mod sink;
 mod source;
 mod table;
 mod time;
@@ -36,10 +37,13 @@ pub use event::{Data, DownReason, Event, NodeId};
 pub use link::{Destination, LinkAddr, LinkId, LinkInfo, Transmit};
 pub use names::{Domain, Fqnn, NameError, NodeName};
 pub use node::{Clash, CommandError, Holdings, Node, NodeState, NodeView, SessionEnd};
+pub use sink::{Buffer, Outlet, Sink};
 pub use source::{Body, Source};
 pub use time::Instant;
 pub use wire::kif::ClientInfo;
 
-/// The most message bytes one command carries, and one message on the wire holds beside its
-/// headers: 1 MiB.
-pub const MAX_PIECE: usize = 1 << 20;
+/// The most data bytes of a message on the wire that goes into a sink: 256 KiB. Longer data travels in
+/// several messages.
+pub const MAX_TRANSFER: usize = 256 << 10;
+/// The most data bytes a MSGSEND carries, whatever the two sides agree on: 64 KiB.
+pub const MAX_FIRST: usize = 64 << 10;

@@ -2,10 +2,10 @@
 //!
 //! Where one of these tests fails, the document is wrong or the protocol was changed by accident.
 
-use qnet_proto::MAX_PIECE;
 use qnet_proto::wire::bytes::Writer;
 use qnet_proto::wire::tlv::{ABILITY_CRC, ABILITY_SACK, Extensions};
 use qnet_proto::wire::{Order, ack, crc, lwl4};
+use qnet_proto::{MAX_FIRST, MAX_TRANSFER};
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
 
@@ -19,10 +19,12 @@ fn constants_are_quoted_as_they_are() {
     says(&format!("{:#010x}", crc::CHECK));
     says(&format!("less {}", lwl4::HEADER));
     says(&format!("packet type {} is reserved for sealed packets", lwl4::SEALED));
-    says(&format!("at most {} MiB of data", MAX_PIECE >> 20));
+    says(&format!("at most {} KiB of data", MAX_TRANSFER >> 10));
+    says(&format!("never more than {} KiB", MAX_FIRST >> 10));
     says(&format!("{ABILITY_SACK} selective acknowledgements (§7), {ABILITY_CRC} a checksum"));
     says(&format!("| reason | {}: these bytes are missing", ack::MISSING));
-    says(&format!("; {}: no memory for this message now |", ack::NO_ROOM));
+    says(&format!("; {}: no memory or room for this message now", ack::NO_ROOM));
+    says(&format!("; {}: there is room again |", ack::ROOM));
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn every_golden_payload_is_written_as_it_was_read() {
             (Kind::User, Layer::Kif) if header.is_whole() => {
                 let (message, data) =
                     Kif::parse(payload, order).unwrap_or_else(|e| panic!("{}: {e}", g.label));
-                assert_eq!(Kif::total_len(payload, order), Some(data.end as u64), "{}", g.label);
+                let (head, len) = Kif::parse_head(payload, order).unwrap();
+                assert_eq!((len, &head), (data.start, &message), "{}", g.label);
                 message.emit(&mut out, order).unwrap()
             }
             _ => continue,

@@ -24,7 +24,7 @@ fn read_everything(payload: &[u8], order: Order) {
     if let Ok((_, data)) = Kif::parse(payload, order) {
         assert!(data.end <= payload.len());
     }
-    let _ = Kif::total_len(payload, order);
+    let _ = Kif::parse_head(payload, order);
     let _ = Lr::parse(payload, order);
     let _ = Nr::parse(payload, order);
     let _ = Tcs::parse(payload, order);

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use qnet_proto::wire::lwl4::{FIRST, HEADER, Header, Kind, LAST, Layer};
-use qnet_proto::{Body, Config, Event, Instant, LinkAddr, LinkId, LinkInfo, Node, NodeState};
+use qnet_proto::{Config, Instant, LinkAddr, LinkId, LinkInfo, Node, NodeState};
 use qnet_sim::apps::{Client, Ledger, Op, Server, SharedLedger};
 use qnet_sim::{Faults, HostId, Network, seeds};
 
@@ -294,16 +294,6 @@ fn a_hundred_thousand_calls_cost_bounded_memory() {
         while node.poll_transmit(now, &mut buffer).is_some() {}
     }
     assert!(node.nodes().count() <= 16_385);
-}
-
-#[test]
-fn a_message_too_long_for_one_command_is_refused() {
-    let (mut node, now, _, _) = victim();
-    let data = Body::from(vec![0; qnet_proto::MAX_PIECE + 1]);
-    let refused =
-        node.handle_command(now, qnet_proto::Command::Write { rcv: qnet_proto::Rcv(1), offset: 0, data });
-    assert_eq!(refused, Err(qnet_proto::CommandError::TooLarge));
-    assert!(!matches!(node.poll_event(), Some(Event::Error { .. })));
 }
 
 #[test]

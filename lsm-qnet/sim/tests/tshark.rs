@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::time::Duration;
 
-use qnet_proto::{Body, ClientId, ClientInfo, Command, Errno, Event, Handle, PulseInfo, VtidInfo};
+use qnet_proto::{Body, ClientId, ClientInfo, Command, Errno, Event, Handle, Outlet, PulseInfo, VtidInfo};
 use qnet_sim::apps::{Client, Ledger, Op, Server};
 use qnet_sim::{Faults, HostId, Network};
 
@@ -137,14 +137,15 @@ fn life() -> Network {
     let info =
         VtidInfo { tid: 1, coid: 3, priority: 10, srcmsglen: 24, dstmsglen: 64, ..VtidInfo::default() };
     let first = Body::from(&message[..]);
-    net.command(a, Command::Send { client, handle: Handle(5), info, first }).unwrap();
+    net.command(a, Command::Send { client, handle: Handle(5), info, first, reply: Outlet::nowhere() })
+        .unwrap();
     net.run_for(pause);
     let rcv = net.events(b).into_iter().find_map(|e| match e {
         Event::Message { rcv, .. } => Some(rcv),
         _ => None,
     });
     let rcv = rcv.unwrap();
-    net.command(b, Command::Read { rcv, offset: 16, nbytes: 8 }).unwrap();
+    net.command(b, Command::Read { rcv, offset: 16, nbytes: 8, into: Outlet::nowhere() }).unwrap();
     net.run_for(pause);
     net.command(a, Command::ReadData { handle: Handle(5), offset: 16, data: Body::from(&message[16..]) })
         .unwrap();
@@ -156,7 +157,11 @@ fn life() -> Network {
     let pulse = PulseInfo { code: -3, value: 0xcafe, priority: 12 };
     net.command(a, Command::Pulse { client, info, pulse }).unwrap();
     net.run_for(pause);
-    net.command(a, Command::Send { client, handle: Handle(6), info, first: Body::empty() }).unwrap();
+    net.command(
+        a,
+        Command::Send { client, handle: Handle(6), info, first: Body::empty(), reply: Outlet::nowhere() },
+    )
+    .unwrap();
     net.command(a, Command::Unblock { handle: Handle(6) }).unwrap();
     net.run_for(pause);
     let rcv = net.events(b).into_iter().find_map(|e| match e {

@@ -7,7 +7,10 @@ use std::os::fd::AsFd;
 
 use qnet_ipc::{ClientPeer, MAX_DATA, PeerError, ToClient, ToServer, connect_channel, packet::Send};
 
-use super::{Back, CallId, Caller, ConnId, Engine, Front, MAX_READS, Piece, Token, Watched, flow::Gauge};
+use super::{
+    Back, CallId, Caller, ConnId, Engine, Front, MAX_READS, Piece, Stage, Token, Watched, flow::Gauge,
+};
+use std::collections::VecDeque;
 
 /// Bytes that may wait for a server that does not read; beyond, sends end with `EAGAIN`.
 const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
@@ -23,6 +26,10 @@ pub(super) struct Channel {
     peer: ClientPeer,
     writing: bool,
     pub(super) gauge: Gauge,
+    /// Bytes that the server asked other nodes for and that are not there yet.
+    pub(super) fetching: usize,
+    /// Calls with reads that wait until there are fewer.
+    pub(super) waiting: VecDeque<CallId>,
 }
 
 impl Engine {
@@ -66,7 +73,15 @@ impl Engine {
         peer.set_queue_limit(QUEUE_LIMIT);
         let token = self.fresh_token();
         let watched = self.watcher.watch(peer.as_fd(), token)?;
-        self.channels.insert(token, Channel { watched, peer, writing: false, gauge: Gauge::default() });
+        let channel = Channel {
+            watched,
+            peer,
+            writing: false,
+            gauge: Gauge::default(),
+            fetching: 0,
+            waiting: VecDeque::new(),
+        };
+        self.channels.insert(token, channel);
         // What it said before it was watched.
         self.again.insert(token);
         Ok(token)
@@ -74,19 +89,25 @@ impl Engine {
 
     /// Reads what a server said, as far as its share goes.
     pub(super) fn read_channel(&mut self, token: Token) {
+        let blocked = self.is_blocked(token);
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut left = PACKETS;
         while let Some(channel) = self.channels.get_mut(&token) {
             // That nothing can be sent any more shows up below, behind what the server said.
             let _gone = channel.peer.flush();
-            if left == 0 || channel.gauge.is_full() {
+            if left == 0 || channel.gauge.is_full() || blocked {
                 channel.settle();
                 self.again.insert(token);
                 break;
             }
             left -= 1;
             match channel.peer.recv(&mut buffer) {
-                Ok(Some(packet)) => self.on_channel_packet(token, packet),
+                Ok(Some(packet)) => {
+                    self.on_channel_packet(token, packet);
+                    if self.is_blocked(token) {
+                        left = 0;
+                    }
+                }
                 Ok(None) => {
                     channel.settle();
                     break;
@@ -101,6 +122,7 @@ impl Engine {
             }
         }
         self.buffer = buffer;
+        self.fetch_more(token);
     }
 
     /// Sends a packet to a server that must not miss it. A server that reads nothing is given up.
@@ -132,6 +154,7 @@ impl Engine {
         if self.channels.remove(&token).is_none() {
             return;
         }
+        self.blocked.remove(&token);
         self.accept_again |= std::mem::take(&mut self.accept_waits);
         if self.server == Some(token) {
             self.server = None;
@@ -167,10 +190,14 @@ impl Engine {
                 self.channel_read(token, txn, offset, nbytes);
             }
             ToClient::Write { txn, offset, data } if self.serves(token, txn) => {
+                let client = self.client_of(txn);
                 self.reply_write(txn, offset, data);
+                self.block_for(token, client);
             }
             ToClient::Reply { txn, status, offset, data } if self.serves(token, txn) => {
+                let client = self.client_of(txn);
                 self.reply(txn, status, offset, data);
+                self.block_for(token, client);
             }
             ToClient::Error { txn, errno } if self.serves(token, txn) => self.reply_error(txn, errno),
             // About a call that is over.
@@ -188,18 +215,32 @@ impl Engine {
             Caller::Local { client, txn } => {
                 self.tell_client(client, &ToClient::Read { txn, offset, nbytes })
             }
-            Caller::Remote { rcv } => {
-                let nbytes = nbytes.min(call.srcmsglen.saturating_sub(offset));
+            Caller::Remote { .. } => {
                 if call.reads.len() >= MAX_READS {
                     return self
                         .tell_channel(token, &ToServer::ReadError { txn: id, offset, errno: libc::EAGAIN });
                 }
-                if nbytes == 0 {
-                    return self.tell_channel(token, &ToServer::ReadData { txn: id, offset, data: &[] });
-                }
-                call.reads.push_back(Piece { offset, nbytes, got: Vec::new() });
-                self.remote_read(id, rcv, offset, nbytes);
+                let nbytes = nbytes.min(call.srcmsglen.saturating_sub(offset)).min(MAX_DATA as u32);
+                // Behind the message's end there is nothing, and nobody need be asked for it.
+                let stage = if nbytes == 0 { Stage::Done(Ok(Vec::new())) } else { Stage::Waiting };
+                call.reads.push_back(Piece { offset, nbytes, stage });
+                self.fetch(token, id);
             }
+        }
+    }
+
+    /// The program that waits for a call, when it is one of this node.
+    fn client_of(&self, call: CallId) -> Option<Token> {
+        match self.calls.get(&call)?.caller {
+            Caller::Local { client, .. } => Some(client),
+            Caller::Remote { .. } => None,
+        }
+    }
+
+    fn block_for(&mut self, source: Token, client: Option<Token>) {
+        match client {
+            Some(client) => self.block(source, client),
+            None => drop(self.blocked.remove(&source)),
         }
     }
 
@@ -217,6 +258,11 @@ impl Engine {
 }
 
 impl Channel {
+    /// Bytes that wait to be written.
+    pub(super) fn queued(&self) -> usize {
+        self.peer.queued()
+    }
+
     /// Watches for writability exactly while something waits to be written.
     fn settle(&mut self) {
         if self.writing != self.peer.wants_write() {

@@ -12,6 +12,8 @@ use qnet_proto::{Body, Source};
 
 /// Bytes of one socket that may be on their way before it is not read any more.
 const LIMIT: usize = 64 * 1024 * 1024;
+/// What a body costs beside its bytes: many small ones must not fill the core's queue either.
+const BODY: usize = 2048;
 
 /// Counts the bytes of one socket that are on their way.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +25,7 @@ impl Gauge {
         if data.is_empty() {
             return Body::empty();
         }
-        self.0.fetch_add(data.len(), Ordering::Relaxed);
+        self.0.fetch_add(data.len() + BODY, Ordering::Relaxed);
         Body::from_source(Counted { data: data.to_vec(), gauge: self.clone() })
     }
 
@@ -50,7 +52,7 @@ impl Source for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.gauge.0.fetch_sub(self.data.len(), Ordering::Relaxed);
+        self.gauge.0.fetch_sub(self.data.len() + BODY, Ordering::Relaxed);
     }
 }
 

@@ -3,14 +3,16 @@
 //! A client says which channel on which node it wants; it is who the kernel says, unless it runs as the owner of the
 //! node's root (as `qnet-netfs` does) and speaks for somebody else.
 
-use std::{collections::HashMap, os::fd::AsFd};
+use std::{collections::HashMap, os::fd::AsFd, rc::Rc};
 
 use qnet_ipc::{
     Claim, MAX_DATA, PeerError, PeerIdentity, ServerPeer, ToClient, ToServer,
     packet::{Connect, Pulse, Send, right},
 };
 
-use super::{Back, CallId, Caller, ConnId, Engine, Front, Token, Watched, flow::Gauge};
+use super::{
+    Back, CLOGGED, CallId, Caller, ConnId, Engine, Front, Token, Watched, flow::Gauge, inlet::Allowance,
+};
 
 /// Clients in all; beyond, new ones are turned away. Descriptors are shared with the drivers.
 const MAX_CLIENTS: usize = 512;
@@ -33,6 +35,8 @@ pub(super) struct LocalClient {
     writing: bool,
     identity: PeerIdentity,
     pub(super) gauge: Gauge,
+    /// What replies of other nodes may hold.
+    pub(super) allowance: Rc<Allowance>,
     /// Its connections, by its own numbers.
     pub(super) conns: HashMap<u32, ConnId>,
     /// Its calls, by its own numbers.
@@ -78,6 +82,7 @@ impl Engine {
                 writing: false,
                 identity,
                 gauge: Gauge::default(),
+                allowance: Rc::new(Allowance::new(&self.ready)),
                 conns: HashMap::new(),
                 txns: HashMap::new(),
             };
@@ -107,19 +112,25 @@ impl Engine {
 
     /// Reads what a client said, as far as its share goes.
     pub(super) fn read_client(&mut self, token: Token) {
+        let blocked = self.is_blocked(token);
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut left = PACKETS;
         while let Some(client) = self.clients.get_mut(&token) {
             // That nothing can be sent any more shows up below, behind what the client said.
             let _gone = client.peer.flush();
-            if left == 0 || client.gauge.is_full() {
+            if left == 0 || client.gauge.is_full() || blocked {
                 client.settle();
                 self.again.insert(token);
                 break;
             }
             left -= 1;
             match client.peer.recv(&mut buffer) {
-                Ok(Some(packet)) => self.on_client_packet(token, packet),
+                Ok(Some(packet)) => {
+                    self.on_client_packet(token, packet);
+                    if self.is_blocked(token) {
+                        left = 0;
+                    }
+                }
                 Ok(None) => {
                     client.settle();
                     break;
@@ -135,6 +146,7 @@ impl Engine {
             }
         }
         self.buffer = buffer;
+        self.tell_room(token);
     }
 
     /// Sends a packet to a client. One that does not read is dropped.
@@ -152,10 +164,31 @@ impl Engine {
         client.settle();
     }
 
+    /// Whether a socket is left unread although more may be there.
     pub(super) fn is_clogged(&self, token: Token) -> bool {
         let client = self.clients.get(&token).map(|client| &client.gauge);
         let channel = self.channels.get(&token).map(|channel| &channel.gauge);
-        client.or(channel).is_some_and(Gauge::is_full)
+        client.or(channel).is_some_and(Gauge::is_full) || self.is_blocked(token)
+    }
+
+    /// Whether what a socket says would go where too much waits.
+    pub(super) fn is_blocked(&self, token: Token) -> bool {
+        self.blocked.get(&token).is_some_and(|&target| self.queued(target) >= CLOGGED)
+    }
+
+    fn queued(&self, token: Token) -> usize {
+        let client = self.clients.get(&token).map(|client| client.peer.queued());
+        client.or_else(|| Some(self.channels.get(&token)?.queued())).unwrap_or(0)
+    }
+
+    /// `source` sent something on to `target`: it is not read while too much waits there. The node's own server has
+    /// many clients, of which none may hold up the others; a client that does not read it loses.
+    pub(super) fn block(&mut self, source: Token, target: Token) {
+        if self.server != Some(source) && self.queued(target) >= CLOGGED {
+            self.blocked.insert(source, target);
+        } else {
+            self.blocked.remove(&source);
+        }
     }
 
     /// Whether a client runs as the node's owner.
@@ -165,6 +198,7 @@ impl Engine {
 
     fn client_gone(&mut self, token: Token) {
         let Some(client) = self.clients.remove(&token) else { return };
+        self.blocked.remove(&token);
         self.accept_again |= std::mem::take(&mut self.accept_waits);
         for conn in client.conns.into_values() {
             self.front_gone(conn);
@@ -266,7 +300,10 @@ impl Engine {
         let id = self.add_call(conn, caller, send.tid, send.srcmsglen);
         let back = self.conns.get(&conn).map(|conn| conn.back);
         match back {
-            Some(Back::Channel(channel)) => self.channel_send(channel, Send { txn: id, conn, ..send }, data),
+            Some(Back::Channel(channel)) => {
+                self.channel_send(channel, Send { txn: id, conn, ..send }, data);
+                self.block(token, channel);
+            }
             Some(Back::Remote) => self.wire_send(id, conn, &send, gauge.body(data)),
             Some(Back::Netmgr) => self.netmgr(id, &send, data),
             None => {}
@@ -291,6 +328,7 @@ impl Engine {
         match (self.back_of(id), data) {
             (Some(Back::Channel(channel)), Ok(data)) => {
                 self.tell_channel(channel, &ToServer::ReadData { txn: id, offset, data });
+                self.block(token, channel);
             }
             (Some(Back::Channel(channel)), Err(errno)) => {
                 self.tell_channel(channel, &ToServer::ReadError { txn: id, offset, errno });
@@ -316,6 +354,7 @@ impl Engine {
 impl LocalClient {
     /// Watches for writability exactly while something waits to be written.
     fn settle(&mut self) {
+        self.allowance.set_queued(self.peer.queued());
         if self.writing != self.peer.wants_write() {
             self.writing = self.peer.wants_write();
             self.watched.set_writing(self.writing);

@@ -13,11 +13,14 @@
 mod pattern;
 mod times;
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use qnet_iomsg::meter::{CHANNEL, Outcome, Plan};
 use qnet_proto::{
-    Body, ClientId, ClientInfo, Command, Data, Errno, Event, Handle, Instant, NodeId, Rcv, ServerId, VtidInfo,
+    Body, ClientId, ClientInfo, Command, Data, Errno, Event, Handle, Instant, MAX_FIRST, NodeId, Outlet, Rcv,
+    ServerId, Sink, VtidInfo,
 };
 
 use super::{CallId, Caller, Engine, from_wire, to_wire, wire::errno_of};
@@ -33,7 +36,7 @@ const MAX_MILLIS: u32 = 60_000;
 /// Connections of other nodes.
 const MAX_SERVED: usize = 256;
 /// What a message may bring along; the meter reads the rest.
-const FIRST: u32 = 1 << 20;
+const FIRST: u32 = MAX_FIRST as u32;
 /// Distinguishes the meter's connections and calls from those of programs, whose numbers have 32 bits.
 const OURS: u64 = 1 << 63;
 
@@ -65,7 +68,17 @@ struct Run {
 #[derive(Debug)]
 struct Reading {
     server: ServerId,
-    left: u32,
+    good: Rc<Cell<bool>>,
+}
+
+/// Looks at the bytes of a message as they arrive, and keeps none.
+struct Check(Rc<Cell<bool>>);
+
+impl Sink for Check {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) {
+        let matches = u32::try_from(offset).is_ok_and(|offset| Pattern::matches(offset, bytes));
+        self.0.set(self.0.get() && matches);
+    }
 }
 
 impl Engine {
@@ -124,7 +137,6 @@ impl Engine {
             Event::Read { handle, offset, nbytes } if ours(handle.0) => {
                 self.run_read(handle, offset, nbytes);
             }
-            Event::Write { handle, .. } if ours(handle.0) => {}
             Event::Reply { handle, .. } if ours(handle.0) => self.run_reply(handle),
             Event::Error { handle, errno } if ours(handle.0) => {
                 self.run_failed(run_of(handle.0), from_wire(errno));
@@ -135,8 +147,9 @@ impl Engine {
             Event::Message { rcv, server, info, data } if self.meter.served.contains_key(&server) => {
                 self.served_message(rcv, server, &info, &data);
             }
-            Event::ReadData { rcv, offset, data } if self.meter.reading.contains_key(&rcv) => {
-                self.served_data(rcv, offset, &data);
+            Event::ReadDone { rcv, .. } if self.meter.reading.contains_key(&rcv) => {
+                let good = self.meter.reading.get(&rcv).is_some_and(|reading| reading.good.get());
+                self.served_end(rcv, if good { Ok(()) } else { Err(to_wire(libc::EBADMSG)) });
             }
             Event::ReadError { rcv, errno, .. } if self.meter.reading.contains_key(&rcv) => {
                 self.served_end(rcv, Err(errno));
@@ -172,7 +185,7 @@ impl Engine {
         let info = VtidInfo { tid: 1, priority: 10, srcmsglen: size, ..VtidInfo::default() };
         let first = Body::from_source(run.pattern.piece(0, size.min(FIRST)));
         let (client, handle) = (ClientId(key(number, 0)), Handle(key(number, run.next)));
-        let command = Command::Send { client, handle, info, first };
+        let command = Command::Send { client, handle, info, first, reply: Outlet::nowhere() };
         if let Err(error) = self.node.handle_command(self.now, command) {
             self.run_failed(number, errno_of(error));
         }
@@ -254,25 +267,12 @@ impl Engine {
         if left == 0 {
             return self.command(Command::Reply { rcv, status: 0, data: Body::empty() });
         }
-        self.meter.reading.insert(rcv, Reading { server, left });
-        let mut offset = data.len() as u32;
-        while offset < info.srcmsglen {
-            let nbytes = (info.srcmsglen - offset).min(FIRST);
-            if let Err(error) = self.node.handle_command(self.now, Command::Read { rcv, offset, nbytes }) {
-                return self.served_end(rcv, Err(to_wire(errno_of(error))));
-            }
-            offset += nbytes;
-        }
-    }
-
-    fn served_data(&mut self, rcv: Rcv, offset: u32, data: &Data) {
-        let Some(reading) = self.meter.reading.get_mut(&rcv) else { return };
-        reading.left = reading.left.saturating_sub(data.len() as u32);
-        let done = reading.left == 0 || data.is_empty();
-        if !Pattern::matches(offset, data) {
-            self.served_end(rcv, Err(to_wire(libc::EBADMSG)));
-        } else if done {
-            self.served_end(rcv, Ok(()));
+        let good = Rc::new(Cell::new(true));
+        let into = Outlet::new(Check(Rc::clone(&good)));
+        self.meter.reading.insert(rcv, Reading { server, good });
+        let command = Command::Read { rcv, offset: data.len() as u32, nbytes: left, into };
+        if let Err(error) = self.node.handle_command(self.now, command) {
+            self.served_end(rcv, Err(to_wire(errno_of(error))));
         }
     }
 

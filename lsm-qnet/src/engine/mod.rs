@@ -18,6 +18,7 @@
 
 mod channel;
 mod flow;
+mod inlet;
 mod local;
 mod meter;
 mod netmgr;
@@ -34,10 +35,11 @@ use std::{
 
 use io_pkt_sdk::Error;
 use qnet_ipc::{ListenError, Listener, ReceiveBuffer, Root};
-use qnet_proto::{Config, Instant, LinkAddr, Node, NodeId, Rcv, ServerId};
+use qnet_proto::{Buffer, Config, Instant, LinkAddr, Node, NodeId, Rcv, ServerId};
 
 use crate::{Access, resolvers::Resolvers};
 use channel::Channel;
+use inlet::{Inlet, Ready};
 use local::LocalClient;
 use meter::Meter;
 
@@ -51,8 +53,12 @@ type ConnId = u32;
 /// Number of a call, also on the sockets and in the core.
 type CallId = u32;
 
-/// Reads of one call that may be under way; beyond, they end with `EAGAIN`.
+/// Reads of one call that may be unanswered; beyond, they end with `EAGAIN`.
 const MAX_READS: usize = 256;
+/// Packets that a caller is asked for at once, of all that another node wants of its message.
+const MAX_ASKED: usize = 8;
+/// Bytes in a socket's queue from which on nobody is read who sends there.
+const CLOGGED: usize = 1024 * 1024;
 
 /// Watches descriptors, edge-triggered, and tells the engine by [`Engine::on_ready`].
 pub trait Watcher {
@@ -107,14 +113,29 @@ struct Call {
     srcmsglen: u32,
     /// Pieces of the message that were asked for, in order.
     reads: VecDeque<Piece>,
+    /// What another node wants of the message and the caller was not asked for yet: offset and end.
+    wanted: VecDeque<(u32, u32)>,
+    /// The reply, while it comes from another node.
+    inlet: Option<Inlet>,
 }
 
-/// A piece of a message under way.
+/// A piece of a message that was asked for, at most a packet's worth.
 #[derive(Debug)]
 struct Piece {
     offset: u32,
     nbytes: u32,
-    got: Vec<u8>,
+    stage: Stage,
+}
+
+/// How far a piece is that another node is asked for.
+#[derive(Debug)]
+enum Stage {
+    /// It waits for its turn, or it is a local caller's to give.
+    Waiting,
+    /// The core fetches it.
+    Asked(Buffer),
+    /// It is there, or cannot be had, and those before it are not there yet.
+    Done(Result<Vec<u8>, i32>),
 }
 
 /// Running totals of the engine.
@@ -176,6 +197,10 @@ pub struct Engine {
     buffer: ReceiveBuffer,
     /// Sockets with more to read: for want of budget, or until what they sent has left.
     again: BTreeSet<Token>,
+    /// Calls whose reply has packets to pass on.
+    ready: Ready,
+    /// Sockets that are not read because the queue of another one is full.
+    blocked: HashMap<Token, Token>,
     /// Clients wait to be accepted until descriptors are free.
     accept_waits: bool,
     /// Descriptors have become free.
@@ -227,6 +252,8 @@ impl Engine {
             last_id: 0,
             buffer: ReceiveBuffer::new(),
             again: BTreeSet::new(),
+            ready: Ready::default(),
+            blocked: HashMap::new(),
             accept_waits: false,
             accept_again: false,
             asked: Vec::new(),
@@ -299,6 +326,7 @@ impl Engine {
     pub fn pump(&mut self) {
         self.drain_answers();
         self.drain_events();
+        self.pass_replies();
         for token in std::mem::take(&mut self.again) {
             self.on_ready(token);
         }
@@ -306,6 +334,7 @@ impl Engine {
             self.accept();
         }
         self.drain_events();
+        self.pass_replies();
     }
 
     /// Whether [`Engine::pump`] has work left that no event will announce.
@@ -378,7 +407,8 @@ impl Engine {
         if let Some(conn) = self.conns.get_mut(&conn) {
             conn.calls.insert(id);
         }
-        self.calls.insert(id, Call { conn, caller, tid, srcmsglen, reads: VecDeque::new() });
+        let (reads, wanted) = (VecDeque::new(), VecDeque::new());
+        self.calls.insert(id, Call { conn, caller, tid, srcmsglen, reads, wanted, inlet: None });
         self.totals.calls += 1;
         id
     }
@@ -386,6 +416,7 @@ impl Engine {
     /// Forgets a call; whoever waits for it has been told.
     fn remove_call(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(&id)?;
+        self.reads_over(&call);
         if let Some(conn) = self.conns.get_mut(&call.conn) {
             conn.calls.remove(&id);
         }

@@ -6,9 +6,14 @@ use qnet_ipc::{
     MAX_DATA, ToServer,
     packet::{self, right},
 };
-use qnet_proto::{ClientInfo, Command, Data, Errno, NodeId, PulseInfo, Rcv, ServerId, VtidInfo};
+use qnet_proto::{
+    Buffer, ClientInfo, Command, Data, Errno, NodeId, Outlet, PulseInfo, Rcv, ServerId, VtidInfo,
+};
 
-use super::{Back, CallId, Caller, Engine, Front, from_wire, to_wire};
+use super::{Back, Call, CallId, Caller, Engine, Front, Piece, Stage, Token, to_wire, wire::errno_of};
+
+/// Bytes that may be on their way to one server, because it asked for them.
+const MAX_FETCHING: usize = 4 * 1024 * 1024;
 
 impl Engine {
     /// A process of another node wants to connect.
@@ -64,49 +69,94 @@ impl Engine {
         self.channel_send(channel, send, &data[..first]);
     }
 
-    /// Asks the caller's node for a piece of its message.
-    pub(super) fn remote_read(&mut self, id: CallId, rcv: Rcv, offset: u32, nbytes: u32) {
-        let command = Command::Read { rcv, offset, nbytes };
-        if self.node.handle_command(self.now, command).is_err() {
-            self.remote_read_error(rcv, offset, libc::ESRCH);
-            tracing::debug!("call {id} is over on the other node");
+    /// Asks the caller's node for the pieces of its message that the server waits for, in order, as far as there is
+    /// room for them.
+    pub(super) fn fetch(&mut self, token: Token, id: CallId) {
+        loop {
+            let (Some(channel), Some(call)) = (self.channels.get_mut(&token), self.calls.get_mut(&id)) else {
+                return;
+            };
+            let Caller::Remote { rcv } = call.caller else { return };
+            let waiting = |piece: &Piece| matches!(piece.stage, Stage::Waiting);
+            let Some(at) = call.reads.iter().position(waiting) else { break };
+            if channel.fetching + channel.queued() >= MAX_FETCHING {
+                if !channel.waiting.contains(&id) {
+                    channel.waiting.push_back(id);
+                }
+                break;
+            }
+            let piece = &mut call.reads[at];
+            let (offset, nbytes) = (piece.offset, piece.nbytes);
+            let buffer = Buffer::new(offset.into(), nbytes as usize);
+            let into = Outlet::new(buffer.clone());
+            let command = Command::Read { rcv, offset, nbytes, into };
+            piece.stage = match self.node.handle_command(self.now, command) {
+                Ok(()) => {
+                    channel.fetching += nbytes as usize;
+                    Stage::Asked(buffer)
+                }
+                Err(error) => Stage::Done(Err(errno_of(error))),
+            };
+        }
+        self.pass_reads(token, id);
+    }
+
+    /// There may be room for reads that wait.
+    pub(super) fn fetch_more(&mut self, token: Token) {
+        let Some(channel) = self.channels.get_mut(&token) else { return };
+        for id in std::mem::take(&mut channel.waiting) {
+            self.fetch(token, id);
         }
     }
 
-    /// A piece of a caller's message arrived.
-    pub(super) fn remote_read_data(&mut self, rcv: Rcv, offset: u32, data: &Data) {
-        let Some((id, channel)) = self.remote_call(rcv) else { return };
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let at = |piece: &super::Piece| piece.offset + piece.got.len() as u32 == offset;
-        let Some(index) = call.reads.iter().position(at) else { return };
-        let piece = &mut call.reads[index];
-        if piece.got.is_empty() && data.len() >= piece.nbytes as usize {
-            // The usual case: all of it at once, passed on without a copy.
-            let (offset, nbytes) = (piece.offset, piece.nbytes as usize);
-            call.reads.remove(index);
-            return self
-                .tell_channel(channel, &ToServer::ReadData { txn: id, offset, data: &data[..nbytes] });
-        }
-        let room = piece.nbytes as usize - piece.got.len();
-        piece.got.extend_from_slice(&data[..data.len().min(room)]);
-        // An empty piece says that there is no more.
-        if piece.got.len() == piece.nbytes as usize || data.is_empty() {
-            let Some(piece) = call.reads.remove(index) else { return };
-            self.tell_channel(
-                channel,
-                &ToServer::ReadData { txn: id, offset: piece.offset, data: &piece.got },
-            );
+    /// Gives the server the pieces that are there: in the order in which it asked.
+    fn pass_reads(&mut self, token: Token, txn: CallId) {
+        while let Some(call) = self.calls.get_mut(&txn) {
+            if !matches!(call.reads.front(), Some(Piece { stage: Stage::Done(_), .. })) {
+                return;
+            }
+            let Some(Piece { offset, stage: Stage::Done(outcome), .. }) = call.reads.pop_front() else {
+                return;
+            };
+            match outcome {
+                Ok(data) => self.tell_channel(token, &ToServer::ReadData { txn, offset, data: &data }),
+                Err(errno) => self.tell_channel(token, &ToServer::ReadError { txn, offset, errno }),
+            }
         }
     }
 
-    /// A piece of a caller's message cannot be had.
-    pub(super) fn remote_read_error(&mut self, rcv: Rcv, offset: u32, errno: i32) {
-        let Some((id, channel)) = self.remote_call(rcv) else { return };
+    /// A piece of a caller's message arrived, or cannot be had.
+    pub(super) fn remote_read_done(&mut self, rcv: Rcv, offset: u32, outcome: Result<u32, i32>) {
+        let Some((id, token)) = self.remote_call(rcv) else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let within = |piece: &super::Piece| (piece.offset..piece.offset + piece.nbytes).contains(&offset);
-        let Some(index) = call.reads.iter().position(within) else { return };
-        let Some(piece) = call.reads.remove(index) else { return };
-        self.tell_channel(channel, &ToServer::ReadError { txn: id, offset: piece.offset, errno });
+        let this = |piece: &&mut Piece| piece.offset == offset && matches!(piece.stage, Stage::Asked(_));
+        let Some(piece) = call.reads.iter_mut().find(this) else { return };
+        let nbytes = piece.nbytes as usize;
+        let stage = std::mem::replace(&mut piece.stage, Stage::Done(Err(libc::EIO)));
+        if let Stage::Asked(buffer) = stage {
+            piece.stage = Stage::Done(outcome.map(|got| {
+                let mut bytes = buffer.take();
+                bytes.truncate(got as usize);
+                bytes
+            }));
+        }
+        if let Some(channel) = self.channels.get_mut(&token) {
+            channel.fetching = channel.fetching.saturating_sub(nbytes);
+        }
+        self.pass_reads(token, id);
+        self.fetch_more(token);
+    }
+
+    /// A call is over: what was fetched for it does not count any more.
+    pub(super) fn reads_over(&mut self, call: &Call) {
+        let Some(Back::Channel(token)) = self.conns.get(&call.conn).map(|conn| conn.back) else { return };
+        let Some(channel) = self.channels.get_mut(&token) else { return };
+        let asked = call.reads.iter().filter(|piece| matches!(piece.stage, Stage::Asked(_)));
+        let bytes: usize = asked.map(|piece| piece.nbytes as usize).sum();
+        channel.fetching = channel.fetching.saturating_sub(bytes);
+        if bytes > 0 && !channel.waiting.is_empty() {
+            self.again.insert(token);
+        }
     }
 
     /// A caller wants to leave.
@@ -130,11 +180,6 @@ impl Engine {
         if let Some(id) = self.by_server.get(&server).copied() {
             self.front_gone(id);
         }
-    }
-
-    /// The errno of a failed read, as this machine has it.
-    pub(super) fn on_read_error(&mut self, rcv: Rcv, offset: u32, errno: Errno) {
-        self.remote_read_error(rcv, offset, from_wire(errno));
     }
 
     fn remote_call(&self, rcv: Rcv) -> Option<(CallId, super::Token)> {

@@ -1,7 +1,7 @@
 //! What goes back to a caller, wherever it is.
 
 use qnet_ipc::{MAX_DATA, ToClient};
-use qnet_proto::Command;
+use qnet_proto::{Command, CommandError};
 
 use super::{Back, CallId, Caller, ConnId, Engine, Front, flow::Gauge, to_wire};
 
@@ -18,7 +18,11 @@ impl Engine {
             }
             Caller::Remote { rcv } => {
                 let data = self.gauge_of(call.conn).body(data);
-                self.command(Command::Write { rcv, offset, data });
+                let written = self.node.handle_command(self.now, Command::Write { rcv, offset, data });
+                // A reply with a hole must not look like one without.
+                if matches!(written, Err(CommandError::Busy | CommandError::TooLarge)) {
+                    self.reply_error(id, libc::EAGAIN);
+                }
             }
         }
     }
@@ -44,6 +48,9 @@ impl Engine {
                 };
                 let gauge = self.gauge_of(call.conn);
                 let data = if offset == 0 { gauge.body(data) } else { self.write_ahead(id, offset, data) };
+                if !self.calls.contains_key(&id) {
+                    return;
+                }
                 self.command(Command::Reply { rcv, status, data });
             }
         }

@@ -2,11 +2,14 @@
 
 use qnet_ipc::{Claim, MAX_DATA, ToClient, packet};
 use qnet_proto::{
-    Body, ClientId, ClientInfo, Command, CommandError, Data, DownReason, Event, Handle, NodeId, PulseInfo,
+    Body, ClientId, ClientInfo, Command, CommandError, DownReason, Event, Handle, NodeId, Outlet, PulseInfo,
     VtidInfo,
 };
 
-use super::{CallId, Caller, ConnId, Engine, MAX_READS, Piece, flow::Gauge, from_wire, to_wire};
+use super::{
+    CallId, Caller, ConnId, Engine, MAX_ASKED, MAX_READS, Piece, Stage, Token, flow::Gauge, from_wire,
+    inlet::Inlet, to_wire,
+};
 
 /// Name clashes that are worth a warning; later ones are counted.
 const MAX_CLASHES_TOLD: u64 = 20;
@@ -48,10 +51,21 @@ impl Engine {
             srcnd: 0,
             dstmsglen: send.dstmsglen,
         };
-        let command = Command::Send { client: client_id(conn), handle: handle(id), info, first };
+        let inlet = self.inlet(id);
+        let reply = inlet.map_or_else(Outlet::nowhere, Outlet::new);
+        let command = Command::Send { client: client_id(conn), handle: handle(id), info, first, reply };
         if let Err(error) = self.node.handle_command(self.now, command) {
             self.reply_error(id, errno_of(error));
         }
+    }
+
+    /// Where a call's reply goes that another node gives.
+    fn inlet(&mut self, id: CallId) -> Option<Inlet> {
+        let call = self.calls.get_mut(&id)?;
+        let Caller::Local { client, .. } = call.caller else { return None };
+        let inlet = Inlet::new(id, &self.clients.get(&client)?.allowance);
+        call.inlet = Some(inlet.clone());
+        Some(inlet)
     }
 
     pub(super) fn wire_unblock(&mut self, id: CallId) {
@@ -90,6 +104,7 @@ impl Engine {
             Ok(data) => Command::ReadData { handle, offset, data: gauge.body(data) },
             Err(errno) => Command::ReadError { handle, offset, errno: to_wire(errno) },
         });
+        self.ask_caller(id);
     }
 
     pub(super) fn on_event(&mut self, event: Event) {
@@ -113,12 +128,7 @@ impl Engine {
             Event::ConnectFailed { client, errno } => self.on_back_gone(client, from_wire(errno)),
             Event::Death { client } => self.on_back_gone(client, libc::ESRCH),
             Event::Read { handle, offset, nbytes } => self.on_read(handle, offset, nbytes),
-            Event::Write { handle, offset, data } => {
-                if let Some(id) = number(handle.0) {
-                    self.reply_write(id, offset, &data);
-                }
-            }
-            Event::Reply { handle, status, offset, data } => self.on_reply(handle, status, offset, &data),
+            Event::Reply { handle, status } => self.on_reply(handle, status),
             Event::Error { handle, errno } => {
                 if let Some(id) = number(handle.0) {
                     self.reply_error(id, from_wire(errno));
@@ -128,8 +138,10 @@ impl Engine {
                 self.remote_connect(server, nd, (pid, chid), cred.as_ref());
             }
             Event::Message { rcv, server, info, data } => self.remote_message(rcv, server, &info, &data),
-            Event::ReadData { rcv, offset, data } => self.remote_read_data(rcv, offset, &data),
-            Event::ReadError { rcv, offset, errno } => self.on_read_error(rcv, offset, errno),
+            Event::ReadDone { rcv, offset, nbytes } => self.remote_read_done(rcv, offset, Ok(nbytes)),
+            Event::ReadError { rcv, offset, errno } => {
+                self.remote_read_done(rcv, offset, Err(from_wire(errno)));
+            }
             Event::Unblock { rcv } => self.remote_unblock(rcv),
             Event::Pulse { server, pulse } => self.remote_pulse(server, &pulse),
             Event::Disconnect { server } => self.remote_disconnect(server),
@@ -152,28 +164,74 @@ impl Engine {
         }
     }
 
-    /// Another node wants a piece of a local caller's message.
+    /// Another node wants a piece of a local caller's message, of any length.
     fn on_read(&mut self, handle: Handle, offset: u32, nbytes: u32) {
-        let call = number(handle.0).and_then(|id| self.calls.get_mut(&id));
-        let Some(call) = call else { return };
-        let Caller::Local { client, txn } = call.caller else { return };
-        let pieces = (nbytes as usize).div_ceil(MAX_DATA);
-        if call.reads.len() + pieces > MAX_READS {
+        let Some((id, call)) = number(handle.0).and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
+            return;
+        };
+        if call.wanted.len() >= MAX_READS {
             return self.command(Command::ReadError { handle, offset, errno: to_wire(libc::EAGAIN) });
         }
-        let end = u64::from(offset) + u64::from(nbytes);
-        let starts = (0..pieces).map(|i| u64::from(offset) + (i * MAX_DATA) as u64);
-        let asked: Vec<(u32, u32)> =
-            starts.map(|at| (at as u32, (end - at).min(MAX_DATA as u64) as u32)).collect();
-        call.reads.extend(asked.iter().map(|&(offset, nbytes)| Piece { offset, nbytes, got: Vec::new() }));
-        for (offset, nbytes) in asked {
+        call.wanted.push_back((offset, offset.saturating_add(nbytes)));
+        self.ask_caller(id);
+    }
+
+    /// Asks a caller for the next packets of what other nodes want, a few at once.
+    fn ask_caller(&mut self, id: CallId) {
+        while let Some(call) = self.calls.get_mut(&id)
+            && call.reads.len() < MAX_ASKED
+        {
+            let Caller::Local { client, txn } = call.caller else { return };
+            let Some((offset, end)) = call.wanted.pop_front() else { return };
+            let nbytes = (end - offset).min(MAX_DATA as u32);
+            if offset + nbytes < end {
+                call.wanted.push_front((offset + nbytes, end));
+            }
+            call.reads.push_back(Piece { offset, nbytes, stage: Stage::Waiting });
             self.tell_client(client, &ToClient::Read { txn, offset, nbytes });
         }
     }
 
-    fn on_reply(&mut self, handle: Handle, status: i32, offset: u32, data: &Data) {
-        if let Some(id) = number(handle.0) {
-            self.reply(id, status.into(), offset, data);
+    /// A reply is there: what was not passed on yet goes with it.
+    fn on_reply(&mut self, handle: Handle, status: i32) {
+        let Some(id) = number(handle.0) else { return };
+        let Some(inlet) = self.calls.get_mut(&id).and_then(|call| call.inlet.take()) else { return };
+        let mut runs = inlet.take_all();
+        let last = runs.pop();
+        for run in runs {
+            self.reply_write(id, run.offset, &run.bytes);
+            inlet.give_back(run);
+        }
+        match last {
+            Some(run) => {
+                self.reply(id, status.into(), run.offset, &run.bytes);
+                inlet.give_back(run);
+            }
+            None => self.reply(id, status.into(), 0, &[]),
+        }
+    }
+
+    /// Passes on what has gathered of replies that are still coming.
+    pub(super) fn pass_replies(&mut self) {
+        let ready = self.ready.take();
+        for id in ready {
+            let Some(inlet) = self.calls.get(&id).and_then(|call| call.inlet.clone()) else { continue };
+            for run in inlet.take_full() {
+                self.reply_write(id, run.offset, &run.bytes);
+                inlet.give_back(run);
+            }
+        }
+    }
+
+    /// A client may have read: other nodes that wait for room are told.
+    pub(super) fn tell_room(&mut self, token: Token) {
+        let Some(client) = self.clients.get(&token).filter(|client| client.allowance.has_room_again()) else {
+            return;
+        };
+        let waiting = |id: &&CallId| self.calls.get(*id).is_some_and(|call| call.inlet.is_some());
+        let calls: Vec<CallId> = client.txns.values().filter(waiting).copied().collect();
+        for id in calls {
+            self.command(Command::Room { handle: handle(id) });
         }
     }
 

@@ -9,6 +9,7 @@ use crate::command::{ClientId, Errno, Handle, PulseInfo, VtidInfo};
 use crate::event::{Event, NodeId};
 use crate::session::message::Message;
 use crate::session::order::{Class, GateKey};
+use crate::sink::Outlet;
 use crate::source::{Body, Source};
 use crate::time::Instant;
 use crate::wire::WireError;
@@ -65,7 +66,7 @@ impl Node {
         client: ClientId,
         handle: Handle,
         info: VtidInfo,
-        first: Body,
+        (first, outlet): (Body, Outlet),
     ) -> Result<(), CommandError> {
         if self.clients.by_handle.contains_key(&handle) {
             return Err(CommandError::KeyInUse);
@@ -79,7 +80,16 @@ impl Node {
             ClientState::Abandoned => return Err(CommandError::NoSuchConnection),
         };
         self.check_queue(nd)?;
-        let send = Send { key: handle, client: number, info, state, asked: Vec::new() };
+        let send = Send {
+            key: handle,
+            client: number,
+            info,
+            state,
+            asked: Vec::new(),
+            outlet,
+            promised: 0,
+            refused: None,
+        };
         let transaction = self.clients.sends.insert(send).ok_or(CommandError::Busy)?;
         self.clients.by_handle.insert(handle, transaction);
         if let Some(connection) = self.clients.connections.get_mut(number) {
@@ -123,14 +133,8 @@ impl Node {
         data: Body,
     ) -> Result<(), CommandError> {
         let (asked, nd, at) = self.asked(handle, offset)?;
-        let nbytes = data.len();
-        if nbytes > crate::MAX_PIECE as u64 {
-            return Err(CommandError::TooLarge);
-        }
-        let nbytes = nbytes as u32; // checked just before
-        if offset.checked_add(nbytes).is_none_or(|end| end > asked.end) {
-            return Err(CommandError::NoSuchRead);
-        }
+        let inside = |len: &u32| offset.checked_add(*len).is_some_and(|end| end <= asked.end);
+        let nbytes = u32::try_from(data.len()).ok().filter(inside).ok_or(CommandError::NoSuchRead)?;
         self.check_queue(nd)?;
         if let Some((_, send)) = self.clients.send(handle) {
             let left = asked.left.saturating_sub(nbytes);
@@ -287,7 +291,7 @@ impl Node {
             return;
         };
         // A limit of 0 would never let a message through.
-        let limit = limit.clamp(1, crate::MAX_PIECE as u32);
+        let limit = limit.clamp(1, crate::MAX_FIRST as u32);
         let open = ClientState::Open { server_id, limit };
         let key = connection.key;
         match std::mem::replace(&mut connection.state, open) {
@@ -366,23 +370,33 @@ impl Node {
         self.event(Event::Read { handle, offset, nbytes });
     }
 
-    pub(super) fn on_msg_write(&mut self, incoming: Incoming<'_>, xfer: Xfer, start: usize) {
-        let Some(send) = self.clients.send_of(incoming.nd, xfer.handle) else { return };
-        let room = send.info.dstmsglen.saturating_sub(xfer.offset).min(xfer.nbytes);
-        let handle = send.key;
-        if room > 0 {
-            let data = data(incoming, start, room);
-            self.event(Event::Write { handle, offset: xfer.offset, data });
+    /// The reply is there, its data in the sink.
+    fn on_msg_reply(&mut self, nd: u16, xfer: Xfer) {
+        if self.clients.send_of(nd, xfer.handle).is_none() {
+            return;
+        }
+        if let Some(send) = self.clients.end_send(xfer.handle) {
+            self.event(Event::Reply { handle: send.key, status: xfer.status });
         }
     }
 
-    pub(super) fn on_msg_reply(&mut self, incoming: Incoming<'_>, xfer: Xfer, start: usize) {
-        let Some(send) = self.clients.send_of(incoming.nd, xfer.handle) else { return };
-        let room = send.info.dstmsglen.saturating_sub(xfer.offset).min(xfer.nbytes);
-        let handle = send.key;
-        self.clients.end_send(xfer.handle);
-        let data = data(incoming, start, room);
-        self.event(Event::Reply { handle, status: xfer.status, offset: xfer.offset, data });
+    /// A sink had no room for too long: its transaction ends here; what still comes for it is dropped.
+    pub(super) fn give_up_sink(&mut self, transaction: u32) {
+        if let Some(send) = self.clients.end_send(transaction) {
+            self.event(Event::Error { handle: send.key, errno: Errno::ETIMEDOUT });
+        }
+    }
+
+    /// A sink has room again.
+    pub(super) fn room(&mut self, now: Instant, handle: Handle) -> Result<(), CommandError> {
+        let (_, send) = self.clients.send(handle).ok_or(CommandError::NoSuchMessage)?;
+        let client = send.client;
+        let nd = self.clients.connections.get(client).ok_or(CommandError::NoSuchMessage)?.nd;
+        if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut()) {
+            session.on_room();
+        }
+        self.touch(now, nd);
+        Ok(())
     }
 
     pub(super) fn on_msg_error(&mut self, nd: u16, xfer: Xfer) {
@@ -409,8 +423,7 @@ impl Node {
             Kif::MsgRead { msgread_handle, client_handle, offset, nbytes } => {
                 self.on_msg_read(now, nd, (msgread_handle, client_handle, offset, nbytes));
             }
-            Kif::MsgWrite(xfer) => self.on_msg_write(incoming, xfer, range.start),
-            Kif::MsgReply(xfer) => self.on_msg_reply(incoming, xfer, range.start),
+            Kif::MsgWrite(_) | Kif::MsgReply(_) | Kif::MsgReadXfer(_) => self.on_transfer(nd, &message),
             Kif::MsgError(xfer) => self.on_msg_error(nd, xfer),
 
             Kif::Connect(connect) => self.on_connect(now, nd, connect, None),
@@ -422,7 +435,6 @@ impl Node {
                 let data = data(incoming, range.start, send.nbytes);
                 self.on_msg_send(now, nd, send, data);
             }
-            Kif::MsgReadXfer(xfer) => self.on_msg_read_xfer(incoming, xfer, range.start),
             Kif::MsgReadError(xfer) => self.on_msg_read_error(nd, xfer),
             Kif::Unblock { client_handle, .. } => self.on_unblock(nd, client_handle),
             Kif::Pulse { server_id, pulse, .. } => self.on_pulse(nd, server_id, pulse),
@@ -433,6 +445,18 @@ impl Node {
             }
         }
         Ok(())
+    }
+}
+
+impl Node {
+    /// A transfer whose data, if it has any, is in its sink.
+    pub(super) fn on_transfer(&mut self, nd: u16, message: &Kif) {
+        match message {
+            Kif::MsgReply(xfer) => self.on_msg_reply(nd, *xfer),
+            Kif::MsgReadXfer(xfer) => self.on_msg_read_xfer(nd, *xfer),
+            // Bytes in the reply buffer are not worth an event.
+            _ => {}
+        }
     }
 }
 

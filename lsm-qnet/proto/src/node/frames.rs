@@ -20,8 +20,12 @@ use crate::wire::tlv::Extensions;
 use crate::wire::{Order, WireError};
 
 use super::Node;
+use super::delivery::Sinks;
 use super::entries::Heard;
 use super::transmit::Control;
+
+/// Ticks that a sink may have no room for what is there for it; QNX's ticks make it thirty seconds.
+const SINK_PATIENCE: u32 = 150;
 
 /// A message as it arrived.
 pub(super) struct Incoming<'a> {
@@ -301,7 +305,18 @@ impl Node {
                 Fate::Used
             }
             Kind::User => {
-                let arrival = session.on_data(now, header, payload, &mut self.budget);
+                let mut sinks = Sinks {
+                    nd,
+                    now,
+                    patience: self.config.ticks(SINK_PATIENCE),
+                    clients: &mut self.clients,
+                    servers: &mut self.servers,
+                    given_up: None,
+                };
+                let arrival = session.on_data(now, header, payload, &mut self.budget, &mut sinks);
+                if let Some(transaction) = sinks.given_up {
+                    self.give_up_sink(transaction);
+                }
                 self.on_arrival(now, nd, header, payload, arrival)
             }
             _ => Fate::Unknown,
@@ -319,12 +334,18 @@ impl Node {
         let bytes = match arrival {
             Arrival::Packet => Cow::Borrowed(payload),
             Arrival::Message(bytes) => Cow::Owned(bytes),
+            Arrival::Transfer(message) => {
+                self.counters.rx_bytes += payload.len() as u64;
+                self.counters.messages_in += 1;
+                self.on_transfer(nd, &message);
+                return Fate::Used;
+            }
             Arrival::Part => {
                 self.counters.rx_bytes += payload.len() as u64;
                 return Fate::Used;
             }
             Arrival::Duplicate => return Fate::Duplicate,
-            Arrival::NoRoom => return Fate::NoRoom,
+            Arrival::NoRoom | Arrival::Dropped => return Fate::NoRoom,
             Arrival::Refused => return Fate::OutOfWindow,
         };
         self.counters.rx_bytes += payload.len() as u64;

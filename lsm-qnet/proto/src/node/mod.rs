@@ -5,6 +5,7 @@
 //! keeps a copy of another's.
 
 mod client;
+mod delivery;
 mod discovery;
 mod entries;
 mod frames;
@@ -67,8 +68,8 @@ pub enum CommandError {
     /// No range of that offset was asked for.
     #[error("no such read is pending")]
     NoSuchRead,
-    /// Larger than one command may carry.
-    #[error("more than {} bytes in one piece", crate::MAX_PIECE)]
+    /// Larger than a message can be.
+    #[error("more than 4 GiB - 1 bytes")]
     TooLarge,
     /// The node's queue is full; later it may work (answer `EAGAIN`).
     #[error("too many messages wait for the node")]
@@ -228,7 +229,9 @@ impl Node {
             Command::Connect { client, nd, pid, chid, cred } => {
                 self.connect(now, client, nd, (pid, chid), cred)
             }
-            Command::Send { client, handle, info, first } => self.send(now, client, handle, info, first),
+            Command::Send { client, handle, info, first, reply } => {
+                self.send(now, client, handle, info, (first, reply))
+            }
             Command::ReadData { handle, offset, data } => self.read_data(now, handle, offset, data),
             Command::ReadError { handle, offset, errno } => self.read_error(now, handle, offset, errno),
             Command::Unblock { handle } => self.unblock(now, handle),
@@ -236,7 +239,8 @@ impl Node {
             Command::Disconnect { client } => self.disconnect(now, client),
             Command::Accept { server, scoid, nbytes } => self.accept(now, server, scoid, nbytes),
             Command::Reject { server, errno } => self.reject(now, server, errno),
-            Command::Read { rcv, offset, nbytes } => self.read(now, rcv, offset, nbytes),
+            Command::Read { rcv, offset, nbytes, into } => self.read(now, rcv, (offset, nbytes), into),
+            Command::Room { handle } => self.room(now, handle),
             Command::Write { rcv, offset, data } => self.write(now, rcv, offset, data),
             Command::Reply { rcv, status, data } => self.reply(now, rcv, status, data),
             Command::Error { rcv, errno } => self.error(now, rcv, errno),
@@ -358,7 +362,7 @@ impl Node {
 
     /// Gives a message to the node's session, which is opened when there is none.
     fn send_message(&mut self, now: Instant, nd: u16, message: Option<Message>) {
-        // A message over 4 GiB was refused as a command; there is nothing else that is none.
+        // Every fixed part fits; there is nothing else that is none.
         let Some(message) = message else { return };
         self.want_session(now, nd);
         if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut()) {

@@ -5,18 +5,23 @@
 //!   MSGSEND ──► received ── Read, Write any number of times ── Reply, Error ──► gone
 //! ```
 
+use std::rc::Rc;
+
 use crate::command::{Errno, PulseInfo, Rcv, ServerId};
 use crate::event::{Data, Event, NodeId};
 use crate::session::message::Message;
 use crate::session::order::{Class, GateKey};
+use crate::session::ranges::Ranges;
+use crate::sink::Outlet;
 use crate::source::{Body, Source};
 use crate::time::Instant;
 use crate::wire::kif::{self, Connect, Kif, MsgSend, Xfer};
 
-use super::client::data;
-use super::frames::Incoming;
 use super::tables::{Reading, Received, Server, ServerState};
 use super::{CommandError, Node};
+
+/// Pieces, apart from each other, that a read may be answered in; a node of ours sends few, in order.
+const MAX_CRUMBS: usize = 4096;
 
 impl Node {
     // ---- what the client's node says ----
@@ -84,32 +89,33 @@ impl Node {
         self.send_message(now, nd, Message::kif(&Kif::MsgError(xfer), Body::empty()));
     }
 
-    pub(super) fn on_msg_read_xfer(&mut self, incoming: Incoming<'_>, xfer: Xfer, start: usize) {
-        let Some(reading) = self.servers.reads.get(xfer.handle).copied() else { return };
-        let Some(received) = self.servers.received.get(reading.received) else { return };
-        let inside = xfer.offset >= reading.offset
-            && xfer.offset.checked_add(xfer.nbytes).is_some_and(|end| end <= reading.end);
-        if received.nd != incoming.nd || !inside {
+    pub(super) fn on_msg_read_xfer(&mut self, nd: u16, xfer: Xfer) {
+        let Some(reading) = self.servers.reads.get_mut(xfer.handle) else { return };
+        let ours = self.servers.received.get(reading.received).is_some_and(|received| received.nd == nd);
+        if !ours || !reading.holds(&xfer) {
             return;
         }
-        let left = reading.left.saturating_sub(xfer.nbytes);
-        if left == 0 || xfer.nbytes == 0 {
+        reading.got.insert(xfer.offset, xfer.offset + xfer.nbytes, |_, _| {});
+        let (rcv, offset) = (Rcv(reading.received), reading.offset);
+        // One without data says that there is no more.
+        if xfer.nbytes == 0 || reading.got.covers(offset, reading.end) {
+            let nbytes = reading.got.bytes() as u32; // no more than was asked for
             self.end_read(xfer.handle);
-        } else if let Some(reading) = self.servers.reads.get_mut(xfer.handle) {
-            reading.left = left;
+            self.event(Event::ReadDone { rcv, offset, nbytes });
+        } else if reading.got.count() > MAX_CRUMBS {
+            self.end_read(xfer.handle);
+            self.event(Event::ReadError { rcv, offset, errno: Errno::EIO });
         }
-        let data = data(incoming, start, xfer.nbytes);
-        self.event(Event::ReadData { rcv: Rcv(reading.received), offset: xfer.offset, data });
     }
 
     pub(super) fn on_msg_read_error(&mut self, nd: u16, xfer: Xfer) {
-        let Some(reading) = self.servers.reads.get(xfer.handle).copied() else { return };
+        let Some(reading) = self.servers.reads.get(xfer.handle) else { return };
         if self.servers.received.get(reading.received).is_none_or(|received| received.nd != nd) {
             return;
         }
+        let (rcv, offset, errno) = (Rcv(reading.received), reading.offset, Errno(xfer.status as u32));
         self.end_read(xfer.handle);
-        let (rcv, errno) = (Rcv(reading.received), Errno(xfer.status as u32));
-        self.event(Event::ReadError { rcv, offset: reading.offset, errno });
+        self.event(Event::ReadError { rcv, offset, errno });
     }
 
     fn end_read(&mut self, number: u32) {
@@ -194,22 +200,26 @@ impl Node {
         &mut self,
         now: Instant,
         rcv: Rcv,
-        offset: u32,
-        nbytes: u32,
+        (offset, nbytes): (u32, u32),
+        into: Outlet,
     ) -> Result<(), CommandError> {
-        if nbytes as usize > crate::MAX_PIECE {
-            return Err(CommandError::TooLarge);
-        }
         let received = self.servers.received.get(rcv.0).ok_or(CommandError::NoSuchMessage)?;
         let (nd, client_handle) = (received.nd, received.client_handle);
         let most = received.whole.map_or(u32::MAX - offset, |whole| whole.saturating_sub(offset));
         let left = nbytes.min(most);
         if left == 0 {
-            self.event(Event::ReadData { rcv, offset, data: Data::default() });
+            self.event(Event::ReadDone { rcv, offset, nbytes: 0 });
             return Ok(());
         }
         self.check_queue(nd)?;
-        let reading = Reading { received: rcv.0, offset, end: offset + left, left };
+        let reading = Reading {
+            received: rcv.0,
+            offset,
+            end: offset + left,
+            got: Ranges::default(),
+            outlet: into,
+            promised: 0,
+        };
         let number = self.servers.reads.insert(reading).ok_or(CommandError::Busy)?;
         if let Some(received) = self.servers.received.get_mut(rcv.0) {
             received.reads.insert(number);
@@ -226,9 +236,9 @@ impl Node {
         offset: u32,
         data: Body,
     ) -> Result<(), CommandError> {
-        let nbytes = piece_len(&data)?;
         let received = self.servers.received.get(rcv.0).ok_or(CommandError::NoSuchMessage)?;
         let (nd, handle) = (received.nd, received.client_handle);
+        let nbytes = length(&data, offset)?;
         self.check_queue(nd)?;
         let message = Message::kif(&Kif::MsgWrite(Xfer { status: 0, handle, offset, nbytes }), data);
         self.send_message(now, nd, message.map(|m| m.behind(GateKey::Rcv(rcv.0), Class::Free)));
@@ -242,10 +252,21 @@ impl Node {
         status: i32,
         data: Body,
     ) -> Result<(), CommandError> {
-        let nbytes = piece_len(&data)?;
+        let nbytes = length(&data, 0)?;
         let received = self.servers.end_received(rcv.0).ok_or(CommandError::NoSuchMessage)?;
-        let xfer = Xfer { status, handle: received.client_handle, offset: 0, nbytes };
-        self.end_transaction(now, rcv, &received, &Kif::MsgReply(xfer), data);
+        let handle = received.client_handle;
+        let first = nbytes.min(crate::MAX_TRANSFER as u32);
+        let last = Kif::MsgReply(Xfer { status, handle, offset: 0, nbytes: first });
+        if first == nbytes {
+            self.end_transaction(now, rcv, &received, Message::kif(&last, data));
+            return Ok(());
+        }
+        // What is too much for one message is written before: the reply comes when all of it is there.
+        let (data, rest) = (Rc::new(data), nbytes - first);
+        let write = Kif::MsgWrite(Xfer { status: 0, handle, offset: first, nbytes: rest });
+        let write = Message::sharing(&write, &data, first.into(), rest.into());
+        self.send_message(now, received.nd, write.map(|m| m.behind(GateKey::Rcv(rcv.0), Class::Free)));
+        self.end_transaction(now, rcv, &received, Message::sharing(&last, &data, 0, first.into()));
         Ok(())
     }
 
@@ -257,14 +278,13 @@ impl Node {
 
     fn end_with_error(&mut self, now: Instant, rcv: Rcv, received: &Received, errno: Errno) {
         let xfer = Xfer { status: errno.0 as i32, handle: received.client_handle, offset: 0, nbytes: 0 };
-        self.end_transaction(now, rcv, received, &Kif::MsgError(xfer), Body::empty());
+        self.end_transaction(now, rcv, received, Message::kif(&Kif::MsgError(xfer), Body::empty()));
     }
 
     /// The last message of a transaction: after its writes, before the connection's death. It is
     /// never refused for a full queue: each needs a place that its own send once had.
-    fn end_transaction(&mut self, now: Instant, rcv: Rcv, received: &Received, last: &Kif, data: Body) {
-        let message = Message::kif(last, data);
-        let message = message
+    fn end_transaction(&mut self, now: Instant, rcv: Rcv, received: &Received, last: Option<Message>) {
+        let message = last
             .map(|m| m.behind(GateKey::Rcv(rcv.0), Class::Ordered).counted(GateKey::Server(received.server)));
         self.send_message(now, received.nd, message);
     }
@@ -282,10 +302,9 @@ impl Node {
     }
 }
 
-fn piece_len(data: &Body) -> Result<u32, CommandError> {
-    let len = data.len();
-    if len > crate::MAX_PIECE as u64 {
-        return Err(CommandError::TooLarge);
-    }
-    Ok(len as u32) // checked just before
+/// The length of data that is written from `offset` on.
+fn length(data: &Body, offset: u32) -> Result<u32, CommandError> {
+    let len = u32::try_from(data.len()).map_err(|_| CommandError::TooLarge)?;
+    offset.checked_add(len).ok_or(CommandError::TooLarge)?;
+    Ok(len)
 }

@@ -7,9 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::{ClientId, Handle, PulseInfo, VtidInfo};
 use crate::event::Data;
+use crate::session::ranges::Ranges;
+use crate::sink::Outlet;
 use crate::source::Body;
 use crate::table::Table;
-use crate::wire::kif::MsgSend;
+use crate::time::Instant;
+use crate::wire::kif::{MsgSend, Xfer};
 
 /// Something sent before the connection was there.
 #[derive(Debug)]
@@ -77,6 +80,12 @@ pub(super) struct Send {
     pub(super) info: VtidInfo,
     pub(super) state: SendState,
     pub(super) asked: Vec<Asked>,
+    /// Its reply buffer.
+    pub(super) outlet: Outlet,
+    /// Bytes that the reply buffer keeps room for.
+    pub(super) promised: u64,
+    /// Since when it has had no room.
+    pub(super) refused: Option<Instant>,
 }
 
 /// All of the client side.
@@ -99,6 +108,12 @@ impl Clients {
     pub(super) fn send(&mut self, key: Handle) -> Option<(u32, &mut Send)> {
         let number = *self.by_handle.get(&key)?;
         self.sends.get_mut(number).map(|send| (number, send))
+    }
+
+    /// The transaction of this number, if it is with that node.
+    pub(super) fn send_at(&self, nd: u16, number: u32) -> Option<&Send> {
+        let send = self.sends.get(number)?;
+        (self.connections.get(send.client)?.nd == nd).then_some(send)
     }
 
     /// The transaction of this number, if it is with that node.
@@ -170,13 +185,24 @@ pub(super) struct Received {
 }
 
 /// A read the server waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Reading {
     pub(super) received: u32,
     pub(super) offset: u32,
     pub(super) end: u32,
-    /// Bytes still to come.
-    pub(super) left: u32,
+    /// What has come.
+    pub(super) got: Ranges,
+    /// Where it goes.
+    pub(super) outlet: Outlet,
+    /// Bytes that keep their room there.
+    pub(super) promised: u64,
+}
+
+impl Reading {
+    /// Whether the transfer answers it, or a part of it.
+    pub(super) fn holds(&self, xfer: &Xfer) -> bool {
+        xfer.offset >= self.offset && xfer.offset.checked_add(xfer.nbytes).is_some_and(|end| end <= self.end)
+    }
 }
 
 /// What one node has open here.

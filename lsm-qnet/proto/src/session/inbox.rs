@@ -1,21 +1,33 @@
-//! The receiving half of a session's transport: fragments in, whole messages out, once each.
+//! The receiving half of a session's transport: fragments in, each message delivered once.
 //!
-//! Memory is bounded by reservation: a message is begun only if its whole length fits into what is
-//! left for the peer and for all peers together; once begun it can always be finished. A message
-//! that does not fit is refused with a NACK and comes again later.
+//! ```text
+//!   fragment ──► first one there? ── no ──► Early      kept, charged byte by byte
+//!                     │ yes
+//!                     ├─ data transfer ──► Stream      straight into its sink (stream.rs)
+//!                     ├─ anything else ──► Whole       put together, at most 64 KiB (partial.rs)
+//!                     └─ no room ───────► Refused      NACK; comes again later
+//! ```
+//!
+//! Memory is bounded by reservation: a message is begun only if all that it may hold fits into what is
+//! left for the peer and for all peers together; once begun it can always be finished.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::time::Instant;
 use crate::wire::ack::{AckHead, Span, Whole};
-use crate::wire::kif::{Kif, MAX_HEAD};
+use crate::wire::kif::{Kif, MAX_HEAD, XFER_HEAD};
 use crate::wire::lwl4::{FIRST, Header, LAST, Layer};
 
 use super::partial::{Partial, Stored};
 use super::seen::{Place, Seen};
+use super::stream::{Delivery, Stream, transfer};
 
-/// The longest message taken, fixed part included.
-pub(crate) const LONGEST: u32 = (crate::MAX_PIECE + MAX_HEAD) as u32;
+/// The longest message that is put together, fixed part included.
+pub(crate) const LONGEST: u32 = (crate::MAX_FIRST + MAX_HEAD) as u32;
+/// What an incomplete message costs beside its bytes.
+const ENTRY: u32 = 256;
+/// What a fragment costs beside its bytes while it is kept.
+const PIECE: u32 = 64;
 
 /// Memory for incomplete messages, shared by all peers.
 #[derive(Clone, Copy, Debug)]
@@ -35,22 +47,62 @@ pub(crate) enum Arrival {
     Packet,
     /// The packet completed this message.
     Message(Vec<u8>),
+    /// The packet completed a transfer, whose data is in its sink; this is its fixed part.
+    Transfer(Kif),
     /// A part; the message has gaps.
     Part,
     /// Of a message that was complete before; to be acknowledged again.
     Duplicate,
-    /// No memory for another message.
+    /// No memory or no room in its sink for this message now.
     NoRoom,
+    /// A part there is no room for; its sender notices by itself.
+    Dropped,
     /// Further ahead than a sender may be, longer than a message may be, or contradicting itself.
     Refused,
+}
+
+#[derive(Debug)]
+enum State {
+    Early(Partial),
+    Refused,
+    Whole(Partial),
+    Stream(Box<Stream>),
+}
+
+/// An incomplete message.
+#[derive(Debug)]
+struct Slot {
+    /// Its share of the budget.
+    reserved: u32,
+    state: State,
+}
+
+impl Slot {
+    fn span_at(&self, offset: u32) -> Option<(u32, u32)> {
+        match &self.state {
+            State::Early(partial) | State::Whole(partial) => partial.span_at(offset),
+            State::Stream(stream) => stream.ranges().span_at(offset),
+            State::Refused => None,
+        }
+    }
+
+    fn spans(&self) -> Vec<(u32, u32)> {
+        match &self.state {
+            State::Early(partial) | State::Whole(partial) => partial.spans().collect(),
+            State::Stream(stream) => stream.ranges().spans().collect(),
+            State::Refused => Vec::new(),
+        }
+    }
 }
 
 /// The receiving half.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     seen: Seen,
-    partial: BTreeMap<u64, Partial>,
+    slots: BTreeMap<u64, Slot>,
     reserved: u32,
+    /// A sink had no room for something since the peer was last told that one has.
+    waits: bool,
     echo: Option<(u32, u32, Instant)>,
     /// Messages and fragments that arrived, again or for the first time, since they were last told
     /// of: they come first in an acknowledgement, so that everything is told of in time however
@@ -68,8 +120,9 @@ impl Inbox {
     pub(crate) fn new() -> Inbox {
         Inbox {
             seen: Seen::new(),
-            partial: BTreeMap::new(),
+            slots: BTreeMap::new(),
             reserved: 0,
+            waits: false,
             echo: None,
             recent: VecDeque::new(),
             recent_parts: VecDeque::new(),
@@ -85,14 +138,15 @@ impl Inbox {
         header: &Header,
         payload: &[u8],
         budget: &mut Budget,
+        delivery: &mut dyn Delivery,
     ) -> Arrival {
-        let arrival = self.take(now, header, payload, budget);
+        let arrival = self.take(now, header, payload, budget, delivery);
         match arrival {
             Arrival::Part if self.recent_parts.len() < MAX_RECENT => {
                 self.recent_parts.push_back((header.seq, header.offset));
             }
             // Below the base everything is told of by the base.
-            Arrival::Packet | Arrival::Message(_) | Arrival::Duplicate
+            Arrival::Packet | Arrival::Message(_) | Arrival::Transfer(_) | Arrival::Duplicate
                 if self.recent.len() < MAX_RECENT && self.seen.run_at(header.seq).is_some() =>
             {
                 self.recent.push_back(header.seq);
@@ -102,28 +156,47 @@ impl Inbox {
         arrival
     }
 
-    fn take(&mut self, now: Instant, header: &Header, payload: &[u8], budget: &mut Budget) -> Arrival {
+    fn take(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        payload: &[u8],
+        budget: &mut Budget,
+        delivery: &mut dyn Delivery,
+    ) -> Arrival {
         let seq = match self.seen.place(header.seq) {
             Place::Old => return Arrival::Duplicate,
             Place::Outside => return Arrival::Refused,
             Place::New(seq) => seq,
         };
+        let (first, last) = (header.flags & FIRST != 0, header.flags & LAST != 0);
+        if first != (header.offset == 0) {
+            return Arrival::Refused;
+        }
         if header.is_whole() {
-            if header.offset != 0 {
-                return Arrival::Refused;
+            return self.take_packet(now, seq, (header, payload), budget, delivery);
+        }
+        let begun =
+            matches!(self.slots.get(&seq).map(|slot| &slot.state), Some(State::Whole(_) | State::Stream(_)));
+        if first && !begun {
+            if let Err(refused) = self.begin(seq, header, payload, budget, delivery) {
+                return refused;
             }
-            self.echo = Some((header.seq, 0, now));
-            self.forget(seq, budget);
-            self.seen.complete(seq);
-            return Arrival::Packet;
+        } else if !begun && !self.keep_early(seq, payload, budget) {
+            return Arrival::Dropped;
         }
-        if !self.admit(seq, header, payload, budget) {
-            return Arrival::NoRoom;
-        }
-        let Some(partial) = self.partial.get_mut(&seq) else { return Arrival::Refused };
-        let stored = partial.store(header.offset, payload, header.flags & LAST != 0);
+        let Some(slot) = self.slots.get_mut(&seq) else { return Arrival::Dropped };
+        let stored = match &mut slot.state {
+            State::Early(partial) | State::Whole(partial) => partial.store(header.offset, payload, last),
+            State::Stream(stream) => stream.store(header.offset, payload, last, delivery),
+            State::Refused => return Arrival::Dropped,
+        };
         match stored {
             Stored::Refused => return Arrival::Refused,
+            Stored::NoRoom => {
+                self.waits = true;
+                return Arrival::Dropped;
+            }
             Stored::Known => return Arrival::Part,
             Stored::Kept | Stored::Whole => self.echo = Some((header.seq, header.offset, now)),
         }
@@ -131,48 +204,144 @@ impl Inbox {
             return Arrival::Part;
         }
         self.seen.complete(seq);
-        self.forget(seq, budget).map_or(Arrival::Refused, |partial| Arrival::Message(partial.into_bytes()))
+        match self.forget(seq, budget, delivery).map(|slot| slot.state) {
+            Some(State::Whole(partial)) => Arrival::Message(partial.into_bytes()),
+            Some(State::Stream(stream)) => Arrival::Transfer(stream.message()),
+            _ => Arrival::Refused,
+        }
     }
 
-    /// Makes sure that memory for the message is reserved.
-    fn admit(&mut self, seq: u64, header: &Header, payload: &[u8], budget: &mut Budget) -> bool {
-        let told = announced(header, payload);
-        if let Some(partial) = self.partial.get_mut(&seq) {
-            // The first fragment tells the length: give back what was reserved too much.
-            if let Some(told) = told {
-                let before = partial.bound();
-                partial.set_bound(told);
-                let less = before - partial.bound();
-                self.reserved -= less;
-                budget.reserved -= less;
-            }
-            return true;
+    /// A message of one packet.
+    fn take_packet(
+        &mut self,
+        now: Instant,
+        seq: u64,
+        (header, payload): (&Header, &[u8]),
+        budget: &mut Budget,
+        delivery: &mut dyn Delivery,
+    ) -> Arrival {
+        let transfer = (header.layer == Layer::Kif).then(|| stream_head(header, payload)).flatten();
+        let mut done = Arrival::Packet;
+        // One without data, or shorter than it says, is looked at where messages are.
+        if let Some((message, head, nbytes)) = transfer
+            && nbytes > 0
+            && u64::from(head) + u64::from(nbytes) <= payload.len() as u64
+        {
+            let Some(mut stream) = Stream::begin(message, head, nbytes, delivery) else {
+                self.waits = true;
+                return Arrival::NoRoom;
+            };
+            stream.store(0, &payload[..(head + nbytes) as usize], true, delivery);
+            stream.close(delivery);
+            done = Arrival::Transfer(stream.message());
         }
-        let bound = told.unwrap_or(LONGEST).min(LONGEST);
-        let fits = |limit: u32, used: u32| used.checked_add(bound).is_some_and(|sum| sum <= limit);
+        self.echo = Some((header.seq, 0, now));
+        self.forget(seq, budget, delivery);
+        self.seen.complete(seq);
+        done
+    }
+
+    /// The first fragment is here: decides what the message will be, with what came before it.
+    fn begin(
+        &mut self,
+        seq: u64,
+        header: &Header,
+        payload: &[u8],
+        budget: &mut Budget,
+        delivery: &mut dyn Delivery,
+    ) -> Result<(), Arrival> {
+        // Every known fixed part of a transfer is shorter than the smallest packet.
+        if payload.len() < XFER_HEAD {
+            return Err(Arrival::Refused);
+        }
+        let early = self.forget(seq, budget, delivery);
+        let transfer = (header.layer == Layer::Kif).then(|| stream_head(header, payload)).flatten();
+        let bound = match &transfer {
+            Some(_) => 0,
+            None => announced(header, payload).unwrap_or(LONGEST),
+        };
+        let begun = match transfer {
+            _ if !self.reserve(bound + ENTRY, budget) => None,
+            None => Some(State::Whole(Partial::new(bound))),
+            Some((message, head, nbytes)) => {
+                let stream = Stream::begin(message, head, nbytes, delivery);
+                if stream.is_none() {
+                    self.waits = true;
+                    self.give_back(ENTRY, budget);
+                }
+                stream.map(|stream| State::Stream(Box::new(stream)))
+            }
+        };
+        let Some(mut state) = begun else {
+            self.slots.insert(seq, Slot { reserved: 0, state: State::Refused });
+            return Err(Arrival::NoRoom);
+        };
+        if let Some(Slot { state: State::Early(early), .. }) = early {
+            for (offset, bytes, last) in early.pieces() {
+                // What contradicts the first fragment is as good as not sent.
+                let _stored = match &mut state {
+                    State::Stream(stream) => stream.store(offset, bytes, last, delivery),
+                    State::Whole(partial) => partial.store(offset, bytes, last),
+                    State::Early(_) | State::Refused => Stored::Refused,
+                };
+            }
+        }
+        self.slots.insert(seq, Slot { reserved: bound + ENTRY, state });
+        Ok(())
+    }
+
+    /// Makes sure that a fragment can be kept whose message is not begun.
+    fn keep_early(&mut self, seq: u64, payload: &[u8], budget: &mut Budget) -> bool {
+        let mut cost = (payload.len() as u32).saturating_add(PIECE); // a packet's payload is short
+        match self.slots.get(&seq) {
+            Some(Slot { state: State::Early(_), .. }) => {}
+            Some(_) => return false,
+            None => cost += ENTRY,
+        }
+        if !self.reserve(cost, budget) {
+            return false;
+        }
+        let fresh = || Slot { reserved: 0, state: State::Early(Partial::new(u32::MAX)) };
+        self.slots.entry(seq).or_insert_with(fresh).reserved += cost;
+        true
+    }
+
+    fn reserve(&mut self, bytes: u32, budget: &mut Budget) -> bool {
+        let fits = |limit: u32, used: u32| used.checked_add(bytes).is_some_and(|sum| sum <= limit);
         // One message a peer is always let in within the total: progress needs no more.
         let peer_fits = self.reserved == 0 || fits(budget.per_peer, self.reserved);
         if !peer_fits || !fits(budget.total, budget.reserved) {
             return false;
         }
-        self.reserved += bound;
-        budget.reserved += bound;
-        self.partial.insert(seq, Partial::new(bound));
+        self.reserved += bytes;
+        budget.reserved += bytes;
         true
     }
 
-    fn forget(&mut self, seq: u64, budget: &mut Budget) -> Option<Partial> {
-        let partial = self.partial.remove(&seq)?;
-        self.reserved -= partial.bound();
-        budget.reserved -= partial.bound();
-        Some(partial)
+    fn give_back(&mut self, bytes: u32, budget: &mut Budget) {
+        self.reserved -= bytes;
+        budget.reserved -= bytes;
     }
 
-    /// Gives all memory back; the session ends.
+    fn forget(&mut self, seq: u64, budget: &mut Budget, delivery: &mut dyn Delivery) -> Option<Slot> {
+        let slot = self.slots.remove(&seq)?;
+        self.give_back(slot.reserved, budget);
+        if let State::Stream(stream) = &slot.state {
+            stream.close(delivery);
+        }
+        Some(slot)
+    }
+
+    /// Gives all memory back; the session ends, and every transaction of its sinks with it.
     pub(crate) fn clear(&mut self, budget: &mut Budget) {
         budget.reserved -= self.reserved;
         self.reserved = 0;
-        self.partial.clear();
+        self.slots.clear();
+    }
+
+    /// Whether a sink had no room since the last call.
+    pub(crate) fn take_waits(&mut self) -> bool {
+        std::mem::take(&mut self.waits)
     }
 
     /// Bytes of incomplete messages this peer may have under way.
@@ -223,11 +392,11 @@ impl Inbox {
         while parts.len() < most
             && let Some((seq, offset)) = self.recent_parts.pop_front()
         {
-            let partial = match self.seen.place(seq) {
-                Place::New(full) => self.partial.get(&full),
+            let slot = match self.seen.place(seq) {
+                Place::New(full) => self.slots.get(&full),
                 _ => None,
             };
-            let span = partial.and_then(|partial| partial.span_at(offset));
+            let span = slot.and_then(|slot| slot.span_at(offset));
             let span = span.map(|(offset, length)| Span { seq, offset, length });
             parts.extend(span.filter(|span| !parts.contains(span)));
         }
@@ -244,15 +413,18 @@ impl Inbox {
         self.parts.iter().copied()
     }
 
-    /// The gaps of one message.
-    pub(crate) fn gaps(&self, seq: u32) -> impl Iterator<Item = Span> + '_ {
-        let partial = match self.seen.place(seq) {
-            Place::New(full) => self.partial.get(&full),
+    /// The gaps of one message, before the last byte of it that arrived.
+    pub(crate) fn gaps(&self, seq: u32) -> impl Iterator<Item = Span> + use<> {
+        let spans = match self.seen.place(seq) {
+            Place::New(full) => self.slots.get(&full).map(Slot::spans),
             _ => None,
         };
-        partial
-            .into_iter()
-            .flat_map(move |p| p.gaps().map(move |(offset, length)| Span { seq, offset, length }))
+        let mut reached = 0;
+        spans.unwrap_or_default().into_iter().filter_map(move |(start, length)| {
+            let gap = Span { seq, offset: reached, length: start - reached };
+            reached = start + length;
+            (gap.length > 0).then_some(gap)
+        })
     }
 
     /// The last fragment was reported: it is not echoed twice.
@@ -261,13 +433,22 @@ impl Inbox {
     }
 }
 
+/// The fixed part of a data transfer, its length, and that of its data, when a message begins with one.
+fn stream_head(header: &Header, payload: &[u8]) -> Option<(Kif, u32, u32)> {
+    let (message, head) = Kif::parse_head(payload, header.order).ok()?;
+    let nbytes = transfer(&message)?.nbytes;
+    Some((message, u32::try_from(head).ok()?, nbytes))
+}
+
 /// The length of the message, told by its first fragment.
 fn announced(header: &Header, payload: &[u8]) -> Option<u32> {
-    if header.layer != Layer::Kif || header.flags & FIRST == 0 || header.offset != 0 {
+    if header.layer != Layer::Kif {
         return None;
     }
+    let (message, head) = Kif::parse_head(payload, header.order).ok()?;
+    let total = head as u64 + u64::from(message.nbytes());
     // A total beyond the bound is refused byte by byte, like any fragment past its end.
-    Kif::total_len(payload, header.order).map(|total| u32::try_from(total).unwrap_or(u32::MAX).min(LONGEST))
+    Some(u32::try_from(total).unwrap_or(u32::MAX).min(LONGEST))
 }
 
 #[cfg(test)]

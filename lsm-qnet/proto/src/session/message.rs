@@ -6,11 +6,13 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
 
 use crate::source::{Body, Source};
 use crate::time::Instant;
 use crate::wire::Order;
-use crate::wire::kif::{Kif, MAX_HEAD};
+use crate::wire::kif::{Kif, MAX_HEAD, Xfer};
 use crate::wire::lwl4::Layer;
 
 use super::order::{Class, GateKey};
@@ -39,19 +41,52 @@ pub(crate) struct Frag {
     pub(crate) state: FragState,
 }
 
+/// A message's data: its own, or a part of what it shares with others.
+enum Data {
+    Own(Body),
+    Part { of: Rc<Body>, start: u64, len: u64 },
+}
+
+impl Source for Data {
+    fn len(&self) -> u64 {
+        match self {
+            Data::Own(body) => body.len(),
+            Data::Part { len, .. } => *len,
+        }
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) {
+        match self {
+            Data::Own(body) => body.read_at(offset, out),
+            Data::Part { of, start, .. } => of.read_at(start + offset, out),
+        }
+    }
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Data({} bytes)", self.len())
+    }
+}
+
 /// A message on its way out.
 #[derive(Debug)]
 pub(crate) struct Message {
     head: [u8; MAX_HEAD],
     head_len: u8,
-    body: Body,
+    body: Data,
+    /// What it says of itself, when it may travel as several messages.
+    transfer: Option<Kif>,
+    /// It was refused before: its first fragment asks whether there is room now.
+    pub(crate) asking: bool,
     /// Layer it belongs to.
     pub(crate) layer: Layer,
     /// The gate it passes.
     pub(crate) gate: Option<(GateKey, Class)>,
     /// A second gate it counts behind.
     pub(crate) also: Option<GateKey>,
-    len: u32,
+    /// Over 4 GiB only before it is cut.
+    len: u64,
     /// Payload bytes per fragment; fixed when the message is started.
     piece: u32,
     first: u32,
@@ -59,27 +94,41 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// A KIF message whose data is `body`; `None` when it is too long for the 32-bit length.
+    /// A KIF message whose data is `body`. One of MSGREAD_XFER and MSGWRITE may have any length: it is cut
+    /// into several when it goes ([`Message::cut`]).
     pub(crate) fn kif(message: &Kif, body: Body) -> Option<Message> {
+        Message::of(message, Data::Own(body))
+    }
+
+    /// A KIF message whose data is a part of `of`.
+    pub(crate) fn sharing(message: &Kif, of: &Rc<Body>, start: u64, len: u64) -> Option<Message> {
+        Message::of(message, Data::Part { of: Rc::clone(of), start, len })
+    }
+
+    fn of(message: &Kif, body: Data) -> Option<Message> {
         let mut head = [0; MAX_HEAD];
         // MAX_HEAD bytes are enough for every fixed part.
         let head_len = message.emit(&mut head, Order::Little).ok()?;
-        Message::new(Layer::Kif, head, head_len, body)
+        let mut made = Message::new(Layer::Kif, head, head_len, body)?;
+        made.transfer = matches!(message, Kif::MsgReadXfer(_) | Kif::MsgWrite(_)).then(|| message.clone());
+        Some(made)
     }
 
     /// A message of another layer, without data of its own.
     pub(crate) fn plain(layer: Layer, bytes: &[u8]) -> Option<Message> {
         let mut head = [0; MAX_HEAD];
         head.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Message::new(layer, head, bytes.len(), Body::empty())
+        Message::new(layer, head, bytes.len(), Data::Own(Body::empty()))
     }
 
-    fn new(layer: Layer, head: [u8; MAX_HEAD], head_len: usize, body: Body) -> Option<Message> {
-        let len = u32::try_from((head_len as u64).checked_add(body.len())?).ok()?;
+    fn new(layer: Layer, head: [u8; MAX_HEAD], head_len: usize, body: Data) -> Option<Message> {
+        let len = (head_len as u64).checked_add(body.len())?;
         Some(Message {
             head,
             head_len: u8::try_from(head_len).ok()?,
             body,
+            transfer: None,
+            asking: false,
             layer,
             gate: None,
             also: None,
@@ -102,8 +151,55 @@ impl Message {
         self
     }
 
+    /// Takes the next message off the front of a transfer that is too long for one; `None` when it is
+    /// not. Both have the same gates.
+    pub(crate) fn cut(&mut self) -> Option<Message> {
+        let most = crate::MAX_TRANSFER as u64;
+        if self.body.len() <= most {
+            return None;
+        }
+        let (of, start, len) = match std::mem::replace(&mut self.body, Data::Own(Body::empty())) {
+            Data::Own(body) => {
+                let len = body.len();
+                (Rc::new(body), 0, len)
+            }
+            Data::Part { of, start, len } => (of, start, len),
+        };
+        let (mut front, mut rest) = (self.transfer.clone()?, self.transfer.clone()?);
+        if let (Some(front), Some(rest)) = (xfer(&mut front), xfer(&mut rest)) {
+            front.nbytes = most as u32;
+            rest.offset = rest.offset.saturating_add(most as u32);
+            rest.nbytes = rest.nbytes.saturating_sub(most as u32);
+        }
+        let mut piece = Message::sharing(&front, &of, start, most)?;
+        (piece.gate, piece.also) = (self.gate, self.also);
+        let mut left = Message::sharing(&rest, &of, start + most, len - most)?;
+        (left.gate, left.also) = (self.gate, self.also);
+        *self = left;
+        Some(piece)
+    }
+
+    /// How many messages share its data, itself included.
+    pub(crate) fn sharers(&self) -> usize {
+        match &self.body {
+            Data::Own(_) => 1,
+            Data::Part { of, .. } => Rc::strong_count(of),
+        }
+    }
+
+    /// Whether a second delivery would do nothing: it may get a new number though the old one was used.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.layer == Layer::Kif && matches!(self.head[0] & 0x7f, 7..=9)
+    }
+
+    /// As if it had never been sent; the next time it asks for room first.
+    pub(crate) fn take_back(&mut self) {
+        self.frags.clear();
+        (self.first, self.piece, self.asking) = (0, 0, true);
+    }
+
     /// Length in bytes, fixed part included.
-    pub(crate) fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
@@ -113,7 +209,8 @@ impl Message {
     }
 
     fn total(&self) -> u32 {
-        self.len.div_ceil(self.piece.max(1)).max(1)
+        // A message is cut before it is started.
+        u32::try_from(self.len).unwrap_or(u32::MAX).div_ceil(self.piece.max(1)).max(1)
     }
 
     /// Whether it takes more than one packet.
@@ -124,13 +221,14 @@ impl Message {
     /// The next fragment that was never sent.
     pub(crate) fn next_unsent(&self) -> Option<u32> {
         let next = self.first + self.frags.len() as u32;
-        (next < self.total()).then_some(next)
+        let may = next < self.total() && (!self.asking || next == 0);
+        may.then_some(next)
     }
 
     /// Offset and length of a fragment.
     pub(crate) fn span(&self, index: u32) -> (u32, u32) {
         let offset = index * self.piece;
-        (offset, self.len.saturating_sub(offset).min(self.piece))
+        (offset, self.len.saturating_sub(offset.into()).min(self.piece.into()) as u32)
     }
 
     /// Whether it is the last fragment.
@@ -166,7 +264,7 @@ impl Message {
     pub(crate) fn covered(&self, offset: u32, length: u32) -> std::ops::Range<u32> {
         let piece = self.piece.max(1);
         let end = offset.saturating_add(length);
-        let last = if end >= self.len { self.total() } else { end / piece };
+        let last = if u64::from(end) >= self.len { self.total() } else { end / piece };
         let sent = self.first + self.frags.len() as u32;
         offset.div_ceil(piece).max(self.first)..last.min(sent)
     }
@@ -189,5 +287,13 @@ impl Message {
     pub(crate) fn spare(&self) -> usize {
         let is_send = self.layer == Layer::Kif && self.head_len == 48 && self.head[0] & 0x7f == 5;
         if is_send { 2usize.saturating_sub(self.body.len().min(2) as usize) } else { 0 }
+    }
+}
+
+/// The fields of a transfer.
+fn xfer(message: &mut Kif) -> Option<&mut Xfer> {
+    match message {
+        Kif::MsgReadXfer(xfer) | Kif::MsgWrite(xfer) => Some(xfer),
+        _ => None,
     }
 }

@@ -11,9 +11,11 @@ pub(crate) mod message;
 pub(crate) mod order;
 pub(crate) mod outbox;
 pub(crate) mod partial;
+pub(crate) mod ranges;
 pub(crate) mod rtt;
 pub(crate) mod seen;
 pub(crate) mod state;
+pub(crate) mod stream;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -30,6 +32,7 @@ use inbox::{Arrival, Budget, Inbox};
 use message::Message;
 use outbox::{Outbox, Patience};
 use state::{Action, Illegal, Input, Phase, transition};
+use stream::Delivery;
 
 /// Refusals and plain acknowledgements waiting to be sent; the oldest give way.
 const MAX_ANSWERS: usize = 256;
@@ -282,14 +285,18 @@ impl Session {
         header: &Header,
         payload: &[u8],
         budget: &mut Budget,
+        delivery: &mut dyn Delivery,
     ) -> Arrival {
-        let arrival = self.inbox.on_data(now, header, payload, budget);
+        let arrival = self.inbox.on_data(now, header, payload, budget, delivery);
         let selective = self.selective();
         match &arrival {
-            Arrival::Packet | Arrival::Message(_) | Arrival::Duplicate if !selective => {
-                self.answer_plain(header.seq);
+            Arrival::Packet | Arrival::Message(_) | Arrival::Transfer(_) | Arrival::Duplicate => {
+                if selective {
+                    self.ack_due = true;
+                } else {
+                    self.answer_plain(header.seq);
+                }
             }
-            Arrival::Packet | Arrival::Message(_) | Arrival::Duplicate => self.ack_due = true,
             Arrival::Part => {
                 self.ack_due |= selective;
                 if header.flags & LAST != 0 {
@@ -297,9 +304,16 @@ impl Session {
                 }
             }
             Arrival::NoRoom if selective => self.refuse(ack::NO_ROOM, header.seq),
-            Arrival::NoRoom | Arrival::Refused => {}
+            Arrival::NoRoom | Arrival::Dropped | Arrival::Refused => {}
         }
         arrival
+    }
+
+    /// A sink has room again: the peer is told, if it was refused anything.
+    pub(crate) fn on_room(&mut self) {
+        if self.inbox.take_waits() && self.selective() {
+            self.refuse(ack::ROOM, 0);
+        }
     }
 
     fn answer_plain(&mut self, seq: u32) {
@@ -418,11 +432,13 @@ impl Session {
         let window = self.inbox.window(budget);
         let body = room.len().min(usize::try_from(self.outbox.piece()).unwrap_or(usize::MAX));
         let room = &mut room[..body];
-        let written = if reason == ack::MISSING {
-            Nack::emit(reason, window, self.inbox.gaps(seq), room, header.order)
-        } else {
-            let all = ack::Span { seq, offset: 0, length: u32::MAX };
-            Nack::emit(reason, window, std::iter::once(all), room, header.order)
+        let written = match reason {
+            ack::MISSING => Nack::emit(reason, window, self.inbox.gaps(seq), room, header.order),
+            ack::ROOM => Nack::emit(reason, window, std::iter::empty(), room, header.order),
+            _ => {
+                let all = ack::Span { seq, offset: 0, length: u32::MAX };
+                Nack::emit(reason, window, std::iter::once(all), room, header.order)
+            }
         };
         header.length = written.ok()? as u32; // bounded by the frame
         Some(Out::Packet(header, 0))

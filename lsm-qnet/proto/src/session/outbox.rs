@@ -31,6 +31,12 @@ pub(crate) const MAX_STARTED: u64 = 1024;
 const REORDERING: u64 = 3;
 /// Small messages that go before bulk gets its turn.
 const SMALL_TURNS: u32 = 8;
+/// Bulk messages under way at once, packet by packet in turn; what is fully sent does not count.
+const MAX_SENDING: usize = 8;
+/// Messages under way of one transfer that takes several.
+const MAX_SHARERS: usize = 16;
+/// The first pause after a refusal for lack of room, doubled each time up to six times.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How far small messages may exceed the congestion window, so that bulk never blocks them.
 const SMALL_EXTRA: u64 = 32 << 10;
 
@@ -57,6 +63,13 @@ pub(crate) struct Outbox {
     gates: Gates<Message>,
     small: VecDeque<Message>,
     bulk: VecDeque<Message>,
+    /// Rests of transfers that have enough messages under way.
+    parked: VecDeque<Message>,
+    /// Messages that a sink of the peer had no room for.
+    held: VecDeque<Message>,
+    /// When those are tried again, and how often that was in vain.
+    hold: Option<Instant>,
+    holds: u32,
     /// Messages `base..base + started.len()`; `None` where acknowledged.
     started: VecDeque<Option<Message>>,
     base: u64,
@@ -94,6 +107,10 @@ impl Outbox {
             gates: Gates::default(),
             small: VecDeque::new(),
             bulk: VecDeque::new(),
+            parked: VecDeque::new(),
+            held: VecDeque::new(),
+            hold: None,
+            holds: 0,
             started: VecDeque::new(),
             base: 1,
             sending: VecDeque::new(),
@@ -103,7 +120,7 @@ impl Outbox {
             acked_transmission: 0,
             in_flight: 0,
             committed: 0,
-            peer_window: crate::MAX_PIECE as u64,
+            peer_window: 1 << 20,
             piece: piece.max(1),
             small_turns: 0,
             congestion: Congestion::new(piece),
@@ -157,17 +174,22 @@ impl Outbox {
     }
 
     fn release(&mut self, message: Message) {
-        if message.len() <= self.piece { self.small.push_back(message) } else { self.bulk.push_back(message) }
+        if message.len() <= u64::from(self.piece) {
+            self.small.push_back(message)
+        } else {
+            self.bulk.push_back(message)
+        }
     }
 
     /// Whether nothing waits for anything.
     pub(crate) fn is_idle(&self) -> bool {
-        self.started.is_empty() && self.small.is_empty() && self.bulk.is_empty() && self.gates.waiting() == 0
+        self.queued() == 0
     }
 
     /// Messages not acknowledged yet, started or not.
     pub(crate) fn queued(&self) -> usize {
-        self.started.len() + self.small.len() + self.bulk.len() + self.gates.waiting()
+        let waiting = self.small.len() + self.bulk.len() + self.parked.len() + self.held.len();
+        self.started.len() + waiting + self.gates.waiting()
     }
 
     /// Unacknowledged bytes on the wire.
@@ -248,6 +270,17 @@ impl Outbox {
         if self.pause.is_some_and(|until| now >= until) {
             self.pause = None;
         }
+        if self.hold.is_some_and(|until| now >= until) {
+            self.end_hold();
+        }
+    }
+
+    /// What was refused for lack of room is tried again.
+    fn end_hold(&mut self) {
+        self.hold = None;
+        for message in std::mem::take(&mut self.held) {
+            self.release(message);
+        }
     }
 
     fn choose(&mut self) -> Option<(u64, u32)> {
@@ -300,19 +333,19 @@ impl Outbox {
     fn start(&mut self, mut message: Message) -> u64 {
         message.start(self.piece);
         if message.is_fragmented() {
-            self.committed += u64::from(message.len());
+            self.committed += message.len();
         }
         self.started.push_back(Some(message));
         self.base + self.started.len() as u64 - 1
     }
 
     fn next_small(&mut self) -> Option<(u64, u32)> {
-        let length = self.small.front()?.len();
+        let length = u32::try_from(self.small.front()?.len()).unwrap_or(u32::MAX);
         if !self.may_start() || !self.fits(length, SMALL_EXTRA) {
             return None;
         }
         let message = self.small.pop_front()?;
-        if message.len() > self.piece {
+        if message.len() > u64::from(self.piece) {
             // the pieces became smaller while it waited
             self.bulk.push_back(message);
             return self.next_bulk();
@@ -322,14 +355,16 @@ impl Outbox {
 
     fn next_bulk(&mut self) -> Option<(u64, u32)> {
         while let Some(front) = self.bulk.front() {
-            let length = u64::from(front.len());
+            let length = front.len().min(crate::MAX_TRANSFER as u64);
             let room = self.committed == 0 || self.committed + length <= self.peer_window;
-            if self.pause.is_some() || !room || !self.may_start() || self.sending.len() >= 64 {
+            if self.pause.is_some() || !room || !self.may_start() || self.sending.len() >= MAX_SENDING {
                 break;
             }
             let Some(message) = self.bulk.pop_front() else { break };
-            let seq = self.start(message);
-            self.sending.push_back(seq);
+            if let Some(message) = self.next_of(message) {
+                let seq = self.start(message);
+                self.sending.push_back(seq);
+            }
         }
         while let Some(seq) = self.sending.pop_front() {
             let Some((index, length)) =
@@ -349,6 +384,20 @@ impl Outbox {
         None
     }
 
+    /// The message itself, or the next one of a transfer that takes several, whose rest waits for its turn.
+    fn next_of(&mut self, mut message: Message) -> Option<Message> {
+        if message.sharers() > MAX_SHARERS {
+            self.parked.push_back(message);
+            return None;
+        }
+        let Some(piece) = message.cut() else { return Some(message) };
+        // The rest keeps its place behind the gates, the piece gets one of its own.
+        let keys = [piece.gate.map(|(key, _)| key), piece.also];
+        keys.into_iter().flatten().for_each(|key| self.gates.count(key));
+        self.bulk.push_back(message);
+        Some(piece)
+    }
+
     // ---- time ----
 
     /// When [`Outbox::on_timeout`] is wanted.
@@ -356,7 +405,7 @@ impl Outbox {
         let retransmit =
             self.oldest().map(|(_, sent)| sent + self.rtt.timeout(self.backoff, patience.longest_timeout));
         let give_up = self.stalled.map(|since| since + patience.give_up);
-        [retransmit, give_up, self.pause].into_iter().flatten().min()
+        [retransmit, give_up, self.pause, self.hold].into_iter().flatten().min()
     }
 
     /// Time passed. Returns whether the peer must be given up.
@@ -386,6 +435,7 @@ impl Outbox {
     pub(crate) fn flush(&mut self) {
         self.backoff = 0;
         self.pause = None;
+        self.end_hold();
         while let Some((flight, _)) = self.oldest() {
             self.lose_oldest(flight);
         }

@@ -15,6 +15,8 @@ pub(crate) enum Stored {
     Kept,
     /// The message is whole.
     Whole,
+    /// There is no room for it now.
+    NoRoom,
     /// It contradicts what is known of the message, or would exceed its bound.
     Refused,
 }
@@ -35,14 +37,9 @@ impl Partial {
         Partial { front: Vec::new(), later: BTreeMap::new(), later_bytes: 0, total: None, bound }
     }
 
-    /// The most bytes it may have.
-    pub(crate) fn bound(&self) -> u32 {
-        self.bound
-    }
-
-    /// The message says how long it is.
-    pub(crate) fn set_bound(&mut self, bound: u32) {
-        self.bound = bound.min(self.bound);
+    /// What is kept behind the front: offset, bytes, and whether they end the message.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (u32, &[u8], bool)> + '_ {
+        self.later.iter().map(|(&at, bytes)| (at, &bytes[..], self.total == Some(at + bytes.len() as u32)))
     }
 
     fn front_len(&self) -> u32 {
@@ -137,16 +134,6 @@ impl Partial {
         self.spans().find(|(start, len)| (*start..*start + *len).contains(&offset))
     }
 
-    /// The gaps before the last byte that arrived, as offset and length.
-    pub(crate) fn gaps(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let mut reached = 0;
-        self.spans().filter_map(move |(start, len)| {
-            let gap = (reached, start - reached);
-            reached = start + len;
-            (gap.1 > 0).then_some(gap)
-        })
-    }
-
     /// The whole message.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.front
@@ -190,7 +177,6 @@ mod tests {
         assert_eq!(partial.store(60, &whole[60..100], true), Stored::Kept);
         assert_eq!(partial.store(40, &whole[40..50], false), Stored::Known);
         assert_eq!(partial.spans().collect::<Vec<_>>(), [(40, 60)]);
-        assert_eq!(partial.gaps().collect::<Vec<_>>(), [(0, 40)]);
         assert_eq!(partial.store(0, &whole[0..45], false), Stored::Whole);
         assert_eq!(partial.into_bytes(), whole);
     }

@@ -32,6 +32,8 @@ const NACK_HEAD: usize = 8;
 pub const MISSING: u8 = 1;
 /// NACK reason: no memory for this message now; the sender tries again later.
 pub const NO_ROOM: u8 = 2;
+/// NACK reason: there is room again for what was refused; names nothing.
+pub const ROOM: u8 = 3;
 
 /// Complete messages `first..first + count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +166,7 @@ impl<'a> Ack<'a> {
 /// A NACK body, seen in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Nack<'a> {
-    /// [`MISSING`] or [`NO_ROOM`]; others are ignored by receivers.
+    /// [`MISSING`], [`NO_ROOM`] or [`ROOM`]; others are ignored by receivers.
     pub reason: u8,
     /// Bytes of incomplete messages the sender of the NACK has room for.
     pub window: u32,

@@ -243,13 +243,15 @@ impl Kif {
         Ok((message, start..start + announced))
     }
 
-    /// Length of the whole message (fixed part and data), told from its beginning; `None` when
-    /// these bytes do not reach that far or are no KIF message.
-    #[must_use]
-    pub fn total_len(first: &[u8], order: Order) -> Option<u64> {
+    /// Reads the fixed part of a message from its beginning, and gives the length of that part; the
+    /// data behind it need not be there.
+    ///
+    /// # Errors
+    /// [`WireError`] when these bytes do not hold the whole fixed part, or are no KIF message.
+    pub fn parse_head(first: &[u8], order: Order) -> Result<(Kif, usize), WireError> {
         let mut r = Reader::new(first, order, "KIF message");
-        let message = parse_fixed(&mut r).ok()?;
-        Some(r.position() as u64 + u64::from(message.nbytes()))
+        let message = parse_fixed(&mut r)?;
+        Ok((message, r.position()))
     }
 
     /// Data bytes that belong behind the fixed part.

@@ -15,7 +15,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use qnet_proto::{
-    Body, ClientId, ClientInfo, Command, CommandError, Errno, Event, Handle, Instant, PulseInfo, VtidInfo,
+    Body, Buffer, ClientId, ClientInfo, Command, CommandError, Errno, Event, Handle, Instant, Outlet,
+    PulseInfo, VtidInfo,
 };
 
 use super::{FIRST_CHUNK, HEAD, Op, Outcome, SharedLedger, fill, sum};
@@ -37,7 +38,7 @@ struct Outstanding {
     number: u64,
     op: Op,
     message: Vec<u8>,
-    reply: Vec<u8>,
+    reply: Buffer,
     /// When its sender wants to leave.
     unblock_at: Option<Instant>,
 }
@@ -180,19 +181,20 @@ impl Client {
         message.extend(argument.to_le_bytes());
         message.extend(len.to_le_bytes());
         message.extend(fill(number, 0, extra as usize));
-        let reply = vec![0; op.reply_len()];
+        let reply = Buffer::new(0, op.reply_len());
         let info = VtidInfo {
             tid: 1,
             coid: 3,
             priority: 10,
             keydata: number as i32,
             srcmsglen: message.len() as u32,
-            dstmsglen: reply.len() as u32,
+            dstmsglen: op.reply_len() as u32,
             ..VtidInfo::default()
         };
         let handle = Handle(self.id << 32 | number);
         let first = Body::from(&message[..message.len().min(FIRST_CHUNK as usize)]);
-        match host.command(Command::Send { client, handle, info, first }) {
+        let outlet = Outlet::new(reply.clone());
+        match host.command(Command::Send { client, handle, info, first, reply: outlet }) {
             Ok(()) => {
                 let unblock_at = match op {
                     Op::Wait { patience, .. } => Some(host.now + Duration::from_millis(patience.into())),
@@ -221,24 +223,24 @@ impl Client {
         }
     }
 
-    fn on_reply(&mut self, handle: Handle, status: i32, data: &[u8]) {
-        let Some(mut sent) = self.outstanding.remove(&handle) else { panic!("{handle:?} ended twice") };
-        sent.reply[..data.len()].copy_from_slice(data);
+    fn on_reply(&mut self, handle: Handle, status: i32) {
+        let Some(sent) = self.outstanding.remove(&handle) else { panic!("{handle:?} ended twice") };
+        let reply = sent.reply.take();
         match sent.op {
             Op::Echo { .. } => {
                 assert_eq!(status as usize, sent.message.len());
-                assert!(sent.reply == sent.message, "echo {} came back damaged", sent.number);
+                assert!(reply == sent.message, "echo {} came back damaged", sent.number);
             }
             Op::Read { offset, len } => {
                 assert_eq!(status as u32, len);
-                assert!(sent.reply == fill(self.salt, offset.into(), len as usize), "damaged at {offset}");
+                assert!(reply == fill(self.salt, offset.into(), len as usize), "damaged at {offset}");
             }
             Op::Put { .. } => assert_eq!(status, sum(&sent.message[HEAD..]), "put {}", sent.number),
             Op::Wait { .. } => assert_eq!(status, 4),
             op => panic!("{op:?} was answered with {status}"),
         }
         let mut ledger = self.ledger.borrow_mut();
-        ledger.verified += (sent.reply.len() + sent.message.len()) as u64;
+        ledger.verified += (reply.len() + sent.message.len()) as u64;
         ledger.end(sent.number, Outcome::Answered);
     }
 
@@ -255,12 +257,8 @@ impl Client {
                 // Its end may be on the way here.
                 assert!(matches!(given, Ok(()) | Err(CommandError::NoSuchMessage)), "{given:?}");
             }
-            Event::Write { offset, data, .. } => {
-                let Some(sent) = self.outstanding.get_mut(&handle) else { panic!("write to {handle:?}") };
-                sent.reply[offset as usize..offset as usize + data.len()].copy_from_slice(&data);
-            }
-            Event::Reply { status, data, .. } => {
-                self.on_reply(handle, status, &data);
+            Event::Reply { status, .. } => {
+                self.on_reply(handle, status);
                 self.go_on(host);
             }
             Event::Error { errno, .. } => {
@@ -309,10 +307,9 @@ impl App for Client {
                 self.stage = Stage::Ready;
                 self.go_on(host);
             }
-            Event::Read { handle, .. }
-            | Event::Write { handle, .. }
-            | Event::Reply { handle, .. }
-            | Event::Error { handle, .. } => self.on_transaction(host, handle, event),
+            Event::Read { handle, .. } | Event::Reply { handle, .. } | Event::Error { handle, .. } => {
+                self.on_transaction(host, handle, event)
+            }
             _ => {}
         }
     }

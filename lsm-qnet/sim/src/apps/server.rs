@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use qnet_proto::{Body, Command, Errno, Event, Instant, Rcv, ServerId};
+use qnet_proto::{Body, Buffer, Command, Errno, Event, Instant, Outlet, Rcv, ServerId, Sink};
 
 use super::{HEAD, SharedLedger, fill, sum};
 use crate::network::{App, Programs};
@@ -31,7 +31,8 @@ pub struct Server {
 
 struct Collecting {
     server: ServerId,
-    bytes: Vec<u8>,
+    bytes: Buffer,
+    total: u32,
     have: u32,
     asked: u32,
 }
@@ -54,13 +55,14 @@ impl Server {
     /// Asks for what is missing, two reads at a time, or answers.
     fn go_on(&mut self, host: &mut Programs<'_>, rcv: Rcv) {
         let Some(message) = self.open.get_mut(&rcv) else { return };
-        let total = message.bytes.len() as u32;
+        let total = message.total;
         if message.have == total {
             return self.serve(host, rcv);
         }
         while message.asked < total && message.asked - message.have < 2 * READ_CHUNK {
             let nbytes = READ_CHUNK.min(total - message.asked);
-            let read = Command::Read { rcv, offset: message.asked, nbytes };
+            let into = Outlet::new(message.bytes.clone());
+            let read = Command::Read { rcv, offset: message.asked, nbytes, into };
             message.asked += nbytes;
             if host.command(read).is_err() {
                 self.open.remove(&rcv);
@@ -71,7 +73,7 @@ impl Server {
 
     fn serve(&mut self, host: &mut Programs<'_>, rcv: Rcv) {
         let Some(message) = self.open.remove(&rcv) else { return };
-        let bytes = message.bytes;
+        let bytes = message.bytes.take();
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let (argument, len) = (word(12), word(16));
         match bytes[2] {
@@ -116,16 +118,15 @@ impl App for Server {
             Event::Message { rcv, server, info, data } => {
                 self.ledger.borrow_mut().arrived(info.keydata as u64, false);
                 let have = data.len() as u32;
-                let mut bytes = data.into_vec();
-                bytes.resize(info.srcmsglen as usize, 0);
-                self.open.insert(rcv, Collecting { server, bytes, have, asked: have });
+                let total = info.srcmsglen;
+                let mut bytes = Buffer::new(0, total as usize);
+                bytes.write_at(0, &data);
+                self.open.insert(rcv, Collecting { server, bytes, total, have, asked: have });
                 self.go_on(host, rcv);
             }
-            Event::ReadData { rcv, offset, data } => {
+            Event::ReadDone { rcv, nbytes, .. } => {
                 if let Some(message) = self.open.get_mut(&rcv) {
-                    let at = offset as usize;
-                    message.bytes[at..at + data.len()].copy_from_slice(&data);
-                    message.have += data.len() as u32;
+                    message.have += nbytes;
                     self.go_on(host, rcv);
                 }
             }

@@ -37,10 +37,9 @@ impl App for Station {
             Event::Connected { client, .. }
             | Event::ConnectFailed { client, .. }
             | Event::Death { client } => client.0,
-            Event::Read { handle, .. }
-            | Event::Write { handle, .. }
-            | Event::Reply { handle, .. }
-            | Event::Error { handle, .. } => handle.0,
+            Event::Read { handle, .. } | Event::Reply { handle, .. } | Event::Error { handle, .. } => {
+                handle.0
+            }
             Event::NodeUp { nd } => {
                 assert!(self.up.insert(*nd), "the session to {nd:?} came up twice");
                 return;

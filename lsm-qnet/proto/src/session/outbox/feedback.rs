@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::wire::ack::{self, Ack, Nack, Span};
 
-use super::super::message::FragState;
-use super::{Flight, Outbox, REORDERING};
+use super::super::message::{FragState, Message};
+use super::{Flight, Outbox, PAUSE, REORDERING};
+use crate::wire::lwl4::Layer;
 
 impl Outbox {
     /// The full number of a sequence number on the wire, if it names a started message.
@@ -81,6 +82,10 @@ impl Outbox {
                 _ => {}
             }
         }
+        if nack.reason == ack::ROOM && !self.held.is_empty() {
+            self.holds = 0;
+            self.end_hold();
+        }
     }
 
     fn sample(&mut self, now: Instant, ack: &Ack<'_>) {
@@ -113,7 +118,26 @@ impl Outbox {
     fn complete(&mut self, seq: u64) -> u64 {
         let Some(at) = seq.checked_sub(self.base).and_then(|at| usize::try_from(at).ok()) else { return 0 };
         let Some(message) = self.started.get_mut(at).and_then(Option::take) else { return 0 };
-        let mut newly = 1;
+        self.acknowledged += u64::from(message.layer != Layer::Seq);
+        if message.sharers() > 1 {
+            self.bulk.extend(self.parked.drain(..));
+        }
+        if message.is_repeatable() {
+            self.holds = 0;
+        }
+        let newly = 1 + self.settle(&message, true);
+        let keys = [message.gate.map(|(key, _)| key), message.also];
+        for key in keys.into_iter().flatten() {
+            let mut released = Vec::new();
+            self.gates.leave(key, |message| released.push(message));
+            released.into_iter().for_each(|message| self.release(message));
+        }
+        newly
+    }
+
+    /// A started message is no more: returns its bytes that were not acknowledged.
+    fn settle(&mut self, message: &Message, arrived: bool) -> u64 {
+        let mut newly = 0;
         for (index, frag) in message.remembered() {
             let length = u64::from(message.span(index).1);
             if frag.state == FragState::InFlight {
@@ -121,18 +145,13 @@ impl Outbox {
             }
             if frag.state != FragState::Acked {
                 newly += length;
-                self.note_acked(frag.transmission, frag.times);
+                if arrived {
+                    self.note_acked(frag.transmission, frag.times);
+                }
             }
         }
         if message.is_fragmented() {
-            self.committed = self.committed.saturating_sub(u64::from(message.len()));
-        }
-        self.acknowledged += 1;
-        let keys = [message.gate.map(|(key, _)| key), message.also];
-        for key in keys.into_iter().flatten() {
-            let mut released = Vec::new();
-            self.gates.leave(key, |message| released.push(message));
-            released.into_iter().for_each(|message| self.release(message));
+            self.committed = self.committed.saturating_sub(message.len());
         }
         newly
     }
@@ -156,7 +175,12 @@ impl Outbox {
             seen.push((frag.transmission, frag.times));
         }
         message.forget_acked();
+        // There was room: the rest may follow.
+        let begun = newly > 0 && std::mem::take(&mut message.asking);
         self.in_flight = self.in_flight.saturating_sub(landed);
+        if begun {
+            self.sending.push_front(seq);
+        }
         seen.into_iter().for_each(|(transmission, times)| self.note_acked(transmission, times));
         newly
     }
@@ -185,13 +209,39 @@ impl Outbox {
     }
 
     fn on_no_room(&mut self, now: Instant, span: Span) {
-        if self.expand(span.seq).is_none_or(|seq| self.message(seq).is_none()) {
+        let Some(seq) = self.expand(span.seq) else { return };
+        let Some(message) = self.message(seq) else { return };
+        // The peer lives and asks for patience.
+        let (repeatable, filler) = (message.is_repeatable(), message.layer == Layer::Seq);
+        self.stalled = Some(now);
+        if filler {
             return;
         }
-        // The peer lives and asks for patience; the timeout sends the message again.
-        self.stalled = Some(now);
+        if repeatable {
+            return self.hold(now, seq);
+        }
+        // Memory comes back soon; the timeout sends the message again.
         self.backoff = (self.backoff + 1).min(6);
-        self.pause = Some(now + self.rtt.timeout(0, Duration::from_millis(20)));
+        self.pause = Some(now + self.rtt.timeout(0, PAUSE));
+    }
+
+    /// A sink may have no room for long: the message gives its number back, so that the session's other
+    /// messages do not come too far ahead of it, and waits. A filler takes the number.
+    fn hold(&mut self, now: Instant, seq: u64) {
+        let Some(at) = seq.checked_sub(self.base).and_then(|at| usize::try_from(at).ok()) else { return };
+        let Some(slot) = self.started.get_mut(at) else { return };
+        let Some(mut filler) = Message::plain(Layer::Seq, &[]) else { return };
+        filler.start(self.piece);
+        let Some(mut message) = slot.replace(filler) else { return };
+        self.settle(&message, false);
+        self.sending.retain(|&sending| sending != seq);
+        self.sending.push_front(seq);
+        message.take_back();
+        self.held.push_back(message);
+        if self.hold.is_none() {
+            self.hold = Some(now + PAUSE * (1 << self.holds.min(6)));
+            self.holds += 1;
+        }
     }
 
     fn advance(&mut self) {
