@@ -179,7 +179,7 @@ impl Inbox {
         let begun =
             matches!(self.slots.get(&seq).map(|slot| &slot.state), Some(State::Whole(_) | State::Stream(_)));
         if first && !begun {
-            if let Err(refused) = self.begin(seq, header, payload, budget, delivery) {
+            if let Some(refused) = self.begin(seq, header, payload, budget, delivery) {
                 return refused;
             }
         } else if !begun && !self.keep_early(seq, payload, budget) {
@@ -241,7 +241,8 @@ impl Inbox {
         done
     }
 
-    /// The first fragment is here: decides what the message will be, with what came before it.
+    /// The first fragment is here: decides what the message will be, with what came before it. Returns
+    /// why it cannot begin.
     fn begin(
         &mut self,
         seq: u64,
@@ -249,10 +250,10 @@ impl Inbox {
         payload: &[u8],
         budget: &mut Budget,
         delivery: &mut dyn Delivery,
-    ) -> Result<(), Arrival> {
+    ) -> Option<Arrival> {
         // Every known fixed part of a transfer is shorter than the smallest packet.
         if payload.len() < XFER_HEAD {
-            return Err(Arrival::Refused);
+            return Some(Arrival::Refused);
         }
         let early = self.forget(seq, budget, delivery);
         let transfer = (header.layer == Layer::Kif).then(|| stream_head(header, payload)).flatten();
@@ -274,7 +275,7 @@ impl Inbox {
         };
         let Some(mut state) = begun else {
             self.slots.insert(seq, Slot { reserved: 0, state: State::Refused });
-            return Err(Arrival::NoRoom);
+            return Some(Arrival::NoRoom);
         };
         if let Some(Slot { state: State::Early(early), .. }) = early {
             for (offset, bytes, last) in early.pieces() {
@@ -287,7 +288,7 @@ impl Inbox {
             }
         }
         self.slots.insert(seq, Slot { reserved: bound + ENTRY, state });
-        Ok(())
+        None
     }
 
     /// Makes sure that a fragment can be kept whose message is not begun.
