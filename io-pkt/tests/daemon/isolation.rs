@@ -4,23 +4,19 @@
 //! between two others. It must be gone afterwards, with its reason kept for the operator, and the storm must go on.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
-use conformance::Workshop;
 use ctl::{Client, UseState};
 
-use crate::support::{Daemon, Place, eventually, names};
+use crate::support::{Daemon, Place, eventually, names, workshop};
 
 /// The driver that misbehaves on demand, and the one in C. Built once.
 fn built() -> &'static (PathBuf, PathBuf) {
     static FILES: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
     FILES.get_or_init(|| {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("isolation");
-        fs::create_dir_all(&dir).unwrap();
-        let workshop = Workshop::new(&dir).unwrap();
+        let workshop = workshop();
         (workshop.naughty().unwrap(), workshop.c_module("echo.c", "devn-echo.so", &[]).unwrap())
     })
 }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use conformance::Workshop;
 use ctl::{Client, Root};
 use nix::{
     sys::signal::{Signal, kill},
@@ -19,23 +20,14 @@ use nix::{
 /// How long anything may take on a machine that does ten other things.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Directory of the executable, where the modules are as well: Cargo builds them into it on first use.
-fn modules() -> &'static Path {
-    static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| {
-        let dir =
-            Path::new(env!("CARGO_BIN_EXE_io-pkt")).parent().expect("an executable lies in a directory");
-        let target = dir.parent().expect("a profile's directory lies in the target directory");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--target-dir"]).arg(target);
-        if dir.ends_with("release") {
-            cargo.arg("--release");
-        }
-        for package in ["devn-segment", "devn-template", "lsm-bridge"] {
-            cargo.args(["--package", package]);
-        }
-        assert!(cargo.status().expect("cargo runs").success(), "the modules are built");
-        dir.to_owned()
+/// What Cargo has built, the modules beside the executable among it. All tests share one build: Cargo replaces the files of
+/// modules when it builds a part of the workspace, because that resolves other features, and a daemon that runs maps both.
+pub(crate) fn workshop() -> &'static Workshop {
+    static BUILT: OnceLock<Workshop> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("daemon");
+        std::fs::create_dir_all(&dir).expect("a directory for modules of the tests");
+        Workshop::new(&dir).expect("cargo builds the workspace")
     })
 }
 
@@ -46,7 +38,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        modules();
+        workshop();
         Self { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
@@ -61,7 +53,8 @@ impl Place {
     /// A copy of a driver's file, for a test that must not see Cargo replace it.
     pub(crate) fn module(&self, name: &str) -> String {
         let copy = self.path(&format!("devn-{name}.so"));
-        std::fs::copy(modules().join(format!("libdevn_{name}.so")), &copy).expect("a copy of a module");
+        let built = Path::new(env!("CARGO_BIN_EXE_io-pkt")).with_file_name(format!("libdevn_{name}.so"));
+        std::fs::copy(built, &copy).expect("a copy of a module");
         copy.display().to_string()
     }
 

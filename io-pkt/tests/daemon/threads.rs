@@ -87,7 +87,7 @@ fn frames_cross_a_node_with_a_thread_for_each_interface() {
 fn mounting_in_a_loop_under_traffic_leaks_nothing_with_threads() {
     let place = Place::new();
     let segment = place.path("segment").display().to_string();
-    // Copies, because a build that Cargo replaces meanwhile is mapped beside the old one and stays.
+    // Copies: a file that Cargo replaces meanwhile would be mapped beside the old one, and stay.
     let [segments, template] = ["segment", "template"].map(|name| place.module(name));
     let daemon = place.start(&["-t", "3", "-d", "template", "period=1", "-dtemplate", "-pbridge"]);
     let mut client = daemon.client();
