@@ -11,6 +11,7 @@ use crate::common::{Driver, Protocol, carries_frames, driver, loader, module, wo
 fn harmless_options(name: &str) -> Option<String> {
     match name {
         "devn-segment" => Some(format!("path={}", workshop().dir().join("segment").display())),
+        "devn-pcap" => Some(format!("write={}", workshop().dir().join("out.pcap").display())),
         "devn-template" | "devn-echo" | "devn-frozen" | "devn-later" | "devn-naughty" | "lsm-bridge" => {
             Some(String::new())
         }
@@ -23,7 +24,9 @@ fn harmless_options(name: &str) -> Option<String> {
 fn every_module_of_the_workspace_conforms() {
     let modules = workshop().workspace_modules().unwrap_or_else(|error| panic!("{error}"));
     let names: Vec<_> = modules.iter().filter_map(|file| file.file_stem()?.to_str()).collect();
-    for expected in ["devn-packet", "devn-segment", "devn-tap", "devn-template", "lsm-bridge", "lsm-qnet"] {
+    for expected in
+        ["devn-packet", "devn-pcap", "devn-segment", "devn-tap", "devn-template", "lsm-bridge", "lsm-qnet"]
+    {
         assert!(names.contains(&expected), "{expected} was not built: {names:?}");
     }
     for file in &modules {
