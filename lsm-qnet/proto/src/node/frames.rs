@@ -181,7 +181,8 @@ impl Node {
             _ => self.on_traffic(now, nd, header, payload),
         };
         self.count(nd, &fate);
-        if matches!(fate, Fate::Used | Fate::Duplicate) {
+        // What there is no room for is answered, too.
+        if matches!(fate, Fate::Used | Fate::Duplicate | Fate::NoRoom) {
             if let Some(peer) = self.peers.get_mut(nd) {
                 peer.heard = now;
                 if header.src_nd_for_dst != 0 {

@@ -237,3 +237,88 @@ fn a_refusal_for_lack_of_memory_is_no_silence() {
     }
     assert!(outbox.deadline(PATIENCE).is_some());
 }
+
+fn nack(outbox: &mut Outbox, now: Instant, reason: u8, seq: Option<u32>) {
+    let mut bytes = [0; 100];
+    let all = seq.map(|seq| Span { seq, offset: 0, length: u32::MAX });
+    let len = Nack::emit(reason, 1000, all.into_iter(), &mut bytes, Order::Little).unwrap();
+    outbox.on_nack(now, &Nack::parse(&bytes[..len], Order::Little).unwrap());
+}
+
+#[test]
+fn what_a_sink_has_no_room_for_gives_its_number_back_and_asks_again_with_one_fragment() {
+    let mut outbox = outbox(true);
+    outbox.push(at(0), message(350));
+    assert_eq!(sent(&mut outbox, at(0)).len(), 4);
+    nack(&mut outbox, at(1), ack::NO_ROOM, Some(1));
+    assert_eq!(outbox.in_flight(), 0);
+    assert_eq!(sent(&mut outbox, at(1)), [(1, 0, FIRST | LAST)], "a filler");
+    nack(&mut outbox, at(1), ack::NO_ROOM, Some(1));
+    assert_eq!(sent(&mut outbox, at(1)), [], "a refusal that comes late changes nothing");
+    ack(&mut outbox, at(2), 2, &[], &[]);
+    assert!(!outbox.is_idle());
+    let mut gaps = Vec::new();
+    let (mut now, mut seq) = (at(2), 2);
+    for _ in 0..8 {
+        let next = outbox.deadline(PATIENCE).unwrap();
+        gaps.push(next.since(now).as_millis());
+        now = next;
+        assert!(!outbox.on_timeout(now, PATIENCE), "the peer lives");
+        assert_eq!(sent(&mut outbox, now), [(seq, 0, FIRST)], "the others wait for the answer");
+        nack(&mut outbox, now, ack::NO_ROOM, Some(seq));
+        assert_eq!(sent(&mut outbox, now), [(seq, 0, FIRST | LAST)]);
+        ack(&mut outbox, now, seq + 1, &[], &[]);
+        seq += 1;
+    }
+    assert_eq!(gaps, [19, 40, 80, 160, 320, 640, 1280, 1280]);
+    nack(&mut outbox, now, ack::ROOM, None);
+    assert_eq!(sent(&mut outbox, now), [(seq, 0, FIRST)], "told of room, it asks at once");
+    ack(&mut outbox, now, seq, &[], &[(seq, 0, 100)]);
+    assert_eq!(sent(&mut outbox, now), [(seq, 100, 0), (seq, 200, 0), (seq, 300, LAST)]);
+    ack(&mut outbox, now, seq + 1, &[], &[]);
+    assert!(outbox.is_idle() && outbox.in_flight() == 0);
+}
+
+#[test]
+fn a_transfer_longer_than_a_message_may_be_goes_as_several_a_few_at_once() {
+    let mut outbox = Outbox::new(60_000);
+    outbox.on_peer(60_000, 64 << 20, true);
+    let most = crate::MAX_TRANSFER;
+    let total = 40 * most + 5;
+    let xfer = Xfer { status: 0, handle: 9, offset: 1000, nbytes: total as u32 };
+    let key = GateKey::Rcv(1);
+    let long = Message::kif(&Kif::MsgWrite(xfer), Body::from(vec![7; total])).unwrap();
+    outbox.push(at(0), long.behind(key, Class::Free));
+    outbox.push(at(0), message(50).behind(key, Class::Ordered));
+    let mut frame = vec![0; HEADER + 60_002];
+    let (mut next, mut order, mut last_alone) = (1000, Vec::new(), false);
+    for round in 0..10_000 {
+        let now = at(round);
+        let mut base = 0;
+        while let Some((header, _)) = outbox.poll(now, &mut frame) {
+            base = base.max(header.seq);
+            if header.flags & FIRST != 0 {
+                let (kif, _) = Kif::parse_head(&frame[HEADER..], Order::Little).unwrap();
+                let Kif::MsgWrite(xfer) = kif else { panic!("{kif:?}") };
+                last_alone = xfer.nbytes == 30;
+                if !last_alone {
+                    order.push((xfer.offset, xfer.nbytes));
+                }
+            }
+        }
+        assert!(outbox.started.len() <= MAX_SHARERS + 1, "{}", outbox.started.len());
+        if base == 0 {
+            break;
+        }
+        ack(&mut outbox, now, base + 1, &[], &[]);
+        if outbox.is_idle() {
+            break;
+        }
+    }
+    assert!(outbox.is_idle() && last_alone, "the ordered one comes when all pieces are there");
+    for (offset, nbytes) in order {
+        assert_eq!(offset, next);
+        next += nbytes;
+    }
+    assert_eq!(next as usize, 1000 + total);
+}
