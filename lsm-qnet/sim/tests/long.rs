@@ -118,15 +118,18 @@ impl Sink for Looked {
     }
 }
 
+/// Lengths of messages, and how many bytes of each arrived.
+type Taken = Rc<RefCell<Vec<(u64, u64)>>>;
+
 /// Takes messages of any length and replies with as many bytes as `reply_len` says.
 struct Giver {
     reply_len: u64,
     reads: BTreeMap<Rcv, (Looked, u32)>,
-    taken: Rc<RefCell<Vec<(u64, u64)>>>,
+    taken: Taken,
 }
 
 impl Giver {
-    fn boxed(reply_len: u64) -> (Box<Giver>, Rc<RefCell<Vec<(u64, u64)>>>) {
+    fn boxed(reply_len: u64) -> (Box<Giver>, Taken) {
         let taken = Rc::default();
         (Box::new(Giver { reply_len, reads: BTreeMap::new(), taken: Rc::clone(&taken) }), taken)
     }

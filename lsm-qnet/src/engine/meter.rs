@@ -303,4 +303,4 @@ fn message_of(key: u64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -16,15 +16,15 @@ const LINK: LinkId = LinkId(1);
 const MANY: usize = 2_000_000;
 
 /// Two nodes; a step and a frame take a microsecond each.
-struct Lab {
-    desks: [Desk; 2],
+pub(in crate::engine) struct Lab {
+    pub(in crate::engine) desks: [Desk; 2],
     now: u64,
     buffer: Vec<u8>,
 }
 
 impl Lab {
     /// The second node allows so much to callers of the first.
-    fn new(allow: Option<&str>) -> Self {
+    pub(in crate::engine) fn new(allow: Option<&str>) -> Self {
         let mut desks = [Desk::of("alonzo", None), Desk::of("barbara", allow)];
         for (index, desk) in desks.iter_mut().enumerate() {
             let info = LinkInfo { addr: mac(index), mtu: 1500, name: "en0".to_owned() };
@@ -41,7 +41,7 @@ impl Lab {
     }
 
     /// Both engines act once; frames arrive at once.
-    fn step(&mut self) {
+    pub(in crate::engine) fn step(&mut self) {
         self.now += 1000;
         for from in 0..2 {
             let mut now = Instant::from_nanos(self.now);
