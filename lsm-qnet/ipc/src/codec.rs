@@ -166,6 +166,44 @@ impl<'p> Reader<'p> {
 }
 
 /// Writes a hello into `head`.
+impl<'a> ToServer<'a> {
+    /// Reads a packet as a server does.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for bytes that are none.
+    pub fn decode(packet: &'a [u8]) -> Result<Self, DecodeError> {
+        decode_to_server(packet)
+    }
+
+    /// The packet as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let data = encode_to_server(self, &mut bytes);
+        bytes.extend_from_slice(data);
+        bytes
+    }
+}
+
+impl<'a> ToClient<'a> {
+    /// Reads a packet as a client does.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for bytes that are none.
+    pub fn decode(packet: &'a [u8]) -> Result<Self, DecodeError> {
+        decode_to_client(packet)
+    }
+
+    /// The packet as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let data = encode_to_client(self, &mut bytes);
+        bytes.extend_from_slice(data);
+        bytes
+    }
+}
+
 pub(crate) fn encode_hello(hello: Hello, head: &mut Vec<u8>) {
     Writer::new(head, verb::HELLO, HELLO_MAGIC).u16(hello.version).u16(0).u64(hello.abilities);
 }

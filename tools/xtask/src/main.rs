@@ -10,6 +10,7 @@ mod arrows;
 mod bench;
 mod ci;
 mod docs;
+mod fuzz;
 mod install;
 mod man;
 mod run;
@@ -62,6 +63,17 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Let libFuzzer look for inputs that break a reader of foreign bytes
+    Fuzz {
+        /// The target, such as session; all of them when left out
+        target: Option<String>,
+        /// How long each runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Arguments for libFuzzer, such as -jobs=2
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Build for release and install below a directory
     Install {
         /// Where bin, lib, include and share are made
@@ -96,6 +108,7 @@ fn main() -> ExitCode {
         Task::Test { args } => ci::test(&args),
         Task::Docs => ci::one(Step::Docs),
         Task::Soak { args } => ci::soak(&args),
+        Task::Fuzz { target, seconds, args } => fuzz::fuzz(target.as_deref(), seconds, &args),
         Task::Install { prefix } => install::install(&prefix),
         Task::Tour { args } => tour(&args),
         Task::Bench { name, args } => bench::bench(name.as_deref(), &args),

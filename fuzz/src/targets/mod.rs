@@ -1,0 +1,40 @@
+//! The targets, by name.
+
+mod formats;
+mod local;
+mod resolver;
+mod session;
+mod victim;
+
+/// A function that bytes must not break.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its corpus folder.
+    pub name: &'static str,
+    /// What it feeds.
+    pub what: &'static str,
+    /// Runs it once.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "frame", what: "every reader of the wire, over one packet", run: formats::frame },
+    Target { name: "kif", what: "KIF messages, read and written again", run: formats::kif },
+    Target { name: "tlv", what: "the extension block", run: formats::tlv },
+    Target { name: "ack", what: "ACK and NACK bodies", run: formats::ack },
+    Target { name: "session", what: "a node with a session: frames, time and programs", run: session::run },
+    Target { name: "resolver", what: "a node that looks for names: LR, NR, TCS_INIT", run: resolver::run },
+    Target { name: "hosts", what: "the file of the resolver `file`", run: formats::hosts },
+    Target { name: "ipc", what: "packets of local channels", run: local::ipc },
+    Target { name: "control", what: "lines of the control socket", run: local::control },
+    Target { name: "iomsg", what: "_IO_ messages and network manager messages", run: local::iomsg },
+    Target { name: "fuse", what: "requests of the kernel's FUSE", run: local::fuse },
+    Target { name: "elf", what: "files that claim to be modules", run: local::elf },
+];
+
+/// The target of this name.
+#[must_use]
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.iter().copied().find(|target| target.name == name)
+}
