@@ -31,6 +31,9 @@ struct Cli {
     /// The io-pkt to measure
     #[arg(long, default_value = "target/release/io-pkt")]
     program: PathBuf,
+    /// Packet threads of io-pkt (`-t`); each number is a forwarder of its own
+    #[arg(long, value_delimiter = ',', default_values_t = [1])]
+    threads: Vec<u32>,
     /// Ignored; cargo adds it
     #[arg(long, hide = true)]
     bench: bool,
@@ -57,12 +60,9 @@ fn main() -> Result<()> {
         "{} is missing; build with cargo build --release --workspace",
         program.display()
     );
-    let mut forwarders = vec![
-        Forwarder::IoPkt { program },
-        Forwarder::MinimalRing,
-        Forwarder::MinimalMmsg,
-        Forwarder::KernelBridge,
-    ];
+    let io_pkt = |&threads| Forwarder::IoPkt { program: program.clone(), threads };
+    let mut forwarders: Vec<_> = cli.threads.iter().map(io_pkt).collect();
+    forwarders.extend([Forwarder::MinimalRing, Forwarder::MinimalMmsg, Forwarder::KernelBridge]);
     forwarders.retain(|forwarder| forwarder.name().contains(&cli.only));
     ensure!(!forwarders.is_empty(), "no forwarder's name contains `{}`", cli.only);
     let spans =

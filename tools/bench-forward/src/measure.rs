@@ -19,6 +19,8 @@ pub enum Forwarder {
     IoPkt {
         /// The program.
         program: PathBuf,
+        /// Packet threads (`-t`). With more than one it may use every CPU, the generator's too.
+        threads: u32,
     },
     /// The minimal forwarder with rings.
     MinimalRing,
@@ -31,12 +33,13 @@ pub enum Forwarder {
 impl Forwarder {
     /// Name in the table.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Self::IoPkt { .. } => "io-pkt bridge",
-            Self::MinimalRing => "minimal, V2 ring",
-            Self::MinimalMmsg => "minimal, recvmmsg",
-            Self::KernelBridge => "kernel bridge",
+            Self::IoPkt { threads: 1, .. } => "io-pkt bridge".to_owned(),
+            Self::IoPkt { threads, .. } => format!("io-pkt bridge, -t {threads}"),
+            Self::MinimalRing => "minimal, V2 ring".to_owned(),
+            Self::MinimalMmsg => "minimal, recvmmsg".to_owned(),
+            Self::KernelBridge => "kernel bridge".to_owned(),
         }
     }
 }
@@ -108,15 +111,16 @@ fn start(rig: &Rig, forwarder: &Forwarder) -> Result<Forwarding> {
             rig.ip("fwd", &["link", "set", "br0", "addrgenmode", "none", "up"])?;
             Ok(Forwarding { _part: None, _root: None })
         }
-        Forwarder::IoPkt { program } => {
+        Forwarder::IoPkt { program, threads } => {
             let root = tempfile::tempdir()?;
             let program = program.to_str().context("the program's path is not UTF-8")?;
             let directory = root.path().to_str().context("the temporary directory's path is not UTF-8")?;
-            let line =
-                format!("exec {program} --root {directory} -d packet dev=f0 -d packet dev=f1 -p bridge");
+            let line = format!(
+                "exec {program} --root {directory} -t {threads} -d packet dev=f0 -d packet dev=f1 -p bridge"
+            );
             let part = rig.play(
                 "fwd",
-                Some(FORWARDER_CPU),
+                (*threads == 1).then_some(FORWARDER_CPU),
                 &line.split(' ').map(str::to_owned).collect::<Vec<_>>(),
             )?;
             Ok(Forwarding { _part: Some(part), _root: Some(root) })

@@ -8,7 +8,7 @@ use crate::measure::Rates;
 #[derive(Clone, Debug)]
 pub struct Series {
     /// Forwarder.
-    pub name: &'static str,
+    pub name: String,
     /// Frame size in bytes, without the checksum.
     pub size: usize,
     /// One measurement a round.
@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn the_ratio_is_taken_within_a_round() {
-        let series = |name, rates: [f64; 2]| Series {
-            name,
+        let series = |name: &str, rates: [f64; 2]| Series {
+            name: name.to_owned(),
             size: 64,
             rounds: rates.map(|overload| Rates { offered: 0.0, overload, loss_free: 0.0 }).to_vec(),
         };
