@@ -232,3 +232,6 @@ fn read_signal(signals: &SignalFd) -> Option<Signal> {
     let info = signals.read_signal().ok().flatten()?;
     Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,7 @@ impl Registry {
         if news {
             self.core.bell.get_up();
         } else {
-            pinned().for_each(|driver| driver.before_sleep(now));
+            pinned().for_each(|driver| driver.watch_if_busy(now));
         }
         !news
     }

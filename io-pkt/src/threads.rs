@@ -99,6 +99,12 @@ impl Threads {
         lost.map_or(Ok(()), Err)
     }
 
+    /// Has our own code panic on the first thread.
+    #[cfg(test)]
+    pub(crate) fn break_first(&self) {
+        drop(self.threads[0].request(|_| -> () { panic!("a fault of our own") }));
+    }
+
     /// Ends all threads; call it after the uses are gone.
     pub fn end(&mut self) {
         for thread in self.threads.drain(..).rev() {

@@ -15,7 +15,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
         mpsc::{self, Receiver, Sender},
     },
 };
@@ -98,8 +98,15 @@ pub(super) enum Note {
     Interface(InterfaceData),
     /// The driver has failed, with the reason.
     Failed(String),
-    /// It wanted that many chunks more than there were.
-    Short(u64),
+}
+
+/// What the driver's side tells beside the rings.
+#[derive(Debug, Default)]
+struct News {
+    /// There are notes, or `short` has grown.
+    noted: AtomicBool,
+    /// Chunks that `alloc` did not have and that nobody has counted yet.
+    short: AtomicU64,
 }
 
 /// Loop 0's side.
@@ -109,7 +116,7 @@ pub(super) struct Near {
     pub(super) chunks: Producer<FrameDesc>,
     pub(super) records: Consumer<Record>,
     notes: Receiver<Note>,
-    noted: Arc<AtomicBool>,
+    news: Arc<News>,
     /// Wakes the other side.
     pub(super) far: Arc<Bell>,
 }
@@ -122,7 +129,7 @@ pub struct Far {
     records: Producer<Record>,
     backlog: VecDeque<Record>,
     notes: Sender<Note>,
-    noted: Arc<AtomicBool>,
+    news: Arc<News>,
     near: Arc<Bell>,
     /// Something was put in or taken out since the other side was told.
     stirred: bool,
@@ -139,31 +146,36 @@ pub(super) fn channel(supply: usize, near: Arc<Bell>, far: Arc<Bell>) -> (Near, 
     let (chunks, chunks_out) = RingBuffer::new(supply);
     let (records_in, records) = RingBuffer::new(RECORDS);
     let (notes_in, notes) = mpsc::channel();
-    let noted = Arc::new(AtomicBool::new(false));
+    let news = Arc::new(News::default());
     let far_side = Far {
         frames: frames_out,
         chunks: chunks_out,
         records: records_in,
         backlog: VecDeque::new(),
         notes: notes_in,
-        noted: Arc::clone(&noted),
+        news: Arc::clone(&news),
         near,
         stirred: false,
         short: 0,
         starved: false,
         mad: false,
     };
-    (Near { frames, chunks, records, notes, noted, far }, far_side)
+    (Near { frames, chunks, records, notes, news, far }, far_side)
 }
 
 impl Near {
     /// True once after each note, and once after several.
     pub(super) fn take_noted(&self) -> bool {
-        self.noted.load(Ordering::Relaxed) && self.noted.swap(false, Ordering::AcqRel)
+        self.is_noted() && self.news.noted.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn is_noted(&self) -> bool {
-        self.noted.load(Ordering::Relaxed)
+        self.news.noted.load(Ordering::Relaxed)
+    }
+
+    /// Chunks that the driver wanted and that were not at hand since the last time.
+    pub(super) fn take_short(&self) -> u64 {
+        self.news.short.swap(0, Ordering::Relaxed)
     }
 
     pub(super) fn next_note(&self) -> Option<Note> {
@@ -230,8 +242,8 @@ impl Far {
     /// Rings when there is something new for the other side.
     pub(super) fn announce(&mut self) {
         if self.short > 0 {
-            let short = std::mem::take(&mut self.short);
-            self.note(Note::Short(short));
+            self.news.short.fetch_add(std::mem::take(&mut self.short), Ordering::Relaxed);
+            self.tell();
         }
         if std::mem::take(&mut self.stirred) {
             self.near.ring();
@@ -242,7 +254,11 @@ impl Far {
     pub(super) fn note(&mut self, note: Note) {
         // The other side goes away only after this one.
         let _ = self.notes.send(note);
-        self.noted.store(true, Ordering::Release);
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        self.news.noted.store(true, Ordering::Release);
         self.stirred = true;
     }
 

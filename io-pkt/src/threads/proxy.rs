@@ -170,8 +170,8 @@ impl PinnedDriver {
                 || self.near.records.is_abandoned())
     }
 
-    /// Loop 0 is about to sleep. A thread that is in the middle of a turn then may never wake it.
-    pub fn before_sleep(&self, now: u64) {
+    /// Has loop 0 look at the thread in a while if it is in the middle of a turn, which may never end.
+    pub fn watch_if_busy(&self, now: u64) {
         if !self.thread.pulse.is_resting() {
             self.watch(now);
         }
@@ -186,7 +186,7 @@ impl PinnedDriver {
         if self.thread.is_stuck(work.now) {
             return self.context.fail(&self.thread.excuse(self.id(), NoAnswer::Late));
         }
-        self.before_sleep(work.now);
+        self.watch_if_busy(work.now);
         // Asked first: what came before the end of the other side is carried out still.
         let abandoned = self.near.records.is_abandoned();
         let mut op = Op::Deliver;
@@ -311,10 +311,10 @@ impl PinnedDriver {
         if !self.near.take_noted() {
             return;
         }
+        self.context.count_exhausted(self.near.take_short());
         while let Some(note) = self.near.next_note() {
             match note {
                 Note::Failed(reason) => self.context.fail(&reason),
-                Note::Short(chunks) => self.context.count_exhausted(chunks),
                 Note::Interface(data) => {
                     // Refused to protocols only.
                     let _ = self.context.set_interface(data);
