@@ -1,4 +1,4 @@
-//! The directory that is served, and how its files are opened.
+//! The directory that is served, or several of them, and how their files are opened.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::mounts::{MountKind, MountTable};
 use crate::resolve::{self, Place};
+use crate::selection::{Next, Node, Only, OnlyError, ROOT, Selection};
 use crate::sys;
 
 /// Why a directory cannot be served.
@@ -45,6 +46,9 @@ pub enum ExportError {
         /// Why it failed.
         errno: Errno,
     },
+    /// Not one of several.
+    #[error("cannot export {0}")]
+    Only(#[from] OnlyError),
     /// There is no `/proc`.
     #[error("cannot read {what}: {source}; serving files needs a mounted /proc")]
     Proc {
@@ -60,6 +64,8 @@ pub enum ExportError {
 pub struct Export {
     root: OwnedFd,
     kind: MountKind,
+    /// What of it is served; `None` is everything.
+    selection: Option<Selection>,
     mounts: MountTable,
     /// `/proc/self/fd`: the way from an O_PATH descriptor to an open file.
     descriptors: OwnedFd,
@@ -90,8 +96,30 @@ impl Export {
             MountKind::ProcProcess => Err(forbidden("a process")),
             // a directory below /proc could be that of a process
             MountKind::Proc if !is_proc_root(root.as_fd()) => Err(forbidden("inside /proc")),
-            _ => Ok(Self { root, kind, mounts, descriptors }),
+            _ => Ok(Self { root, kind, selection: None, mounts, descriptors }),
         }
+    }
+
+    /// Serves these directories of the root directory only, each at its own path.
+    ///
+    /// # Errors
+    /// As [`Export::open`] for each, and when one lies in another.
+    pub fn open_only(served: &[Only]) -> Result<Self, ExportError> {
+        let mut real = Vec::with_capacity(served.len());
+        for only in served {
+            let Only { path, read_only } = only;
+            Self::open(path)?;
+            // A name above it may be a symbolic link; what is walked are directories.
+            let path = path.canonicalize().map_err(|error| ExportError::Open {
+                path: path.clone(),
+                errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+            })?;
+            real.push(Only { path, read_only: *read_only });
+        }
+        let selection = Selection::new(&real)?;
+        let whole = real.iter().any(|only| only.path == Path::new("/"));
+        let selection = (!whole).then_some(selection);
+        Ok(Self { selection, ..Self::open(Path::new("/"))? })
     }
 
     /// The directory itself, opened with O_PATH.
@@ -99,14 +127,25 @@ impl Export {
         self.root.as_fd()
     }
 
-    /// The mount it is on.
-    pub(crate) fn kind(&self) -> MountKind {
-        self.kind
-    }
-
     /// What is special about it.
     pub(crate) fn place(&self) -> Place {
-        place(self.kind)
+        if self.selection.is_some() { Place::Above(ROOT) } else { place(self.kind) }
+    }
+
+    /// Whether one call of the kernel may resolve a whole path: everything is served, and nothing of it is special.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.kind == MountKind::Ordinary && self.selection.is_none()
+    }
+
+    /// Where `name` in a directory above the served ones leads.
+    pub(crate) fn next(&self, node: Node, name: &[u8]) -> Option<Next> {
+        self.selection.as_ref()?.next(node, name)
+    }
+
+    /// The names that exist in `place` for remote callers; `None`: all that there are.
+    pub(crate) fn names(&self, place: Place) -> Option<Vec<Vec<u8>>> {
+        let (Place::Above(node), Some(selection)) = (place, &self.selection) else { return None };
+        Some(selection.names(node).iter().map(|(name, _)| name.clone()).collect())
     }
 
     /// One more descriptor for it.

@@ -61,6 +61,8 @@ pub struct OpenFile {
     fd: OwnedFd,
     place: Place,
     kind: Kind,
+    /// The only names in a directory that exist for remote callers; `None`: all that there are.
+    names: Option<Vec<Vec<u8>>>,
     nonblock: bool,
     /// Bytes, or a directory's cookie. Reads without an offset hold the lock, so that each byte is
     /// given out once.
@@ -117,8 +119,9 @@ impl OpenFile {
     pub fn open(export: &Export, found: Found, ioflag: u32, cancel: &Cancel) -> Result<Self, Errno> {
         let nonblock = ioflag & IOFLAG_NONBLOCK != 0;
         let (place, position) = (found.place, Mutex::new(0));
+        let names = export.names(place);
         if ioflag & IOFLAG_READ == 0 {
-            return Ok(Self { fd: found.fd, place, kind: Kind::Name, nonblock, position });
+            return Ok(Self { fd: found.fd, place, kind: Kind::Name, names, nonblock, position });
         }
         match place {
             Place::Network => return Err(Errno::ELOOP),
@@ -133,7 +136,7 @@ impl OpenFile {
         };
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let fd = cancel.retry(|| export.open_found(found.fd.as_fd(), flags))?;
-        Ok(Self { fd, place, kind, nonblock, position })
+        Ok(Self { fd, place, kind, names, nonblock, position })
     }
 
     /// The descriptor, to wait on.
@@ -320,7 +323,10 @@ impl OpenFile {
 
     /// Names that do not exist for remote callers; see [`crate::resolve`].
     fn is_hidden(&self, name: &[u8]) -> bool {
-        self.place == Place::ProcRoot && matches!(name, b"self" | b"thread-self")
+        match &self.names {
+            Some(names) => !matches!(name, b"." | b"..") && !names.iter().any(|known| known == name),
+            None => self.place == Place::ProcRoot && matches!(name, b"self" | b"thread-self"),
+        }
     }
 
     /// `/proc/net` and `/proc/mounts` are served as what they lead to.

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`service`], `state` | threads, connections, shares |
 //! | [`request`] | one message: bytes → reply |
-//! | [`resolve`], [`export`], [`mounts`] | paths, and where they must not lead |
+//! | [`resolve`], [`export`], [`selection`], [`mounts`] | paths, and where they must not lead |
 //! | [`mod@file`], `attributes` | what is open, and reading it |
 //! | [`identity`] | becoming the caller |
 //! | [`limits`] | bounds of everything a caller can use up |
@@ -29,6 +29,7 @@ pub mod mounts;
 mod outbox;
 pub mod request;
 pub mod resolve;
+pub mod selection;
 pub mod service;
 mod state;
 pub mod sys;

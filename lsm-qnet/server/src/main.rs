@@ -11,6 +11,7 @@ use clap::Parser;
 use qnet_ipc::ServerPeer;
 use qnet_server::export::Export;
 use qnet_server::limits::Limits;
+use qnet_server::selection::Only;
 use qnet_server::{service, sys};
 use tracing_subscriber::EnvFilter;
 
@@ -28,6 +29,9 @@ struct Arguments {
     /// The directory that other nodes see as this node's root
     #[arg(long, value_name = "DIR", default_value = "/")]
     export: PathBuf,
+    /// Serve this directory only, at its own path; may be repeated
+    #[arg(long, value_name = "PATH[:ro]", conflicts_with = "export")]
+    only: Vec<Only>,
     /// Requests carried out at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
@@ -37,6 +41,19 @@ struct Arguments {
     /// Say more; twice: say everything
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
+}
+
+impl Arguments {
+    /// What is served, for the log.
+    fn served(&self) -> String {
+        let show = |only: &Only| {
+            format!("{}{}", only.path.display(), if only.read_only { " (read-only)" } else { "" })
+        };
+        match self.only.as_slice() {
+            [] => self.export.display().to_string(),
+            only => only.iter().map(show).collect::<Vec<_>>().join(", "),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -59,12 +76,15 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments, socket: std::os::fd::OwnedFd) -> anyhow::Result<()> {
     // what a remote caller can make this process do must never include gaining rights by exec
     nix::sys::prctl::set_no_new_privs().context("cannot set no_new_privs")?;
-    let export = Export::open(&arguments.export)?;
+    let export = match arguments.only.as_slice() {
+        [] => Export::open(&arguments.export)?,
+        only => Export::open_only(only)?,
+    };
     let limits = Limits::new(arguments.workers.into(), arguments.max_open as usize);
     let peer = ServerPeer::new(socket).context("cannot greet lsm-qnet")?;
     tracing::info!(target: qnet_server::LOG,
         "serving {} for the node at {}, at most {} requests at once and {} open files",
-        arguments.export.display(),
+        arguments.served(),
         arguments.root.display(),
         limits.workers,
         limits.open_files

@@ -13,6 +13,9 @@
 //! DEVIATION: QNX's `/proc/self` is the caller's own; and a QNX node serves whatever its path names lead
 //! to, `/net` included.
 //!
+//! - above the directories that are served when it is not all of them ([`crate::selection`]), only the names that
+//!   lead to them exist (ENOENT).
+//!
 //! Nothing is opened here: the result is an O_PATH descriptor. All calls run as the caller.
 
 use std::ffi::{CString, OsString};
@@ -23,7 +26,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 
 use crate::export::Export;
-use crate::mounts::MountKind;
+use crate::selection::{Next, Node};
 use crate::sys;
 
 /// Symbolic links in one path, as in the kernel.
@@ -48,6 +51,8 @@ pub enum Place {
     OwnProcess,
     /// The root of a network directory: it may be seen, but nothing in it.
     Network,
+    /// A directory above those that are served: only the names that lead to them exist in it.
+    Above(Node),
 }
 
 /// A place that a path leads to.
@@ -73,7 +78,7 @@ pub fn resolve(export: &Export, path: &[u8], follow: bool) -> Result<Found, Errn
     if path.contains(&0) {
         return Err(Errno::EINVAL);
     }
-    if export.kind() == MountKind::Ordinary {
+    if export.is_plain() {
         let path = path.trim_slashes();
         match open_below(export.root(), path, follow, ResolveFlag::RESOLVE_IN_ROOT) {
             Err(Errno::EXDEV | Errno::EAGAIN) => {}
@@ -240,6 +245,9 @@ impl<'e> Walk<'e> {
     /// Opens one component; true when a mount point was crossed.
     fn enter(&self, name: &[u8], want_directory: bool) -> Result<(Found, bool), Errno> {
         let (dir, place) = self.here();
+        if let Place::Above(node) = place {
+            return self.descend(dir, node, name);
+        }
         let name = match (place, name) {
             (Place::ProcRoot, b"self" | b"thread-self") => return Err(Errno::ENOENT),
             (Place::ProcRoot, b"net") => &b"self/net"[..],
@@ -258,6 +266,19 @@ impl<'e> Walk<'e> {
             }
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Opens one component above the served directories.
+    fn descend(&self, dir: BorrowedFd<'_>, node: Node, name: &[u8]) -> Result<(Found, bool), Errno> {
+        let next = self.export.next(node, name).ok_or(Errno::ENOENT)?;
+        let fd = open_component(dir, name, true, ResolveFlag::empty())?;
+        let place = match (self.export.place_of_mount(fd.as_fd())?, next) {
+            (Place::Network, _) => Place::Network,
+            (_, Next::Above(node)) => Place::Above(node),
+            (place, Next::Served) => place,
+        };
+        // From a served directory on the kernel may do the rest at once.
+        Ok((Found { fd, place }, next == Next::Served))
     }
 
     /// The place of something just opened in `dir`. A process that is ours must be open already: its

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::export::ExportError;
+use crate::selection::Only;
 
 fn export() -> (TempDir, Export) {
     let dir = tempfile::tempdir().unwrap();
@@ -135,4 +136,36 @@ fn directories_that_must_not_be_exported_are_refused() {
     let missing = Export::open(Path::new("/no such directory")).unwrap_err();
     assert!(missing.to_string().contains("/no such directory"), "{missing}");
     assert!(matches!(Export::open(Path::new("/etc/passwd")), Err(ExportError::Open { .. })));
+}
+
+#[test]
+fn of_several_served_directories_only_the_way_to_them_exists() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    for inner in ["one/deep", "two/x", "three"] {
+        fs::create_dir_all(base.join(inner)).unwrap();
+    }
+    fs::write(base.join("one/deep/f"), "x").unwrap();
+    symlink(base.join("three"), base.join("one/to-three")).unwrap();
+    symlink("../two/x", base.join("one/to-two")).unwrap();
+    symlink("deep/f", base.join("one/to-f")).unwrap();
+    let only = |name: &str| Only { path: base.join(name), read_only: false };
+    let export = Export::open_only(&[only("one"), only("two/x")]).unwrap();
+    let find = |path: &str| resolve(&export, path.as_bytes(), true).map(|found| found.place);
+    let at = |inner: &str| format!("{}/{inner}", base.display());
+    for inner in ["one/deep/f", "one/to-f", "two/x", "one/to-two", "one/deep/../../two/x", "one/.."] {
+        assert!(find(&at(inner)).is_ok(), "{inner}");
+    }
+    for inner in ["three", "one/to-three", "two/y", "one/../three", "one/nothing"] {
+        assert_eq!(find(&at(inner)), Err(Errno::ENOENT), "{inner}");
+    }
+    assert_eq!(find("/etc"), Err(Errno::ENOENT));
+    assert_eq!(find("/proc/1"), Err(Errno::ENOENT));
+    assert!(matches!(find("/"), Ok(Place::Above(_))));
+    assert!(matches!(find(&at("two")), Ok(Place::Above(_))));
+    let names = export.names(find(&at("")).unwrap()).unwrap();
+    assert_eq!(names, [b"one".to_vec(), b"two".to_vec()]);
+    let wrong = Export::open_only(&[only("one"), only("one/deep")]).unwrap_err();
+    assert!(wrong.to_string().contains("one/deep: lies in"), "{wrong}");
+    assert!(Export::open_only(&[only("nothing")]).is_err());
 }

@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_process_mounted_elsewhere_is_closed", Need::Root, process_mounted_elsewhere),
     ("other_mounts_are_entered", Need::Root, other_mounts_are_entered),
     ("network_directory_is_seen_but_never_entered", Need::Fuse, network_directory_is_never_entered),
+    ("several_directories_are_one_tree", Need::Nothing, several_directories_are_one_tree),
     ("links_in_sticky_directories_are_protected", Need::Root, links_in_sticky_directories),
 ];
 
@@ -181,4 +182,31 @@ fn links_in_sticky_directories() {
         assert_eq!(server.open(other, "tmp/link"), Err(libc::EACCES));
         assert_eq!(server.readlink(other, "tmp/link").unwrap(), b"/data/f");
     });
+}
+
+fn several_directories_are_one_tree() {
+    let dir = public_dir();
+    for name in ["one", "two", "three"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+        fs::write(dir.path().join(name).join("file"), name).unwrap();
+    }
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (one, two) = (path("one"), format!("{}:ro", path("two")));
+    let mut server = Start::new().options(&["--only", &one, "--only", &two]).start();
+    let conn = server.connect(NOBODY).unwrap();
+    assert_eq!(server.cat(conn, &path("one/file")).unwrap(), b"one");
+    assert_eq!(server.cat(conn, &path("two/file")).unwrap(), b"two");
+    assert_eq!(server.open(conn, &path("three/file")), Err(libc::ENOENT));
+    assert_eq!(server.open(conn, "etc/hostname"), Err(libc::ENOENT));
+    let list = |server: &mut Server, path: &str| -> Vec<String> {
+        let names = server.list(conn, path, 4096).unwrap().into_iter();
+        let mut names: Vec<_> = names.map(|(name, _)| String::from_utf8(name).unwrap()).collect();
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        names
+    };
+    assert_eq!(list(&mut server, &path("")), ["one", "two"]);
+    assert_eq!(list(&mut server, "/"), [dir.path().iter().nth(1).unwrap().to_str().unwrap()]);
+    assert_eq!(list(&mut server, &path("one")), ["file"]);
+    assert_eq!(server.stat(conn, "/").unwrap().mode & libc::S_IFMT, libc::S_IFDIR);
 }
