@@ -82,17 +82,24 @@ pub(crate) struct Helpers {
     host: Host,
     root: Root,
     mounts: Vec<PathBuf>,
+    /// What the server shows of this node; none is everything.
+    exports: Vec<String>,
     watched: Vec<Watched>,
 }
 
 impl Helpers {
     /// Helpers that are due at once.
-    pub(crate) fn new<'m>(host: &Host, root: &Root, mounts: impl Iterator<Item = &'m Path>) -> Self {
+    pub(crate) fn new<'m>(
+        host: &Host,
+        root: &Root,
+        mounts: impl Iterator<Item = &'m Path>,
+        exports: &[String],
+    ) -> Self {
         let due = |kind| Watched { kind, state: State::Waiting { at: 0 }, pause: FIRST_PAUSE };
         let mounts: Vec<PathBuf> = mounts.map(Path::to_owned).collect();
         let watched =
             std::iter::once(Kind::Server).chain((0..mounts.len()).map(Kind::Netfs)).map(due).collect();
-        Self { host: host.clone(), root: root.clone(), mounts, watched }
+        Self { host: host.clone(), root: root.clone(), mounts, exports: exports.to_vec(), watched }
     }
 
     /// Starts those that are due, and tells when the next one will be.
@@ -176,6 +183,7 @@ impl Helpers {
         match kind {
             Kind::Server => {
                 let (peer, socket) = pair()?;
+                let spec = self.exports.iter().fold(spec, |spec, export| spec.arg("--only").arg(export));
                 let helper = self.host.spawn(&spec.fd(&socket))?;
                 engine.set_server(peer)?;
                 Ok(helper)

@@ -17,10 +17,10 @@
 //!
 //! | File | What |
 //! |---|---|
-//! | `options.rs`, `hostname.rs`, `access.rs` | what the user set; the node's name; who remote callers become |
+//! | `options.rs`, `tuning.rs`, `hostname.rs`, `access.rs` | what the user set; the node's name; who remote callers become |
 //! | `engine/` | connections and calls between fronts and backs; no daemon needed, so tests run it alone |
 //! | `places.rs`, `resolvers/` | network directories and how their names are found |
-//! | `ports.rs`, `internet/` | interfaces and frames; packets of IP and UDP |
+//! | `ports.rs`, `vlan.rs`, `internet/` | interfaces and frames; packets of IP and UDP |
 //! | `mountpoint.rs` | whether a directory can become the network directory |
 //! | `helpers.rs` | the two helper programs |
 //! | `module.rs`, `report.rs` | the module's face to io-pkt; its report |
@@ -39,6 +39,8 @@ mod places;
 mod ports;
 mod report;
 mod resolvers;
+mod tuning;
+mod vlan;
 
 pub use access::{Access, Rights};
 pub use hostname::{NameSource, node_name};

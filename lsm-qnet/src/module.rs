@@ -18,7 +18,7 @@ use crate::{
     internet::Internet,
     options::{OPTIONS, Settings},
     places::Carrier,
-    ports::{Budget, ETHERTYPE, Ports},
+    ports::{Budget, Ports},
     report,
     resolvers::Resolvers,
 };
@@ -67,13 +67,17 @@ impl Protocol for Qnet {
         let root =
             Root::at(Path::new(args.root())).map_err(|error| Error::new(libc::EINVAL, error.to_string()))?;
         let places = &settings.places;
-        let ports = Ports::new(&host, Internet::open(&places.carrier, &host)?);
+        let mut ports = Ports::new(&host, Internet::open(&places.carrier, &host)?);
+        ports.tune(settings.tuning.vlan, settings.tuning.reserve);
         let resolvers = Resolvers::open(&places.resolvers, &places.carrier, settings.name.domain(), &host)?;
-        let helpers = Helpers::new(&host, &root, settings.mounts());
+        let helpers = Helpers::new(&host, &root, settings.mounts(), &settings.tuning.exports);
         let unseen = match &places.carrier {
             Carrier::Ethernet(names) => names.clone(),
             Carrier::Ip | Carrier::Udp(_) => Vec::new(),
         };
+        for notice in &settings.tuning.notices {
+            tracing::info!("{notice}");
+        }
         Ok(Self {
             host,
             settings,
@@ -90,7 +94,7 @@ impl Protocol for Qnet {
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        self.host.claim(ETHERTYPE)?;
+        self.host.claim(self.ports.ethertype())?;
         self.host.wake();
         self.begin(None)
     }
@@ -212,7 +216,7 @@ impl Qnet {
             root: self.root.clone(),
             nets: self.settings.mounts().map(|path| path.to_string_lossy().into_owned()).collect(),
             access: self.settings.access.clone(),
-            verbose: self.settings.verbose,
+            verbose: self.settings.verbose || self.settings.tuning.qos_verbose,
         };
         let now = self.host.now();
         let mut engine = Engine::new(setup, Rc::new(HostWatcher(self.host.clone())), now);

@@ -13,6 +13,7 @@ use crate::{
     hostname::NameSource,
     mountpoint, node_name,
     places::{Carrier, Places},
+    tuning::Tuning,
 };
 
 /// The options, as the host checks and lists them.
@@ -23,7 +24,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::text("mount", "network directory DIR[:[.]DOMAIN]...; may be repeated (default /net)").repeated(),
     Opt::text(
         "resolve",
-        "how names of the next directories are found: en_ionet, file[:PATH], dns, NAME[:PARAM]: may be repeated (default en_ionet)",
+        "how names of the next directories are found: en_ionet, file[:PATH], dns, NAME[:PARAM]; may be repeated (default en_ionet)",
     )
     .repeated(),
     Opt::text(
@@ -75,7 +76,21 @@ pub(crate) const OPTIONS: &[Opt] = &[
         MANY,
     ),
     Opt::number("conn_up_retries", "unanswered signs before the node counts as down (default 6)", 1, MANY),
+    Opt::number(
+        "max_tx_bufs",
+        "packet buffers kept for sending when all others are in use (default 500)",
+        0,
+        65_536,
+    ),
+    Opt::number("vtag", "VLAN of every packet, sent and heard (default none)", 1, 4094),
+    Opt::text("export", "directory that other nodes see, PATH[:ro]; may be repeated (default all)")
+        .repeated(),
+    Opt::number("qos_verbose", "1: log sessions that begin and end (default 0)", 0, 10),
     Opt::flag("verbose", "log every node that comes, goes or is connected to"),
+    Opt::number("no_slog", "accepted; Linux has no slogger (default 0)", 0, MANY),
+    Opt::number("qos_per_pri", "accepted; Qnet has no thread of its own here (default none)", 0, 255),
+    Opt::number("qos_tx_pri", "accepted; Qnet has no thread of its own here (default none)", 0, 255),
+    Opt::number("ret_drvr_rx_buf", "accepted; received buffers are never held here (default 0)", 0, 1),
 ];
 
 /// Largest number of ticks or retries.
@@ -92,6 +107,8 @@ pub struct Settings {
     pub access: Access,
     /// Log more.
     pub verbose: bool,
+    /// The rest.
+    pub tuning: Tuning,
     /// The numbers for the protocol core; name, domain, incarnation and seed are filled in by [`Settings::config`].
     template: Config,
 }
@@ -113,7 +130,12 @@ impl Settings {
         places.places.iter().try_for_each(|place| mountpoint::check(&place.path))?;
         let access = Access::new(args.text("mapany"), args.text("maproot"), args.text("allow"))?;
         let template = template(args)?;
-        Ok(Self { name, places, access, verbose: args.flag("verbose"), template })
+        let tuning = Tuning::from_args(args)?;
+        if let (Some(vlan), Carrier::Ip | Carrier::Udp(_)) = (tuning.vlan, &places.carrier) {
+            let text = format!("vtag={vlan}: a VLAN is one of Ethernet; bind=ip and bind=udp have none");
+            return Err(Error::new(libc::EINVAL, text));
+        }
+        Ok(Self { name, places, access, verbose: args.flag("verbose"), tuning, template })
     }
 
     /// The core's settings for a node of that name.

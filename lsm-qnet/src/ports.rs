@@ -15,7 +15,10 @@ use io_pkt_sdk::{
 };
 use qnet_proto::{Destination, Instant, LinkAddr, LinkId, LinkInfo, Node, Transmit};
 
-use crate::internet::{self, Internet};
+use crate::{
+    internet::{self, Internet},
+    vlan,
+};
 
 /// Qnet's ethertype.
 pub(crate) const ETHERTYPE: u16 = 0x8204;
@@ -44,6 +47,7 @@ pub(crate) struct Ports {
     out: Batch,
     out_link: LinkId,
     buffer: Vec<u8>,
+    vlan: Option<u16>,
     /// Frames lost because the pool had no free chunk; the core sends them again.
     pub(crate) no_memory: u64,
     /// Frames whose header was cut short.
@@ -65,9 +69,32 @@ impl Ports {
             out: host.batch(),
             out_link: LinkId(0),
             buffer: vec![0; LONGEST],
+            vlan: None,
             no_memory: 0,
             runts: 0,
         }
+    }
+
+    /// Sends and hears packets of that VLAN only, and keeps that many buffers for sending, at most an eighth of the pool.
+    pub(crate) fn tune(&mut self, vlan: Option<u16>, reserve: usize) {
+        let pool = self.host.pool_view();
+        self.vlan = vlan;
+        self.stock.set_reserve(reserve.min(pool.len / pool.chunk_size.max(1) / 8));
+    }
+
+    /// The ethertype to ask the host for.
+    pub(crate) fn ethertype(&self) -> u16 {
+        if self.vlan.is_some() { vlan::ETHERTYPE } else { ETHERTYPE }
+    }
+
+    /// The VLAN of every packet.
+    pub(crate) fn vlan(&self) -> Option<u16> {
+        self.vlan
+    }
+
+    /// Buffers kept for sending.
+    pub(crate) fn in_reserve(&self) -> usize {
+        self.stock.in_reserve()
     }
 
     /// The interfaces in use.
@@ -164,10 +191,12 @@ impl Ports {
                     &self.buffer[..len]
                 }
             };
-            let (Some(source), Some(packet)) = (frame.source(), bytes.get(ETHERNET_HEADER..)) else {
+            let (Some(source), Some(_)) = (frame.source(), bytes.get(ETHERNET_HEADER..)) else {
                 self.runts += 1;
                 continue;
             };
+            let header = vlan::header_len(bytes, self.vlan, ETHERTYPE);
+            let Some(packet) = header.and_then(|len| bytes.get(len..)) else { continue };
             node.handle_frame(now, link, LinkAddr::mac(source.0), packet);
         }
     }
@@ -189,6 +218,7 @@ impl Ports {
             }
         }
         self.flush();
+        while self.stock.replenish() {}
         drained
     }
 
@@ -205,12 +235,12 @@ impl Ports {
                 None => return,
             },
         };
-        let mut header = [0; ETHERNET_HEADER];
+        let mut header = [0; ETHERNET_HEADER + vlan::TAG];
         header[..6].copy_from_slice(&destination);
         header[6..12].copy_from_slice(&port.mac.0);
-        header[12..].copy_from_slice(&ETHERTYPE.to_be_bytes());
-        let padding = &PADDING[..SHORTEST.saturating_sub(ETHERNET_HEADER + len)];
-        let parts: [&[u8]; 3] = [&header, &self.buffer[..len], padding];
+        let header_len = vlan::put_types(&mut header, self.vlan, ETHERTYPE);
+        let padding = &PADDING[..SHORTEST.saturating_sub(header_len + len)];
+        let parts: [&[u8]; 3] = [&header[..header_len], &self.buffer[..len], padding];
         let mut pushed = self.stock.push(&mut self.out, &parts);
         if pushed == Err(PushError::Full) {
             self.host.send(InterfaceId(link.0), &mut self.out);

@@ -37,7 +37,7 @@ pub(crate) fn write(
     let counters = engine.core().counters();
     writeln!(out, "**** Qnet compiled on {COMPILED} running on {}", full_name(engine.core().config()))?;
     documented(out, counters, ports)?;
-    settings(out, engine.core().config())?;
+    settings(out, engine.core().config(), ports)?;
     links(out, engine, ports)?;
     nodes::write(out, engine, ports)?;
     programs(out, engine)?;
@@ -78,7 +78,7 @@ fn helper_line(line: &str) -> String {
     }
 }
 
-fn settings(out: &mut dyn Write, config: &Config) -> fmt::Result {
+fn settings(out: &mut dyn Write, config: &Config, ports: &Ports) -> fmt::Result {
     let checksums = match (config.do_crc, config.enforce_crc) {
         (false, _) => "off",
         (true, false) => "on",
@@ -89,7 +89,9 @@ fn settings(out: &mut dyn Write, config: &Config) -> fmt::Result {
         ticks => format!("every {}", nodes::span(config.tick.saturating_mul(ticks))),
     };
     writeln!(out, "\nthis node")?;
-    writeln!(out, "  checksums {checksums}; packets up to {} bytes; announced {announced}", config.mtu_en)
+    writeln!(out, "  checksums {checksums}; packets up to {} bytes; announced {announced}", config.mtu_en)?;
+    let vlan = ports.vlan().map_or_else(|| "none".to_owned(), |vlan| vlan.to_string());
+    writeln!(out, "  VLAN {vlan}; {} packet buffers in reserve", ports.in_reserve())
 }
 
 fn links(out: &mut dyn Write, engine: &Engine, ports: &Ports) -> fmt::Result {

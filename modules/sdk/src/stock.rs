@@ -1,4 +1,7 @@
-//! Fresh chunks kept in stock, so that composing frames one by one costs one call of the host per 64 frames.
+//! Fresh chunks kept in stock, so that composing frames one by one costs one call of the host per 64 frames; and, for who
+//! wants it, a reserve for the time when the pool is empty.
+
+use std::collections::VecDeque;
 
 use crate::{Batch, Host, batch::BATCH};
 
@@ -16,11 +19,16 @@ pub enum PushError {
     TooLarge,
 }
 
-/// Chunks in stock; at most 64 are set aside.
+/// Chunks in stock; at most 64 are set aside, and the reserve.
 #[derive(Debug)]
 pub struct Stock {
+    host: Host,
     free: Batch,
     room: usize,
+    /// Full batches for when the pool is empty; the last one may be short.
+    reserve: VecDeque<Batch>,
+    /// Chunks that `reserve` should hold.
+    wanted: usize,
 }
 
 impl Stock {
@@ -28,7 +36,34 @@ impl Stock {
     #[must_use]
     pub fn new(host: &Host) -> Self {
         let pool = host.pool();
-        Self { free: host.batch(), room: pool.chunk_size().saturating_sub(pool.headroom()) }
+        let room = pool.chunk_size().saturating_sub(pool.headroom());
+        Self { host: host.clone(), free: host.batch(), room, reserve: VecDeque::new(), wanted: 0 }
+    }
+
+    /// Wants `chunks` more kept for when the pool is empty; [`Self::replenish`] fetches them.
+    pub fn set_reserve(&mut self, chunks: usize) {
+        self.wanted = chunks;
+    }
+
+    /// Chunks in the reserve.
+    #[must_use]
+    pub fn in_reserve(&self) -> usize {
+        self.reserve.iter().map(Batch::len).sum()
+    }
+
+    /// Fetches up to 64 chunks for the reserve if it is not full. Call it now and then; true when more are wanted and
+    /// the pool may have them.
+    pub fn replenish(&mut self) -> bool {
+        let missing = self.wanted.saturating_sub(self.in_reserve());
+        if missing == 0 {
+            return false;
+        }
+        let batch = self.host.alloc(missing.min(BATCH));
+        let got = batch.len();
+        if got > 0 {
+            self.reserve.push_back(batch);
+        }
+        got == BATCH && got < missing
     }
 
     /// Bytes that fit into one chunk behind its headroom.
@@ -100,10 +135,27 @@ impl Stock {
         if pieces > out.room() {
             return Err(PushError::Full);
         }
-        if self.free.len() < pieces && self.free.refill(BATCH) < pieces {
+        if self.free.len() < pieces && self.free.refill(BATCH) < pieces && !self.draw(pieces) {
             return Err(PushError::NoMemory);
         }
         Ok(pieces)
+    }
+
+    /// Takes chunks from the reserve until `pieces` are in stock.
+    fn draw(&mut self, pieces: usize) -> bool {
+        while self.free.len() < pieces {
+            let Some(batch) = self.reserve.front_mut() else { return false };
+            let count = batch.len().min(self.free.room());
+            self.free.append_raw(&batch.descs()[..count]);
+            batch.forget_first(count);
+            if batch.is_empty() {
+                self.reserve.pop_front();
+            }
+            if count == 0 {
+                return false;
+            }
+        }
+        true
     }
 
     fn finish_piece(&mut self, index: usize, bytes: usize, continues: bool) {

@@ -354,6 +354,37 @@ fn an_empty_pool_is_reported_and_harmless() {
 }
 
 #[test]
+fn a_reserve_serves_when_the_pool_is_empty() {
+    let host = TestHost::with_pool(256, 2048);
+    let args = bare_args(&host);
+    // SAFETY: `host` outlives everything made here.
+    let handle = unsafe { Host::new(&args, "en0") }.unwrap();
+    let mut stock = Stock::new(&handle);
+    stock.set_reserve(100);
+    assert!(stock.replenish(), "more is wanted, and there may be more");
+    assert!(!stock.replenish());
+    assert_eq!(stock.in_reserve(), 100);
+    let taken: Vec<_> =
+        std::iter::from_fn(|| Some(handle.alloc(BATCH)).filter(|batch| !batch.is_empty())).collect();
+    let (mut sent, mut full) = (0, Vec::new());
+    let mut out = handle.batch();
+    let end = loop {
+        match stock.push(&mut out, &[&[7; 5000]]) {
+            Ok(()) => sent += 3,
+            Err(PushError::Full) => full.push(std::mem::replace(&mut out, handle.batch())),
+            Err(error) => break error,
+        }
+    };
+    // What is left does not make another frame of three chunks.
+    assert_eq!((end, sent), (PushError::NoMemory, 99));
+    drop((taken, full));
+    while stock.replenish() {}
+    assert_eq!(stock.in_reserve(), 100, "it is filled again");
+    drop((out, stock));
+    assert_eq!(host.held_by_use(), 0);
+}
+
+#[test]
 fn pieces_can_be_cut_grown_and_tied() {
     let host = TestHost::new();
     let args = bare_args(&host);
