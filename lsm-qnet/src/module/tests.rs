@@ -469,7 +469,8 @@ fn senseless_frames_are_counted_and_do_no_harm() {
 
 #[test]
 fn a_drained_pool_costs_frames_and_nothing_else() {
-    let mut node = TestNode::new("alonzo", 1, &[("periodic_ticks", "1000"), ("auto_add", "1")]);
+    let mut node =
+        TestNode::new("alonzo", 1, &[("periodic_ticks", "1000"), ("auto_add", "1"), ("max_tx_bufs", "0")]);
     node.bench.settle();
     let _announced = node.bench.sent();
     let lost = |bench: &mut Bench| {
