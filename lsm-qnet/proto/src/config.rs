@@ -40,6 +40,8 @@ pub struct Config {
     pub tx_ticks: u32,
     /// Largest packet in bytes, as the links' MTU counts; the smaller of both holds.
     pub mtu_en: u32,
+    /// Most links of a session; 1 to 4.
+    pub max_num_l4s: u32,
     /// The network directories, the default one first; none means one with the node's own domain,
     /// asked for on the LAN.
     pub directories: Vec<Directory>,
@@ -131,6 +133,7 @@ impl Config {
             tx_retries: 25,
             tx_ticks: 1,
             mtu_en: 1500,
+            max_num_l4s: 2,
             directories: Vec::new(),
             do_crc: false,
             enforce_crc: false,

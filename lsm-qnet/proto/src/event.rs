@@ -12,7 +12,7 @@ use crate::names::Fqnn;
 use crate::wire::kif::ClientInfo;
 
 /// A node descriptor (`nd`): this node's own number for another node. 0 is this node. The low 16
-/// bits name the node; a number is used again only when every connection to its former owner is
+/// bits name the node, those above a quality of service; a number is used again only when every connection to its former owner is
 /// gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u32);
@@ -25,6 +25,13 @@ impl NodeId {
     #[must_use]
     pub const fn node(self) -> u16 {
         (self.0 & 0xffff) as u16
+    }
+
+    /// The part that names the quality of service, an index into a table of this node
+    /// ([`Node::with_qos`](crate::Node::with_qos)); 0 is the default, load balance.
+    #[must_use]
+    pub const fn qos_index(self) -> u16 {
+        (self.0 >> 16) as u16
     }
 }
 

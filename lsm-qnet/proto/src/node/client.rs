@@ -39,13 +39,17 @@ impl Node {
         if self.clients.by_client.contains_key(&key) {
             return Err(CommandError::KeyInUse);
         }
+        let qos = nd.qos_index();
+        if self.qos.get(qos).is_none() {
+            return Err(CommandError::NoSuchNode);
+        }
         let nd = nd.node();
         let peer = self.peers.get(nd).ok_or(CommandError::NoSuchNode)?;
         cred.nd = peer.their_nd.into();
         self.check_queue(nd)?;
         let client_pid = cred.pid;
         let state = ClientState::Connecting { held: Vec::new() };
-        let client = Client { key, nd, state, sends: Default::default() };
+        let client = Client { key, nd, qos, state, sends: Default::default() };
         let number = self.clients.connections.insert(client).ok_or(CommandError::Busy)?;
         self.clients.by_client.insert(key, number);
         let connect = Connect {
@@ -56,7 +60,7 @@ impl Node {
             client_pid,
             cred: Some(cred),
         };
-        self.send_message(now, nd, Message::kif(&Kif::Connect(connect), Body::empty()));
+        self.send_message(now, nd, Message::kif(&Kif::Connect(connect), Body::empty()).map(|m| m.by(qos)));
         Ok(())
     }
 
@@ -132,7 +136,7 @@ impl Node {
         offset: u32,
         data: Body,
     ) -> Result<(), CommandError> {
-        let (asked, nd, at) = self.asked(handle, offset)?;
+        let (asked, (nd, qos), at) = self.asked(handle, offset)?;
         let inside = |len: &u32| offset.checked_add(*len).is_some_and(|end| end <= asked.end);
         let nbytes = u32::try_from(data.len()).ok().filter(inside).ok_or(CommandError::NoSuchRead)?;
         self.check_queue(nd)?;
@@ -145,7 +149,7 @@ impl Node {
             }
         }
         let xfer = Xfer { status: 0, handle: asked.msgread_handle, offset, nbytes };
-        self.send_message(now, nd, Message::kif(&Kif::MsgReadXfer(xfer), data));
+        self.send_message(now, nd, Message::kif(&Kif::MsgReadXfer(xfer), data).map(|m| m.by(qos)));
         Ok(())
     }
 
@@ -156,7 +160,7 @@ impl Node {
         offset: u32,
         errno: Errno,
     ) -> Result<(), CommandError> {
-        let (asked, nd, at) = self.asked(handle, offset)?;
+        let (asked, (nd, _), at) = self.asked(handle, offset)?;
         if let Some((_, send)) = self.clients.send(handle) {
             send.asked.remove(at);
         }
@@ -170,13 +174,13 @@ impl Node {
     }
 
     /// The oldest unanswered read around an offset.
-    fn asked(&mut self, handle: Handle, offset: u32) -> Result<(Asked, u16, usize), CommandError> {
+    fn asked(&mut self, handle: Handle, offset: u32) -> Result<(Asked, (u16, u16), usize), CommandError> {
         let (_, send) = self.clients.send(handle).ok_or(CommandError::NoSuchMessage)?;
         let at = send.asked.iter().position(|a| a.offset <= offset && offset < a.end);
         let at = at.ok_or(CommandError::NoSuchRead)?;
         let (asked, client) = (send.asked[at], send.client);
-        let nd = self.clients.connections.get(client).ok_or(CommandError::NoSuchMessage)?.nd;
-        Ok((asked, nd, at))
+        let client = self.clients.connections.get(client).ok_or(CommandError::NoSuchMessage)?;
+        Ok((asked, (client.nd, client.qos), at))
     }
 
     pub(super) fn unblock(&mut self, now: Instant, handle: Handle) -> Result<(), CommandError> {
@@ -267,15 +271,28 @@ impl Node {
             sends.into_iter().for_each(|send| drop(self.clients.end_send(send)));
             return Ok(());
         };
+        let qos = connection.qos;
         self.clients.end_client(number);
-        self.say_disconnect(now, nd, number, server_id);
+        self.say_disconnect(now, (nd, qos), number, server_id);
         Ok(())
     }
 
-    fn say_disconnect(&mut self, now: Instant, nd: u16, client: u32, server_id: u32) {
+    fn say_disconnect(&mut self, now: Instant, (nd, qos): (u16, u16), client: u32, server_id: u32) {
         let message = Message::kif(&Kif::Disconnect { server_id }, Body::empty());
-        let message = message.map(|m| m.behind(GateKey::Client(client), Class::Ordered));
+        let message = message.map(|m| m.by(qos).behind(GateKey::Client(client), Class::Ordered));
         self.send_message(now, nd, message);
+    }
+
+    /// The links that a connection may use stayed away: it ends, and its server is told by any link.
+    pub(super) fn lose_client(&mut self, now: Instant, client: u32) {
+        let Some(connection) = self.clients.connections.get(client) else { return };
+        let nd = connection.nd;
+        if let ClientState::Open { server_id, .. } = connection.state {
+            self.drop_client(client, Errno::EHOSTDOWN);
+            self.say_disconnect(now, (nd, 0), client, server_id);
+        } else {
+            self.drop_client(client, Errno::EHOSTUNREACH);
+        }
     }
 
     // ---- what the server's node says ----
@@ -288,12 +305,13 @@ impl Node {
         (server_id, scoid, limit): (u32, i32, u32),
     ) {
         let Some(connection) = self.clients.connections.get_mut(client).filter(|c| c.nd == nd) else {
-            return;
+            // Given up in the meantime: the server must not keep it.
+            return self.say_disconnect(now, (nd, 0), client, server_id);
         };
         // A limit of 0 would never let a message through.
         let limit = limit.clamp(1, crate::MAX_FIRST as u32);
         let open = ClientState::Open { server_id, limit };
-        let key = connection.key;
+        let (key, qos) = (connection.key, connection.qos);
         match std::mem::replace(&mut connection.state, open) {
             ClientState::Connecting { held } => {
                 self.event(Event::Connected { client: key, scoid, limit });
@@ -306,7 +324,7 @@ impl Node {
             }
             ClientState::Abandoned => {
                 self.clients.end_client(client);
-                self.say_disconnect(now, nd, client, server_id);
+                self.say_disconnect(now, (nd, qos), client, server_id);
             }
             before @ ClientState::Open { .. } => {
                 if let Some(connection) = self.clients.connections.get_mut(client) {

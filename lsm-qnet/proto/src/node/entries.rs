@@ -127,17 +127,16 @@ impl Node {
                 _ => peer.paths.clear(),
             }
         }
-        let known = peer.has_path(heard.link, heard.addr);
         if heard.incarnation != 0 && !peer.is_up() {
             peer.incarnation = heard.incarnation;
         }
-        peer.add_path(heard.link, heard.addr);
+        let found = peer.add_path(heard.link, heard.addr);
         peer.heard = now;
         peer.hearsay = false;
         let new = heard.lists && !peer.listed;
         peer.listed |= heard.lists;
-        if new || !known {
-            self.update_piece(nd);
+        if new || found {
+            self.update_paths(now, nd);
             self.event(Event::NodesChanged);
         }
         if returned {

@@ -147,7 +147,7 @@ impl Node {
         let Some((nd, _)) = self.learn(now, heard, caller) else {
             return Fate::NoRoom;
         };
-        self.on_init(now, nd, header.sconn, extensions);
+        self.on_init(now, nd, (link, src), header.sconn, extensions);
         if let Some(peer) = self.peers.get_mut(nd) {
             peer.their_nd = header.src_nd_for_dst;
         }
@@ -175,10 +175,13 @@ impl Node {
             self.answer_stranger(link, src, header);
             return Fate::NoSession;
         };
+        if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.by_id(header.dconn)) {
+            session.arrived_by(now, link, src);
+        }
         let fate = match header.kind {
             Kind::TcsRemUp | Kind::TcsUp => self.on_tcs_up(now, nd, header, payload),
             Kind::TcsDown | Kind::TcsRemDown => self.on_tcs_down(now, nd, (link, src), header, payload),
-            _ => self.on_traffic(now, nd, header, payload),
+            _ => self.on_traffic(now, nd, link, header, payload),
         };
         self.count(nd, &fate);
         // What there is no room for is answered, too.
@@ -188,8 +191,8 @@ impl Node {
                 if header.src_nd_for_dst != 0 {
                     peer.their_nd = header.src_nd_for_dst;
                 }
-                if peer.is_up() && !peer.has_path(link, src) {
-                    peer.add_path(link, src);
+                if peer.is_up() && peer.add_path(link, src) {
+                    self.update_paths(now, nd);
                 }
             }
             self.touch(now, nd);
@@ -277,8 +280,9 @@ impl Node {
     }
 
     /// Data, acknowledgements and pings of a session.
-    fn on_traffic(&mut self, now: Instant, nd: u16, header: &Header, payload: &[u8]) -> Fate {
+    fn on_traffic(&mut self, now: Instant, nd: u16, link: LinkId, header: &Header, payload: &[u8]) -> Fate {
         let times = self.times;
+        self.note_policy(link, header.qos_type);
         let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.by_id(header.dconn)) else {
             return Fate::NoSession;
         };
@@ -302,7 +306,7 @@ impl Node {
                 Err(error) => error.into(),
             },
             Kind::User if is_ping(header, payload) => {
-                session.on_ping(payload.first() == Some(&0));
+                session.on_ping(now, payload.first() == Some(&0));
                 Fate::Used
             }
             Kind::User => {

@@ -10,6 +10,7 @@ mod discovery;
 mod entries;
 mod frames;
 mod holdings;
+mod links;
 mod peers;
 mod resolve;
 mod server;
@@ -27,6 +28,7 @@ use crate::counters::Counters;
 use crate::event::{DownReason, Event};
 use crate::link::{LinkAddr, LinkId, LinkInfo, Transmit};
 use crate::names::Fqnn;
+use crate::qos::QosTable;
 use crate::rng::Rng;
 use crate::session::inbox::Budget;
 use crate::session::message::Message;
@@ -42,10 +44,7 @@ use timers::Timer;
 use transmit::Control;
 
 pub use holdings::Holdings;
-pub use view::{Clash, NodeState, NodeView, SessionEnd};
-
-/// Narrow ways that are remembered; beyond, the carrier tells them again.
-const MAX_PATH_MTUS: usize = 4096;
+pub use view::{Clash, NodeState, NodeView, PathView, SessionEnd};
 
 /// Why a command was refused. It had no effect and has no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +90,9 @@ pub struct Node {
     links: BTreeMap<LinkId, LinkInfo>,
     /// Where the way to an address is narrower than the link.
     path_mtus: BTreeMap<(LinkId, LinkAddr), u32>,
+    qos: QosTable,
+    /// Index of the policy for answers to the packet at hand.
+    answer_qos: u16,
     events: VecDeque<Event>,
     counters: Counters,
     peers: Peers,
@@ -121,6 +123,8 @@ impl Node {
             rng: Rng::new(config.seed),
             links: BTreeMap::new(),
             path_mtus: BTreeMap::new(),
+            qos: QosTable::default(),
+            answer_qos: 0,
             events: VecDeque::new(),
             counters: Counters::default(),
             peers: Peers::default(),
@@ -148,53 +152,6 @@ impl Node {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// A link is there, or its description changed; the node announces itself on it.
-    pub fn link_up(&mut self, now: Instant, link: LinkId, info: LinkInfo) {
-        self.links.insert(link, info);
-        self.start_announcing(now, link);
-        for nd in self.peers.numbers().collect::<Vec<_>>() {
-            self.update_piece(nd);
-        }
-    }
-
-    /// The carrier has learned how large a packet to an address may be (as [`LinkInfo::mtu`] counts,
-    /// and at most that) without being cut on the way. Tell it before what waits for the address is
-    /// sent, and whenever it changes.
-    pub fn path_mtu(&mut self, now: Instant, link: LinkId, addr: LinkAddr, mtu: u32) {
-        if self.path_mtus.len() >= MAX_PATH_MTUS {
-            self.path_mtus.clear();
-        }
-        if self.path_mtus.insert((link, addr), mtu) == Some(mtu) {
-            return;
-        }
-        for nd in self.peers.numbers().collect::<Vec<_>>() {
-            if self.peers.get(nd).is_some_and(|peer| peer.has_path(link, addr)) {
-                self.update_piece(nd);
-                self.touch(now, nd);
-            }
-        }
-    }
-
-    /// The largest packet to an address on a link; `None`: no such link.
-    fn mtu_to(&self, link: LinkId, addr: LinkAddr) -> Option<u32> {
-        let mtu = self.links.get(&link)?.mtu;
-        Some(self.path_mtus.get(&(link, addr)).map_or(mtu, |&path| path.min(mtu)))
-    }
-
-    /// A link is gone: nothing more is sent on it.
-    pub fn link_down(&mut self, now: Instant, link: LinkId) {
-        if self.links.remove(&link).is_none() {
-            return;
-        }
-        self.control.retain(|control| control.link() != link);
-        for nd in self.peers.numbers().collect::<Vec<_>>() {
-            if let Some(peer) = self.peers.get_mut(nd) {
-                peer.paths.retain(|path| path.link != link);
-            }
-            self.touch(now, nd);
-        }
     }
 
     /// A frame arrived: everything behind the carrier's header (Ethernet: behind the ethertype),
@@ -365,8 +322,10 @@ impl Node {
         // Every fixed part fits; there is nothing else that is none.
         let Some(message) = message else { return };
         self.want_session(now, nd);
+        let qos = self.qos_behind(&message).unwrap_or(message.qos);
+        let route = self.route(qos);
         if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut()) {
-            session.push(now, message);
+            session.push(now, message, route);
         }
         self.touch(now, nd);
     }

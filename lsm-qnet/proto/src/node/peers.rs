@@ -16,8 +16,8 @@ use crate::time::Instant;
 
 use super::view::{Clash, NodeState, SessionEnd};
 
-/// Addresses remembered of one node: one a link, and one more that is taking over.
-const MAX_PATHS: usize = 8;
+/// Addresses remembered of one node: four on one switch are heard on each of our links.
+const MAX_PATHS: usize = 16;
 
 /// Where a node was heard.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct Peer {
     pub(crate) own_name: Fqnn,
     /// Distinguishes its runs; 0 unknown.
     pub(crate) incarnation: u64,
-    /// Where it was heard; the first one is used.
+    /// Where it was heard.
     pub(crate) paths: Vec<Path>,
     /// When it was heard last, by whatever.
     pub(crate) heard: Instant,
@@ -99,22 +99,32 @@ impl Peer {
         self.paths.iter().any(|p| p.link == link && p.addr == addr)
     }
 
-    /// Remembers where it was heard; the path in use stays the one in use.
-    pub(crate) fn add_path(&mut self, link: LinkId, addr: LinkAddr) {
+    /// Remembers where it was heard. Returns whether that is new. When there are too many, one that no session uses
+    /// gives way.
+    pub(crate) fn add_path(&mut self, link: LinkId, addr: LinkAddr) -> bool {
         if self.has_path(link, addr) {
-            return;
+            return false;
         }
         if self.paths.len() == MAX_PATHS {
-            self.paths.remove(1);
+            let lanes = self.session.as_deref().map(|session| &session.outbox.lanes);
+            let used = |path: &Path| lanes.is_some_and(|lanes| lanes.of(path.link, path.addr).is_some());
+            let at = self.paths.iter().position(|path| !used(path)).unwrap_or(0);
+            self.paths.remove(at);
         }
         self.paths.push(Path { link, addr });
+        true
     }
 
-    /// Makes the next path the one in use.
+    /// Lets another address have its turn: where a link has several, the first one is used that has not proved bad.
     pub(crate) fn next_path(&mut self) {
         if self.paths.len() > 1 {
             self.paths.rotate_left(1);
         }
+    }
+
+    /// The session and the candidate.
+    pub(crate) fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
+        [self.session.as_deref_mut(), self.candidate.as_deref_mut()].into_iter().flatten()
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -131,8 +141,7 @@ impl Peer {
 
     /// The session or candidate with this id.
     pub(crate) fn by_id(&mut self, local_id: u32) -> Option<&mut Session> {
-        let sessions = [self.session.as_deref_mut(), self.candidate.as_deref_mut()];
-        sessions.into_iter().flatten().find(|s| s.local_id == local_id)
+        self.sessions().find(|s| s.local_id == local_id)
     }
 }
 

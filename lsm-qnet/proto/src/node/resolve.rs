@@ -256,7 +256,7 @@ impl Node {
         for &(link, addr) in paths {
             peer.add_path(link, addr);
         }
-        self.update_piece(nd);
+        self.update_paths(now, nd);
         self.event(Event::NodesChanged);
         Some(nd)
     }

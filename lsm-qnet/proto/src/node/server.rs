@@ -35,8 +35,13 @@ impl Node {
     ) {
         let client_id = connect.client_id;
         let full = self.servers.share(nd).connections >= self.config.limits.connections_per_peer;
-        let server =
-            Server { nd, client_id, state: ServerState::Asked { first }, received: Default::default() };
+        let server = Server {
+            nd,
+            qos: self.answer_qos,
+            client_id,
+            state: ServerState::Asked { first },
+            received: Default::default(),
+        };
         let number = if full { None } else { self.servers.add(server) };
         let Some(number) = number else {
             return self.refuse_connect(now, nd, client_id, Errno::EAGAIN);
@@ -62,7 +67,9 @@ impl Node {
     }
 
     pub(super) fn on_msg_send(&mut self, now: Instant, nd: u16, send: MsgSend, data: Data) {
-        let open = self.servers.of(nd, send.server_id).is_some_and(|s| matches!(s.state, ServerState::Open));
+        let qos = self.answer_qos;
+        let server = self.servers.of(nd, send.server_id).filter(|s| matches!(s.state, ServerState::Open));
+        let open = server.map(|server| server.qos = qos).is_some();
         if !open {
             return self.fail(now, nd, send.client_handle, Errno::EBADF);
         }
@@ -204,7 +211,8 @@ impl Node {
         into: Outlet,
     ) -> Result<(), CommandError> {
         let received = self.servers.received.get(rcv.0).ok_or(CommandError::NoSuchMessage)?;
-        let (nd, client_handle) = (received.nd, received.client_handle);
+        let (nd, client_handle, server) = (received.nd, received.client_handle, received.server);
+        let qos = self.servers.connections.get(server).map_or(0, |server| server.qos);
         let most = received.whole.map_or(u32::MAX - offset, |whole| whole.saturating_sub(offset));
         let left = nbytes.min(most);
         if left == 0 {
@@ -225,7 +233,7 @@ impl Node {
             received.reads.insert(number);
         }
         let read = Kif::MsgRead { msgread_handle: number, client_handle, offset, nbytes: left };
-        self.send_message(now, nd, Message::kif(&read, Body::empty()));
+        self.send_message(now, nd, Message::kif(&read, Body::empty()).map(|m| m.by(qos)));
         Ok(())
     }
 

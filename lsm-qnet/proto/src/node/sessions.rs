@@ -7,7 +7,7 @@
 use crate::command::Errno;
 use crate::event::{DownReason, Event, NodeId};
 use crate::session::state::Phase;
-use crate::session::{End, Session};
+use crate::session::{End, Path, Session};
 use crate::time::Instant;
 use crate::wire::lwl4::{HEADER, Kind};
 use crate::wire::tlv::Extensions;
@@ -53,6 +53,7 @@ impl Node {
             if let Some(peer) = self.peers.get_mut(nd) {
                 peer.session = Some(session);
             }
+            self.update_paths(now, nd);
         }
         let Some(peer) = self.peers.get_mut(nd) else { return };
         let no_path = peer.paths.is_empty();
@@ -81,7 +82,14 @@ impl Node {
 
     /// TCS_INIT arrived from a known node. A session that is up is not given up for it before the
     /// caller has proved, by answering our TCS_REM_UP, that it means now and not some past.
-    pub(super) fn on_init(&mut self, now: Instant, nd: u16, remote_id: u32, ext: Option<Extensions>) {
+    pub(super) fn on_init(
+        &mut self,
+        now: Instant,
+        nd: u16,
+        (link, addr): Path,
+        remote_id: u32,
+        ext: Option<Extensions>,
+    ) {
         let times = self.times;
         let Some(peer) = self.peers.get(nd) else { return };
         let other_life = peer
@@ -98,8 +106,12 @@ impl Node {
         let slot = if other_life { &mut peer.candidate } else { &mut peer.session };
         if let Some(fresh) = fresh {
             *slot = Some(fresh);
+            self.update_paths(now, nd);
         }
+        let Some(peer) = self.peers.get_mut(nd) else { return };
+        let slot = if other_life { &mut peer.candidate } else { &mut peer.session };
         if let Some(session) = slot {
+            session.arrived_by(now, link, addr);
             session.on_init(now, &times, remote_id, ext);
         }
         self.touch(now, nd);
@@ -155,8 +167,10 @@ impl Node {
         let Some(peer) = self.peers.get_mut(nd) else { return };
         let Some(session) = &mut peer.session else { return };
         let end = session.on_timeout(now, &times);
+        let failed = session.outbox.take_failed();
+        let down = session.outbox.take_down();
         let calling = session.phase() == Phase::InitSent;
-        let stuck = session.phase() == Phase::Up && session.outbox.backoff() >= 2;
+        let lost = session.phase() == Phase::Up && peer.paths.is_empty() && !session.outbox.is_idle();
         match end {
             Some(end) => {
                 if matches!(end, End::Down(_)) {
@@ -165,26 +179,43 @@ impl Node {
                 self.end_session(now, nd, end);
             }
             // The next call goes to the next address.
-            None if calling => peer.next_path(),
-            None if stuck => {
-                // Another path may work, and another address may have to be found.
+            None if calling => {
                 peer.next_path();
-                let name = peer.own_name.clone();
-                if peer.paths.is_empty() {
+                self.update_paths(now, nd);
+            }
+            None => {
+                let name = lost.then(|| peer.own_name.clone());
+                if down {
+                    peer.next_path();
+                    self.update_paths(now, nd);
+                }
+                if let Some(name) = name {
                     self.ask(&name);
                 }
+                for index in failed {
+                    self.route_failed(now, nd, index);
+                }
             }
-            None => {}
+        }
+    }
+
+    /// The only link of a policy stayed away: its connections to the node end.
+    fn route_failed(&mut self, now: Instant, nd: u16, index: u16) {
+        for client in self.clients.of_node(nd) {
+            if self.clients.connections.get(client).is_some_and(|c| c.qos == index) {
+                self.lose_client(now, client);
+            }
         }
     }
 
     /// Tells the peer that its session is over.
     pub(super) fn say_down(&mut self, nd: u16) {
         let Some(peer) = self.peers.get(nd) else { return };
-        let (Some(path), Some(session)) = (peer.paths.first(), &peer.session) else { return };
+        let Some(session) = &peer.session else { return };
+        let Some(lane) = session.outbox.lanes.for_control(None) else { return };
         if session.remote_id != 0 {
             let (sconn, dconn) = (session.local_id, session.remote_id);
-            let (link, addr) = (path.link, path.addr);
+            let (link, addr) = (lane.link, lane.addr);
             self.push_control(Control::Tcs { link, addr, kind: Kind::TcsDown, sconn, dconn });
         }
     }

@@ -47,6 +47,8 @@ pub(super) enum ClientState {
 pub(super) struct Client {
     pub(super) key: ClientId,
     pub(super) nd: u16,
+    /// Index of its quality of service.
+    pub(super) qos: u16,
     pub(super) state: ClientState,
     pub(super) sends: BTreeSet<u32>,
 }
@@ -167,6 +169,8 @@ pub(super) enum ServerState {
 /// A server-side connection.
 #[derive(Debug)]
 pub(super) struct Server {
+    /// Index of the quality of service that its client asked for.
+    pub(super) qos: u16,
     pub(super) nd: u16,
     pub(super) client_id: u32,
     pub(super) state: ServerState,

@@ -135,28 +135,24 @@ impl Node {
 
     fn poll_peer(&mut self, now: Instant, nd: u16, buffer: &mut [u8]) -> Option<Transmit> {
         let peer = self.peers.get_mut(nd)?;
-        let path = *peer.paths.first()?;
-        let mtu = self.links.get(&path.link)?.mtu as usize;
-        let room = buffer.len().min(mtu);
-        let buffer = &mut buffer[..room];
         let their_nd = peer.their_nd;
         let sessions = [peer.candidate.as_deref_mut(), peer.session.as_deref_mut()];
         let mut found = None;
         for session in sessions.into_iter().flatten() {
-            if let Some(out) = session.poll(now, buffer, &self.budget) {
+            if let Some((out, path)) = session.poll(now, buffer, &self.budget) {
                 let (retransmits, acknowledged) = session.outbox.take_counts();
                 self.counters.tx_retransmits += retransmits;
                 self.counters.messages_out += acknowledged;
                 peer.counters.tx_retransmits += retransmits;
                 peer.counters.messages_out += acknowledged;
-                found = Some((out, session.local_id, session.remote_id));
+                found = Some((out, path, session.local_id, session.remote_id));
                 break;
             }
         }
-        let (out, local_id, remote_id) = found?;
+        let (out, (link, addr), local_id, remote_id) = found?;
         let (mut header, spare) = match out {
             Out::Packet(header, spare) => (header, spare),
-            Out::Tcs(kind) => (self.emit_tcs(nd, path.link, kind, buffer)?, 0),
+            Out::Tcs(kind) => (self.emit_tcs(nd, link, kind, buffer)?, 0),
         };
         header.src_nd_for_dst = nd;
         header.dst_nd_for_src = their_nd;
@@ -166,7 +162,7 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(nd) {
             peer.counters.tx_frames += 1;
         }
-        Some(Transmit { link: path.link, dst: Destination::Unicast(path.addr), len })
+        Some(Transmit { link, dst: Destination::Unicast(addr), len })
     }
 
     /// The body of TCS_INIT, and with extensions of TCS_REM_UP and TCS_UP.
@@ -185,8 +181,9 @@ impl Node {
                 dst_domain: peer.own_name.domain.as_str(),
                 extensions,
             };
+            let room = buffer.len().min(self.links.get(&link)?.mtu as usize);
             // bounded by the buffer
-            header.length = tcs.emit(buffer.get_mut(HEADER..)?, Order::Little).ok()? as u32;
+            header.length = tcs.emit(buffer.get_mut(HEADER..room)?, Order::Little).ok()? as u32;
         }
         Some(header)
     }

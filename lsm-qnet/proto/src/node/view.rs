@@ -9,6 +9,8 @@ use crate::counters::PeerCounters;
 use crate::event::{DownReason, NodeId};
 use crate::link::{LinkAddr, LinkId};
 use crate::names::{Domain, NodeName};
+use crate::session::health::PathState;
+use crate::session::lane::Lane;
 use crate::time::Instant;
 
 use super::Node;
@@ -45,6 +47,36 @@ pub struct SessionEnd {
     pub why: Option<DownReason>,
 }
 
+/// One path of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathView {
+    /// The link.
+    pub link: LinkId,
+    /// The node's address there.
+    pub addr: LinkAddr,
+    /// Whether it works.
+    pub state: PathState,
+    /// Its smoothed round trip time, when one was measured.
+    pub rtt: Option<Duration>,
+    /// Bytes on their way there, unacknowledged.
+    pub in_flight: u64,
+    /// Bytes that may be on their way there.
+    pub window: u64,
+}
+
+impl PathView {
+    fn of(lane: &Lane) -> PathView {
+        PathView {
+            link: lane.link,
+            addr: lane.addr,
+            state: lane.health.state(),
+            rtt: lane.rtt.smoothed(),
+            in_flight: lane.in_flight,
+            window: lane.congestion.window(),
+        }
+    }
+}
+
 /// One entry of [`Node::nodes`](crate::Node::nodes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView<'a> {
@@ -58,8 +90,10 @@ pub struct NodeView<'a> {
     pub domain: &'a Domain,
     /// How it is reached.
     pub state: NodeState,
-    /// Where it was heard, the one in use first.
+    /// Where it was heard.
     pub addresses: Vec<(LinkId, LinkAddr)>,
+    /// The paths of its session.
+    pub paths: Vec<PathView>,
     /// Smoothed round trip time, when one was measured.
     pub rtt: Option<Duration>,
     /// Bytes on their way, unacknowledged.
@@ -92,6 +126,7 @@ impl<'a> NodeView<'a> {
             domain: &node.config.domain,
             state: NodeState::Local,
             addresses: node.links.iter().map(|(&id, info)| (id, info.addr)).collect(),
+            paths: Vec::new(),
             rtt: None,
             in_flight: 0,
             window: 0,
@@ -117,6 +152,7 @@ impl<'a> NodeView<'a> {
             domain: &peer.name.domain,
             state,
             addresses: peer.paths.iter().map(|path| (path.link, path.addr)).collect(),
+            paths: outbox.map_or_else(Vec::new, |outbox| outbox.lanes.iter().map(PathView::of).collect()),
             rtt: outbox.and_then(|outbox| outbox.rtt()),
             in_flight: outbox.map_or(0, |outbox| outbox.in_flight()),
             window: outbox.map_or(0, |outbox| outbox.window()),

@@ -15,6 +15,7 @@ use crate::wire::Order;
 use crate::wire::kif::{Kif, MAX_HEAD, Xfer};
 use crate::wire::lwl4::Layer;
 
+use super::lane::LaneId;
 use super::order::{Class, GateKey};
 
 /// State of a fragment that was sent at least once.
@@ -31,7 +32,9 @@ pub(crate) enum FragState {
 /// A fragment that was sent at least once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frag {
-    /// Number of its last transmission in the session.
+    /// The path of its last transmission.
+    pub(crate) lane: LaneId,
+    /// The number of that transmission on its path.
     pub(crate) transmission: u64,
     /// When that was.
     pub(crate) sent: Instant,
@@ -85,6 +88,10 @@ pub(crate) struct Message {
     pub(crate) gate: Option<(GateKey, Class)>,
     /// A second gate it counts behind.
     pub(crate) also: Option<GateKey>,
+    /// Index of its quality of service in the node's table.
+    pub(crate) qos: u16,
+    /// The place of that policy's queue in the outbox.
+    pub(crate) queue: usize,
     /// Over 4 GiB only before it is cut.
     len: u64,
     /// Payload bytes per fragment; fixed when the message is started.
@@ -132,6 +139,8 @@ impl Message {
             layer,
             gate: None,
             also: None,
+            qos: 0,
+            queue: 0,
             len,
             piece: 0,
             first: 0,
@@ -148,6 +157,12 @@ impl Message {
     /// Makes it count behind a second gate.
     pub(crate) fn counted(mut self, key: GateKey) -> Message {
         self.also = Some(key);
+        self
+    }
+
+    /// Makes it take the links that a quality of service allows.
+    pub(crate) fn by(mut self, qos: u16) -> Message {
+        self.qos = qos;
         self
     }
 
@@ -172,9 +187,9 @@ impl Message {
             rest.nbytes = rest.nbytes.saturating_sub(most as u32);
         }
         let mut piece = Message::sharing(&front, &of, start, most)?;
-        (piece.gate, piece.also) = (self.gate, self.also);
+        (piece.gate, piece.also, piece.qos, piece.queue) = (self.gate, self.also, self.qos, self.queue);
         let mut left = Message::sharing(&rest, &of, start + most, len - most)?;
-        (left.gate, left.also) = (self.gate, self.also);
+        (left.gate, left.also, left.qos, left.queue) = (self.gate, self.also, self.qos, self.queue);
         *self = left;
         Some(piece)
     }
@@ -248,11 +263,17 @@ impl Message {
     }
 
     /// Notes a transmission and copies the fragment's bytes into `out`, which has its length.
-    pub(crate) fn transmit(&mut self, index: u32, transmission: u64, now: Instant, out: &mut [u8]) {
-        let state = FragState::InFlight;
+    pub(crate) fn transmit(
+        &mut self,
+        index: u32,
+        (lane, transmission): (LaneId, u64),
+        now: Instant,
+        out: &mut [u8],
+    ) {
+        let frag = Frag { lane, transmission, sent: now, times: 1, state: FragState::InFlight };
         match self.frag(index) {
-            Some(frag) => *frag = Frag { transmission, sent: now, times: frag.times + 1, state },
-            None => self.frags.push_back(Frag { transmission, sent: now, times: 1, state }),
+            Some(known) => *known = Frag { times: known.times + 1, ..frag },
+            None => self.frags.push_back(frag),
         }
         let (offset, _) = self.span(index);
         let head = &self.head[..usize::from(self.head_len)];
@@ -267,6 +288,11 @@ impl Message {
         let last = if u64::from(end) >= self.len { self.total() } else { end / piece };
         let sent = self.first + self.frags.len() as u32;
         offset.div_ceil(piece).max(self.first)..last.min(sent)
+    }
+
+    /// The path of the fragment sent last, if one is remembered.
+    pub(crate) fn last_lane(&self) -> Option<LaneId> {
+        self.frags.back().map(|frag| frag.lane)
     }
 
     /// Every remembered fragment with its index.

@@ -1,12 +1,15 @@
 //! A session: the connection between this node and one other.
 //!
 //! It owns small parts, each with its own file and tests: the state machine of its set-up
-//! ([`state`]), the sending half ([`outbox`]) and the receiving half ([`inbox`]) of the transport.
-//! What it wants to send is fetched by [`Session::poll`], in this order: set-up, refusals,
-//! acknowledgements, pings, data.
+//! ([`state`]), the sending half ([`outbox`]) with its paths ([`lanes`]) and the receiving half ([`inbox`]) of the
+//! transport. What it wants to send is fetched by [`Session::poll`], in this order: set-up, refusals,
+//! acknowledgements, pings, data; each with the path it takes.
 
 pub(crate) mod congestion;
+pub(crate) mod health;
 pub(crate) mod inbox;
+pub(crate) mod lane;
+pub(crate) mod lanes;
 pub(crate) mod message;
 pub(crate) mod order;
 pub(crate) mod outbox;
@@ -22,6 +25,8 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::event::DownReason;
+use crate::link::{LinkAddr, LinkId};
+use crate::qos::Route;
 use crate::time::Instant;
 use crate::wire::WireError;
 use crate::wire::ack::{self, Ack, Nack};
@@ -29,6 +34,8 @@ use crate::wire::lwl4::{HEADER, Header, Kind, LAST, Layer};
 use crate::wire::tlv::{ABILITY_CRC, ABILITY_SACK, Extensions};
 
 use inbox::{Arrival, Budget, Inbox};
+use lane::{Lane, LaneId};
+use lanes::MAX_LANES;
 use message::Message;
 use outbox::{Outbox, Patience};
 use state::{Action, Illegal, Input, Phase, transition};
@@ -36,6 +43,9 @@ use stream::Delivery;
 
 /// Refusals and plain acknowledgements waiting to be sent; the oldest give way.
 const MAX_ANSWERS: usize = 256;
+
+/// Pings waiting for their answer; beyond, the asker asks again.
+const MAX_PINGED: usize = 8;
 
 /// The times a session goes by, from the settings.
 #[derive(Clone, Copy, Debug)]
@@ -51,15 +61,19 @@ pub(crate) struct Times {
 impl Times {
     pub(crate) fn new(config: &Config) -> Times {
         let longest_timeout = config.ticks(config.tx_ticks.max(1));
+        let idle = config.ticks(config.conn_up_idle.max(1));
+        let poll_spacing = config.ticks(5).min(idle);
         Times {
             est_timeout: config.ticks(config.conn_est_timeout.max(1)),
             est_retries: config.conn_est_retries,
-            idle: config.ticks(config.conn_up_idle.max(1)),
-            poll_spacing: config.ticks(5).min(config.ticks(config.conn_up_idle.max(1))),
+            idle,
+            poll_spacing,
             poll_retries: config.conn_up_retries.max(1),
             patience: Patience {
                 longest_timeout,
                 give_up: longest_timeout.saturating_mul(config.tx_retries.max(1)),
+                idle,
+                spacing: poll_spacing,
             },
         }
     }
@@ -83,6 +97,9 @@ pub(crate) enum Out {
     Packet(Header, usize),
 }
 
+/// Where it goes.
+pub(crate) type Path = (LinkId, LinkAddr);
+
 /// One session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -96,19 +113,27 @@ pub(crate) struct Session {
     retry_at: Instant,
     called: Option<Instant>,
     tcs_due: Option<Kind>,
+    /// Where the set-up message goes; `None`: everywhere, from the path at `tcs_place` on.
+    tcs_to: Option<LaneId>,
+    tcs_place: usize,
+    /// The path of the packet at hand, and its lane if it is one of the session's.
+    came_by: Option<Path>,
+    arrival: Option<LaneId>,
     pub(crate) extensions: Option<Extensions>,
     /// A packet with a good checksum arrived.
     crc_seen: bool,
     pub(crate) outbox: Outbox,
     inbox: Inbox,
     ack_due: bool,
+    /// Where acknowledgements go: back where the last data came from.
+    ack_to: Option<LaneId>,
     plain_acks: VecDeque<u32>,
     nacks: VecDeque<(u8, u32)>,
     heard: Instant,
     polls: u32,
     poll_at: Option<Instant>,
-    ping_due: bool,
-    answer_due: bool,
+    /// Paths by which a ping came that is not answered.
+    pinged: Vec<Path>,
 }
 
 impl Session {
@@ -124,18 +149,40 @@ impl Session {
             retry_at: now,
             called: None,
             tcs_due: None,
+            tcs_to: None,
+            tcs_place: 0,
+            came_by: None,
+            arrival: None,
             extensions: None,
             crc_seen: false,
             outbox: Outbox::new(piece),
             inbox: Inbox::new(),
             ack_due: false,
+            ack_to: None,
             plain_acks: VecDeque::new(),
             nacks: VecDeque::new(),
             heard: now,
             polls: 0,
             poll_at: None,
-            ping_due: false,
-            answer_due: false,
+            pinged: Vec::new(),
+        }
+    }
+
+    /// The session's paths from now on, each with the most payload bytes of a packet there.
+    pub(crate) fn set_paths(&mut self, now: Instant, paths: &[(Path, u32)]) {
+        self.outbox.set_paths(now, paths);
+    }
+
+    /// The packet that is handled next came by this path.
+    pub(crate) fn arrived_by(&mut self, now: Instant, link: LinkId, addr: LinkAddr) {
+        self.came_by = Some((link, addr));
+        self.arrival = self.outbox.lanes.of(link, addr);
+        // A plain peer may not know pings: what it sends must do as a proof.
+        if self.phase == Phase::Up
+            && !self.selective()
+            && let Some(lane) = self.arrival.and_then(|id| self.outbox.lanes.get_mut(id))
+        {
+            lane.health.prove(now);
         }
     }
 
@@ -160,11 +207,18 @@ impl Session {
         };
         if due.is_some() {
             self.tcs_due = due;
+            let answer = matches!(input, Input::Init | Input::RemUp | Input::Up | Input::Data | Input::Down);
+            self.tcs_to = self.arrival.filter(|_| answer);
+            self.tcs_place = 0;
             self.retry_at = now + times.est_timeout;
         }
         if came_up {
-            if let Some(called) = self.called.take() {
-                self.outbox.on_round_trip(now.since(called));
+            let called = self.called.take();
+            if let Some(lane) = self.arrival.and_then(|id| self.outbox.lanes.get_mut(id)) {
+                lane.health.prove(now);
+                if let Some(called) = called {
+                    lane.rtt.on_sample(now.since(called));
+                }
             }
             self.outbox.on_up(now);
             self.heard = now;
@@ -225,7 +279,6 @@ impl Session {
         self.heard = now;
         self.polls = 0;
         self.poll_at = None;
-        self.ping_due = false;
         Ok(came_up)
     }
 
@@ -274,8 +327,8 @@ impl Session {
     }
 
     /// Takes a message to send.
-    pub(crate) fn push(&mut self, now: Instant, message: Message) {
-        self.outbox.push(now, message);
+    pub(crate) fn push(&mut self, now: Instant, message: Message, route: Route) {
+        self.outbox.push(now, message, route);
     }
 
     /// A data packet.
@@ -289,6 +342,7 @@ impl Session {
     ) -> Arrival {
         let arrival = self.inbox.on_data(now, header, payload, budget, delivery);
         let selective = self.selective();
+        self.ack_to = self.arrival.or(self.ack_to);
         match &arrival {
             Arrival::Packet | Arrival::Message(_) | Arrival::Transfer(_) | Arrival::Duplicate => {
                 if selective {
@@ -360,39 +414,62 @@ impl Session {
 
     /// There is reason to doubt that the peer still knows the session: asks it.
     pub(crate) fn doubt(&mut self) {
-        self.ping_due = true;
+        self.outbox.lanes.iter_mut().for_each(|lane| lane.health.ask());
     }
 
     /// A ping outside of the sequence: `request` or answer.
-    pub(crate) fn on_ping(&mut self, request: bool) {
-        self.answer_due |= request;
+    pub(crate) fn on_ping(&mut self, now: Instant, request: bool) {
+        if request {
+            // The answer takes the same way, whether we would use it ourselves or not: that is what it proves.
+            let path =
+                self.came_by.filter(|path| self.pinged.len() < MAX_PINGED && !self.pinged.contains(path));
+            self.pinged.extend(path);
+        } else if let Some(lane) = self.arrival.and_then(|id| self.outbox.lanes.get_mut(id))
+            && let Some(sample) = lane.health.on_answer(now)
+        {
+            lane.rtt.on_sample(sample);
+        }
     }
 
-    /// The next packet, its payload in `frame[HEADER..]`.
-    pub(crate) fn poll(&mut self, now: Instant, frame: &mut [u8], budget: &Budget) -> Option<Out> {
-        if let Some(kind) = self.tcs_due.take() {
-            if kind == Kind::TcsInit && self.tries == 0 {
-                self.called = Some(now);
-            } else if self.tries > 0 {
-                // The answer would not tell which transmission it answers.
-                self.called = None;
-            }
-            return Some(Out::Tcs(kind));
+    /// The next packet, its payload in `frame[HEADER..]`, and where it goes.
+    pub(crate) fn poll(&mut self, now: Instant, frame: &mut [u8], budget: &Budget) -> Option<(Out, Path)> {
+        if let Some(found) = self.poll_tcs(now) {
+            return Some(found);
         }
         if self.phase != Phase::Up {
             return None;
         }
+        let to = self.outbox.lanes.for_control(self.ack_to).map(path)?;
         if let Some(out) = self.poll_answers(now, frame, budget) {
-            return Some(out);
+            return Some((out, to));
         }
-        if std::mem::take(&mut self.answer_due) {
-            return ping(frame, 1);
+        if let Some(path) = self.pinged.pop() {
+            return Some((ping(frame, 1)?, path));
         }
-        if std::mem::take(&mut self.ping_due) {
-            return ping(frame, 0);
+        if let Some(lane) = self.outbox.lanes.iter_mut().find_map(|l| l.health.take_probe(now).then_some(l)) {
+            return Some((ping(frame, 0)?, path(lane)));
         }
-        let (header, spare) = self.outbox.poll(now, frame)?;
-        Some(Out::Packet(header, spare))
+        let sent = self.outbox.poll(now, frame)?;
+        let to = self.outbox.lanes.get(sent.lane).map(path)?;
+        Some((Out::Packet(sent.header, sent.spare), to))
+    }
+
+    /// A set-up message. An answer goes back where the question came from, everything else by every path.
+    fn poll_tcs(&mut self, now: Instant) -> Option<(Out, Path)> {
+        let kind = self.tcs_due?;
+        let answer = self.tcs_to.and_then(|id| self.outbox.lanes.get(id)).map(path);
+        let to = answer.or_else(|| self.outbox.lanes.at(self.tcs_place).map(path))?;
+        self.tcs_place += 1;
+        if answer.is_some() || self.tcs_place >= self.outbox.lanes.len().min(MAX_LANES) {
+            self.tcs_due = None;
+        }
+        if kind == Kind::TcsInit && self.tries == 0 {
+            self.called.get_or_insert(now);
+        } else if self.tries > 0 {
+            // The answer would not tell which transmission it answers.
+            self.called = None;
+        }
+        Some((Out::Tcs(kind), to))
     }
 
     fn poll_answers(&mut self, now: Instant, frame: &mut [u8], budget: &Budget) -> Option<Out> {
@@ -493,10 +570,14 @@ impl Session {
             return Some(End::Down(DownReason::Silent));
         }
         self.polls += 1;
-        self.ping_due = true;
+        self.doubt();
         self.poll_at = Some(now + times.poll_spacing);
         None
     }
+}
+
+fn path(lane: &Lane) -> Path {
+    (lane.link, lane.addr)
 }
 
 /// An NR ping outside of the sequence.

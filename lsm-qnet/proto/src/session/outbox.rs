@@ -1,29 +1,32 @@
-//! The sending half of a session's transport: which fragment goes next, what was lost, when to try
-//! again, when to give up.
+//! The sending half of a session's transport: which fragment goes next and where, what was lost, when to try again,
+//! when to give up.
 //!
 //! ```text
-//!   push ──► gates ──► ready (small │ bulk) ──► started, numbered ──► acknowledged, dropped
-//!             order     before a number          fragments in flight
+//!   push ──► gates ──► queue of its policy (small │ bulk) ──► started, numbered ──► acknowledged, dropped
+//!             order     before a number                       fragments in flight, each on a lane
 //! ```
 //!
 //! Messages get their sequence number when their first fragment goes out, so numbers are dense and
 //! a held-back message blocks nothing. What is lost is told from what was acknowledged: a fragment
-//! with three later transmissions acknowledged is lost, and so is everything older than the
-//! retransmission timeout. The congestion window counts bytes; the peer's window bounds the sum of
+//! with three later transmissions on its lane acknowledged is lost, and so is everything on a lane that stayed
+//! silent for its retransmission timeout. A lane's congestion window counts bytes; the peer's window bounds the sum of
 //! started multi-fragment messages, so that a receiver can always finish what it began.
 
+mod expiry;
 mod feedback;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::qos::{Choice, Route};
 use crate::time::Instant;
 use crate::wire::lwl4::{FIRST, HEADER, Header, Kind, LAST};
 
-use super::congestion::Congestion;
+use super::health::Spacing;
+use super::lane::LaneId;
+use super::lanes::Lanes;
 use super::message::{FragState, Message};
 use super::order::Gates;
-use super::rtt::Rtt;
 
 /// Messages that may be started and unacknowledged; receivers remember twice as many.
 pub(crate) const MAX_STARTED: u64 = 1024;
@@ -31,14 +34,14 @@ pub(crate) const MAX_STARTED: u64 = 1024;
 const REORDERING: u64 = 3;
 /// Small messages that go before bulk gets its turn.
 const SMALL_TURNS: u32 = 8;
+/// How far small messages may exceed the congestion window, so that bulk never blocks them.
+const SMALL_EXTRA: u64 = 32 << 10;
 /// Bulk messages under way at once, packet by packet in turn; what is fully sent does not count.
 const MAX_SENDING: usize = 8;
 /// Messages under way of one transfer that takes several.
 const MAX_SHARERS: usize = 16;
 /// The first pause after a refusal for lack of room, doubled each time up to six times.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How far small messages may exceed the congestion window, so that bulk never blocks them.
-const SMALL_EXTRA: u64 = 32 << 10;
 
 /// What a session's transport needs to know about time, from the settings.
 #[derive(Clone, Copy, Debug)]
@@ -47,22 +50,62 @@ pub(crate) struct Patience {
     pub(crate) longest_timeout: Duration,
     /// No progress for this long, and the session is dead.
     pub(crate) give_up: Duration,
+    /// Time without proof after which one of several paths is asked for a sign of life.
+    pub(crate) idle: Duration,
+    /// Time between signs of life asked for in vain.
+    pub(crate) spacing: Duration,
 }
 
-/// A fragment on its way, in the order of transmission.
-#[derive(Clone, Copy, Debug)]
-struct Flight {
-    transmission: u64,
-    seq: u64,
-    index: u32,
+/// Messages of one policy on their way.
+#[derive(Debug)]
+struct Queue {
+    route: Route,
+    small: VecDeque<Message>,
+    bulk: VecDeque<Message>,
+    /// Started messages with fragments never sent, in turn.
+    sending: VecDeque<u64>,
+    lost: VecDeque<(u64, u32)>,
+    small_turns: u32,
+    /// Messages that left their gate and are not acknowledged.
+    open: usize,
+    /// Since when nothing was acknowledged although something is open.
+    stalled: Option<Instant>,
+}
+
+impl Queue {
+    fn new(route: Route) -> Queue {
+        Queue {
+            route,
+            small: VecDeque::new(),
+            bulk: VecDeque::new(),
+            sending: VecDeque::new(),
+            lost: VecDeque::new(),
+            small_turns: 0,
+            open: 0,
+            stalled: None,
+        }
+    }
+}
+
+/// A data packet to send; its payload stands in the frame.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// The header's fields that depend on the message.
+    pub(crate) header: Header,
+    /// Spare zero bytes behind the payload.
+    pub(crate) spare: usize,
+    /// The path it takes.
+    pub(crate) lane: LaneId,
 }
 
 /// The sending half.
 #[derive(Debug)]
 pub(crate) struct Outbox {
+    pub(crate) lanes: Lanes,
     gates: Gates<Message>,
-    small: VecDeque<Message>,
-    bulk: VecDeque<Message>,
+    queues: Vec<Queue>,
+    /// The queue whose turn it is.
+    turn: usize,
     /// Rests of transfers that have enough messages under way.
     parked: VecDeque<Message>,
     /// Messages that a sink of the peer had no room for.
@@ -73,71 +116,59 @@ pub(crate) struct Outbox {
     /// Messages `base..base + started.len()`; `None` where acknowledged.
     started: VecDeque<Option<Message>>,
     base: u64,
-    /// Started messages with fragments never sent, in turn.
-    sending: VecDeque<u64>,
-    lost: VecDeque<(u64, u32)>,
-    flight: VecDeque<Flight>,
-    transmissions: u64,
-    acked_transmission: u64,
-    in_flight: u64,
     /// Bytes of started multi-fragment messages.
     committed: u64,
     peer_window: u64,
     piece: u32,
-    small_turns: u32,
-    congestion: Congestion,
-    /// Whether the congestion window held a frame back since the last acknowledgement.
-    limited: bool,
-    rtt: Rtt,
-    backoff: u32,
-    /// Since when nothing was acknowledged although something waits; `None`: nothing waits.
-    stalled: Option<Instant>,
+    /// Messages that left their gate and are not acknowledged.
+    open: usize,
     /// The peer had no memory: no bulk is started before.
     pause: Option<Instant>,
     /// Whether the peer acknowledges parts; a plain one does not, so its whole message must fit.
     selective: bool,
     retransmits: u64,
     acknowledged: u64,
+    /// Policies whose only link stayed away too long; what was to go there was given up.
+    failed: Vec<u16>,
+    /// A path went down.
+    down: bool,
+    /// Room for messages that pass their gates; empty between calls.
+    released: Vec<Message>,
 }
 
 impl Outbox {
     /// An empty outbox for fragments of `piece` payload bytes.
     pub(crate) fn new(piece: u32) -> Outbox {
         Outbox {
+            lanes: Lanes::default(),
             gates: Gates::default(),
-            small: VecDeque::new(),
-            bulk: VecDeque::new(),
+            queues: vec![Queue::new(Route::default())],
+            turn: 0,
             parked: VecDeque::new(),
             held: VecDeque::new(),
             hold: None,
             holds: 0,
             started: VecDeque::new(),
             base: 1,
-            sending: VecDeque::new(),
-            lost: VecDeque::new(),
-            flight: VecDeque::new(),
-            transmissions: 0,
-            acked_transmission: 0,
-            in_flight: 0,
             committed: 0,
             peer_window: 1 << 20,
             piece: piece.max(1),
-            small_turns: 0,
-            congestion: Congestion::new(piece),
-            limited: false,
-            rtt: Rtt::default(),
-            backoff: 0,
-            stalled: None,
+            open: 0,
             pause: None,
             selective: false,
             retransmits: 0,
             acknowledged: 0,
+            failed: Vec::new(),
+            down: false,
+            released: Vec::new(),
         }
     }
 
     /// The session is established: what waits begins to count.
     pub(crate) fn on_up(&mut self, now: Instant) {
-        self.stalled = (!self.is_idle()).then_some(now);
+        for queue in &mut self.queues {
+            queue.stalled = (queue.open > 0).then_some(now);
+        }
     }
 
     /// The peer told its abilities: fragments of at most `piece` bytes, `window` bytes of
@@ -148,19 +179,14 @@ impl Outbox {
         if window > 0 {
             self.peer_window = u64::from(window);
         }
-        if self.transmissions == 0 {
-            self.congestion = Congestion::new(self.piece);
+        for lane in self.lanes.iter_mut().filter(|lane| lane.is_fresh()) {
+            lane.congestion.restart(self.piece);
         }
     }
 
-    /// A round trip was measured outside of the data (the session's set-up).
-    pub(crate) fn on_round_trip(&mut self, sample: Duration) {
-        self.rtt.on_sample(sample);
-    }
-
     /// Takes a message.
-    pub(crate) fn push(&mut self, now: Instant, message: Message) {
-        self.stalled.get_or_insert(now);
+    pub(crate) fn push(&mut self, now: Instant, mut message: Message, route: Route) {
+        message.queue = self.queue_of(route);
         if let Some(key) = message.also {
             self.gates.count(key);
         }
@@ -169,15 +195,46 @@ impl Outbox {
             None => Some(message),
         };
         if let Some(message) = released {
-            self.release(message);
+            self.release(now, message);
         }
     }
 
-    fn release(&mut self, message: Message) {
-        if message.len() <= u64::from(self.piece) {
-            self.small.push_back(message)
-        } else {
-            self.bulk.push_back(message)
+    /// The place of the policy's queue, which is made when there is none.
+    fn queue_of(&mut self, route: Route) -> usize {
+        if let Some(at) = self.queues.iter().position(|queue| queue.route.index == route.index) {
+            return at;
+        }
+        self.queues.push(Queue::new(route));
+        self.queues.len() - 1
+    }
+
+    /// What a policy allows has changed: a link came or went.
+    pub(crate) fn set_route(&mut self, route: Route) {
+        if let Some(queue) = self.queues.iter_mut().find(|queue| queue.route.index == route.index) {
+            queue.route = route;
+        }
+    }
+
+    /// A message passed its gate.
+    fn release(&mut self, now: Instant, message: Message) {
+        self.open(now, message.queue);
+        self.line_up(message);
+    }
+
+    /// One more message of a queue is to be acknowledged.
+    fn open(&mut self, now: Instant, queue: usize) {
+        self.open += 1;
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.open += 1;
+            queue.stalled.get_or_insert(now);
+        }
+    }
+
+    /// Puts an open message where it waits for its number.
+    fn line_up(&mut self, message: Message) {
+        let small = message.len() <= u64::from(self.piece);
+        if let Some(queue) = self.queues.get_mut(message.queue) {
+            if small { queue.small.push_back(message) } else { queue.bulk.push_back(message) }
         }
     }
 
@@ -188,18 +245,17 @@ impl Outbox {
 
     /// Messages not acknowledged yet, started or not.
     pub(crate) fn queued(&self) -> usize {
-        let waiting = self.small.len() + self.bulk.len() + self.parked.len() + self.held.len();
-        self.started.len() + waiting + self.gates.waiting()
+        self.open + self.gates.waiting()
     }
 
     /// Unacknowledged bytes on the wire.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight
+        self.lanes.iter().map(|lane| lane.in_flight).sum()
     }
 
     /// Bytes that may be on the wire.
     pub(crate) fn window(&self) -> u64 {
-        self.congestion.window()
+        self.lanes.iter().map(|lane| lane.congestion.window()).sum()
     }
 
     /// Payload bytes of a packet.
@@ -207,19 +263,26 @@ impl Outbox {
         self.piece
     }
 
-    /// The round trip time.
+    /// The round trip time of the fastest path that works.
     pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.rtt.smoothed()
-    }
-
-    /// Timeouts in a row without progress: over one, another path is worth a try.
-    pub(crate) fn backoff(&self) -> u32 {
-        self.backoff
+        let up = || self.lanes.iter().filter(|lane| lane.health.is_up());
+        let any = || self.lanes.iter().filter_map(|lane| lane.rtt.smoothed()).min();
+        up().filter_map(|lane| lane.rtt.smoothed()).min().or_else(any)
     }
 
     /// Frames sent again and messages acknowledged since the last call.
     pub(crate) fn take_counts(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.retransmits), std::mem::take(&mut self.acknowledged))
+    }
+
+    /// Whether a path went down since the last call.
+    pub(crate) fn take_down(&mut self) -> bool {
+        std::mem::take(&mut self.down)
+    }
+
+    /// Policies that failed since the last call.
+    pub(crate) fn take_failed(&mut self) -> Vec<u16> {
+        std::mem::take(&mut self.failed)
     }
 
     fn message(&mut self, seq: u64) -> Option<&mut Message> {
@@ -229,40 +292,42 @@ impl Outbox {
 
     // ---- what goes next ----
 
-    /// The next fragment to send: its payload in `frame[HEADER..]`, and the header's fields that
-    /// depend on it. The second number is spare bytes behind the payload.
-    pub(crate) fn poll(&mut self, now: Instant, frame: &mut [u8]) -> Option<(Header, usize)> {
+    /// The next fragment to send, its payload in `frame[HEADER..]`.
+    pub(crate) fn poll(&mut self, now: Instant, frame: &mut [u8]) -> Option<Outgoing> {
         self.end_pause(now);
-        let (seq, index) = self.choose()?;
-        let message = self.message(seq)?;
-        let (offset, length) = message.span(index);
+        let (seq, index, lane_id) = self.choose(now)?;
+        let (offset, length) = self.message(seq)?.span(index);
         let Some(out) = frame.get_mut(HEADER..HEADER + length as usize) else {
             self.put_back(seq, index);
             return None;
         };
-        self.transmissions += 1;
-        let transmission = self.transmissions;
+        let transmission = self.lanes.get_mut(lane_id)?.send(seq, index, length);
         let message = self.message(seq)?;
-        message.transmit(index, transmission, now, out);
+        message.transmit(index, (lane_id, transmission), now, out);
         let mut header = Header::new(Kind::User, message.layer);
         header.flags = if index == 0 { FIRST } else { 0 } | if message.is_last(index) { LAST } else { 0 };
         header.seq = seq as u32; // the wire carries the low 32 bits
         header.offset = offset;
         header.length = length;
-        let spare = message.spare();
+        let (spare, queue) = (message.spare(), message.queue);
         frame.get_mut(HEADER + length as usize..)?.iter_mut().take(spare).for_each(|b| *b = 0);
-        self.flight.push_back(Flight { transmission, seq, index });
-        self.in_flight += u64::from(length);
-        Some((header, spare))
+        if let Some(queue) = self.queues.get(queue) {
+            header.qos_type = queue.route.wire_type;
+            header.src_qos_idx = queue.route.index;
+        }
+        Some(Outgoing { header, spare, lane: lane_id })
     }
 
     /// A fragment that was cut for a wider path than the one in use waits for another path.
     fn put_back(&mut self, seq: u64, index: u32) {
-        let lost = self.message(seq).and_then(|m| m.frag(index)).is_some_and(|f| f.state == FragState::Lost);
+        let Some(message) = self.message(seq) else { return };
+        let lost = message.frag(index).is_some_and(|f| f.state == FragState::Lost);
+        let at = message.queue;
+        let Some(queue) = self.queues.get_mut(at) else { return };
         if lost {
-            self.lost.push_back((seq, index));
-        } else if !self.sending.contains(&seq) {
-            self.sending.push_front(seq);
+            queue.lost.push_back((seq, index));
+        } else if !queue.sending.contains(&seq) {
+            queue.sending.push_front(seq);
         }
     }
 
@@ -279,49 +344,64 @@ impl Outbox {
     fn end_hold(&mut self) {
         self.hold = None;
         for message in std::mem::take(&mut self.held) {
-            self.release(message);
+            self.line_up(message);
         }
     }
 
-    fn choose(&mut self) -> Option<(u64, u32)> {
-        if let Some(lost) = self.next_lost() {
+    /// The next fragment and its lane: the policies take turns.
+    fn choose(&mut self, now: Instant) -> Option<(u64, u32, LaneId)> {
+        let count = self.queues.len();
+        for place in self.turn..self.turn + count {
+            let at = place % count;
+            if self.queues[at].open > 0
+                && let Some(chosen) = self.choose_from(now, at)
+            {
+                self.turn = (at + 1) % count;
+                return Some(chosen);
+            }
+        }
+        None
+    }
+
+    fn choose_from(&mut self, now: Instant, at: usize) -> Option<(u64, u32, LaneId)> {
+        if let Some(lost) = self.next_lost(at) {
             return Some(lost);
         }
-        let bulk = !self.sending.is_empty() || !self.bulk.is_empty();
-        let small_first = self.small_turns < SMALL_TURNS || !bulk;
-        if small_first && let Some(chosen) = self.next_small() {
-            self.small_turns += 1;
+        let queue = &self.queues[at];
+        let bulk = !queue.sending.is_empty() || !queue.bulk.is_empty();
+        let small_first = queue.small_turns < SMALL_TURNS || !bulk;
+        if small_first && let Some(chosen) = self.next_small(now, at) {
+            self.queues[at].small_turns += 1;
             return Some(chosen);
         }
-        self.small_turns = 0;
-        self.next_bulk().or_else(|| self.next_small())
+        self.queues[at].small_turns = 0;
+        self.next_bulk(now, at).or_else(|| self.next_small(now, at))
     }
 
-    fn fits(&mut self, length: u32, extra: u64) -> bool {
-        let fits =
-            self.in_flight == 0 || self.in_flight + u64::from(length) <= self.congestion.window() + extra;
-        self.limited |= !fits;
-        fits
+    fn pick(&mut self, at: usize, length: u32, extra: u64) -> Option<LaneId> {
+        let choice = self.queues[at].route.choice;
+        self.lanes.pick(choice, length, extra)
     }
 
-    fn next_lost(&mut self) -> Option<(u64, u32)> {
-        while let Some(&(seq, index)) = self.lost.front() {
-            let Some(message) = self.message(seq) else {
-                self.lost.pop_front();
+    fn next_lost(&mut self, at: usize) -> Option<(u64, u32, LaneId)> {
+        while let Some(&(seq, index)) = self.queues[at].lost.front() {
+            let still = |message: &mut Message| {
+                let lost = message.frag(index).is_some_and(|f| f.state == FragState::Lost);
+                lost.then(|| message.span(index).1)
+            };
+            let Some(length) = self.message(seq).and_then(still) else {
+                self.queues[at].lost.pop_front();
                 continue;
             };
-            let length = message.span(index).1;
-            if message.frag(index).is_none_or(|f| f.state != FragState::Lost) {
-                self.lost.pop_front();
-                continue;
-            }
             // Of a plain peer's message nothing else can come in: what it misses must go.
-            if self.selective && !self.fits(length, 0) {
-                return None;
-            }
-            self.lost.pop_front();
+            let lane = if self.selective {
+                self.pick(at, length, 0)?
+            } else {
+                self.lanes.pick_now(self.queues[at].route.choice, length, None)?
+            };
+            self.queues[at].lost.pop_front();
             self.retransmits += 1;
-            return Some((seq, index));
+            return Some((seq, index, lane));
         }
         None
     }
@@ -339,53 +419,64 @@ impl Outbox {
         self.base + self.started.len() as u64 - 1
     }
 
-    fn next_small(&mut self) -> Option<(u64, u32)> {
-        let length = u32::try_from(self.small.front()?.len()).unwrap_or(u32::MAX);
-        if !self.may_start() || !self.fits(length, SMALL_EXTRA) {
+    fn next_small(&mut self, now: Instant, at: usize) -> Option<(u64, u32, LaneId)> {
+        let length = u32::try_from(self.queues[at].small.front()?.len()).unwrap_or(u32::MAX);
+        if !self.may_start() {
             return None;
         }
-        let message = self.small.pop_front()?;
+        let lane = self.pick(at, length, SMALL_EXTRA)?;
+        let message = self.queues[at].small.pop_front()?;
         if message.len() > u64::from(self.piece) {
             // the pieces became smaller while it waited
-            self.bulk.push_back(message);
-            return self.next_bulk();
+            self.queues[at].bulk.push_back(message);
+            return self.next_bulk(now, at);
         }
-        Some((self.start(message), 0))
+        Some((self.start(message), 0, lane))
     }
 
-    fn next_bulk(&mut self) -> Option<(u64, u32)> {
-        while let Some(front) = self.bulk.front() {
-            let length = front.len().min(crate::MAX_TRANSFER as u64);
-            let room = self.committed == 0 || self.committed + length <= self.peer_window;
-            if self.pause.is_some() || !room || !self.may_start() || self.sending.len() >= MAX_SENDING {
-                break;
-            }
-            let Some(message) = self.bulk.pop_front() else { break };
-            if let Some(message) = self.next_of(message) {
-                let seq = self.start(message);
-                self.sending.push_back(seq);
-            }
-        }
-        while let Some(seq) = self.sending.pop_front() {
-            let Some((index, length)) =
-                self.message(seq).and_then(|m| m.next_unsent().map(|index| (index, m.span(index).1)))
-            else {
-                continue;
+    fn next_bulk(&mut self, now: Instant, at: usize) -> Option<(u64, u32, LaneId)> {
+        self.start_bulk(now, at);
+        while let Some(seq) = self.queues[at].sending.pop_front() {
+            let next = |m: &mut Message| {
+                let index = m.next_unsent()?;
+                Some((index, m.span(index).1, m.last_lane()))
             };
-            // A plain peer acknowledges whole messages only: once begun, one must be finished.
-            let committed = !self.selective && index > 0;
-            if !committed && !self.fits(length, 0) {
-                self.sending.push_front(seq);
+            let Some((index, length, before)) = self.message(seq).and_then(next) else { continue };
+            // A plain peer acknowledges whole messages only: once begun, one must be finished, on one path.
+            let lane = if !self.selective && index > 0 {
+                self.lanes.pick_now(self.queues[at].route.choice, length, before)
+            } else {
+                self.pick(at, length, 0)
+            };
+            let Some(lane) = lane else {
+                self.queues[at].sending.push_front(seq);
                 return None;
-            }
-            self.sending.push_back(seq);
-            return Some((seq, index));
+            };
+            self.queues[at].sending.push_back(seq);
+            return Some((seq, index, lane));
         }
         None
     }
 
+    /// Gives numbers to bulk messages that the peer has room for.
+    fn start_bulk(&mut self, now: Instant, at: usize) {
+        while let Some(front) = self.queues[at].bulk.front() {
+            let length = front.len().min(crate::MAX_TRANSFER as u64);
+            let room = self.committed == 0 || self.committed + length <= self.peer_window;
+            let turns = self.queues[at].sending.len() < MAX_SENDING;
+            if self.pause.is_some() || !room || !self.may_start() || !turns {
+                break;
+            }
+            let Some(message) = self.queues[at].bulk.pop_front() else { break };
+            if let Some(message) = self.next_of(now, message) {
+                let seq = self.start(message);
+                self.queues[at].sending.push_back(seq);
+            }
+        }
+    }
+
     /// The message itself, or the next one of a transfer that takes several, whose rest waits for its turn.
-    fn next_of(&mut self, mut message: Message) -> Option<Message> {
+    fn next_of(&mut self, now: Instant, mut message: Message) -> Option<Message> {
         if message.sharers() > MAX_SHARERS {
             self.parked.push_back(message);
             return None;
@@ -394,51 +485,22 @@ impl Outbox {
         // The rest keeps its place behind the gates, the piece gets one of its own.
         let keys = [piece.gate.map(|(key, _)| key), piece.also];
         keys.into_iter().flatten().for_each(|key| self.gates.count(key));
-        self.bulk.push_back(message);
+        self.open(now, piece.queue);
+        self.line_up(message);
         Some(piece)
     }
 
-    // ---- time ----
-
-    /// When [`Outbox::on_timeout`] is wanted.
-    pub(crate) fn deadline(&mut self, patience: Patience) -> Option<Instant> {
-        let retransmit =
-            self.oldest().map(|(_, sent)| sent + self.rtt.timeout(self.backoff, patience.longest_timeout));
-        let give_up = self.stalled.map(|since| since + patience.give_up);
-        [retransmit, give_up, self.pause, self.hold].into_iter().flatten().min()
+    fn spacing(&self, lane: &super::lane::Lane, patience: Patience) -> Spacing {
+        Spacing {
+            idle: (self.lanes.len() > 1).then_some(patience.idle),
+            first: lane.rtt.timeout(0, patience.longest_timeout),
+            longest: patience.spacing,
+        }
     }
 
-    /// Time passed. Returns whether the peer must be given up.
-    #[must_use]
-    pub(crate) fn on_timeout(&mut self, now: Instant, patience: Patience) -> bool {
-        self.end_pause(now);
-        if self.stalled.is_some_and(|since| now >= since + patience.give_up) {
-            return true;
-        }
-        let timeout = self.rtt.timeout(self.backoff, patience.longest_timeout);
-        let mut expired = false;
-        while let Some((flight, sent)) = self.oldest() {
-            if now < sent + timeout {
-                break;
-            }
-            self.lose_oldest(flight);
-            self.congestion.on_timeout(now, sent);
-            expired = true;
-        }
-        if expired {
-            self.backoff = (self.backoff + 1).min(16);
-        }
-        false
-    }
-
-    /// Makes everything unacknowledged go out again at once (`_NETMGR_QOS_FLUSH`, a new path).
-    pub(crate) fn flush(&mut self) {
-        self.backoff = 0;
-        self.pause = None;
-        self.end_hold();
-        while let Some((flight, _)) = self.oldest() {
-            self.lose_oldest(flight);
-        }
+    /// Whether the policy allows one link only.
+    fn is_exclusive(&self, at: usize) -> bool {
+        matches!(self.queues[at].route.choice, Choice::Only(_))
     }
 }
 

@@ -38,6 +38,11 @@ impl Rtt {
         self.smoothed
     }
 
+    /// When an answer should be there at the latest, by all that is known.
+    pub(crate) fn latest(&self) -> Duration {
+        self.smoothed.unwrap_or_default() + self.variation * 2
+    }
+
     /// When to send an unacknowledged frame again after `backoff` timeouts in a row, `longest` at
     /// most; but on a line slower than that not before an answer can be there.
     pub(crate) fn timeout(&self, backoff: u32, longest: Duration) -> Duration {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::time::Instant;
 use crate::wire::ack::{self, Ack, Nack, Span};
-
-use super::super::message::{FragState, Message};
-use super::{Flight, Outbox, PAUSE, REORDERING};
 use crate::wire::lwl4::Layer;
+
+use super::super::lane::LaneId;
+use super::super::message::{Frag, FragState, Message};
+use super::{Outbox, PAUSE, REORDERING};
 
 impl Outbox {
     /// The full number of a sequence number on the wire, if it names a started message.
@@ -29,28 +30,20 @@ impl Outbox {
         };
         self.sample(now, ack);
         self.peer_window = u64::from(ack.head.window).max(1);
-        let (mut bytes, limited) = (0, self.limited);
-        let started_at = self.base;
-        for seq in started_at..base {
-            bytes += self.complete(seq);
+        for seq in self.base..base {
+            self.complete(now, seq);
         }
         for range in ack.whole() {
             let Some(first) = self.expand(range.first) else { continue };
             let end = self.base + self.started.len() as u64;
             for seq in first..first.saturating_add(u64::from(range.count)).min(end) {
-                bytes += self.complete(seq);
+                self.complete(now, seq);
             }
         }
         for span in ack.partial() {
-            bytes += self.on_partial(span);
+            self.on_partial(now, span);
         }
-        self.advance();
-        if bytes > 0 {
-            self.limited = false;
-            self.congestion.on_ack(bytes, limited);
-            self.progress(now);
-        }
-        self.detect_losses(now);
+        self.settle(now);
         true
     }
 
@@ -58,12 +51,22 @@ impl Outbox {
     pub(crate) fn on_plain_ack(&mut self, now: Instant, seq: u32) {
         let Some(seq) = self.expand(seq) else { return };
         self.sample_frag(now, seq, 0, Duration::ZERO);
-        let bytes = self.complete(seq);
-        self.advance();
-        if bytes > 0 {
-            let limited = std::mem::take(&mut self.limited);
-            self.congestion.on_ack(bytes, limited);
-            self.progress(now);
+        self.complete(now, seq);
+        self.settle(now);
+    }
+
+    /// After acknowledgements: the base moves up, windows grow, losses show.
+    fn settle(&mut self, now: Instant) {
+        while let Some(None) = self.started.front() {
+            self.started.pop_front();
+            self.base += 1;
+        }
+        for lane in self.lanes.iter_mut() {
+            let bytes = std::mem::take(&mut lane.arrived);
+            if bytes > 0 {
+                let limited = std::mem::take(&mut lane.limited);
+                lane.congestion.on_ack(bytes, limited);
+            }
         }
         self.detect_losses(now);
     }
@@ -102,118 +105,126 @@ impl Outbox {
         if let Some(frag) = self.message(seq).and_then(|m| m.frag(index).copied())
             && frag.times == 1
             && frag.state != FragState::Acked
+            && let Some(lane) = self.lanes.get_mut(frag.lane)
         {
-            self.rtt.on_sample(now.since(frag.sent).saturating_sub(delay));
+            lane.rtt.on_sample(now.since(frag.sent).saturating_sub(delay));
         }
     }
 
-    fn note_acked(&mut self, transmission: u64, times: u32) {
+    /// A fragment of `length` bytes arrived that was not known to have.
+    fn note_arrival(&mut self, now: Instant, frag: Frag, length: u32) {
+        let Some(lane) = self.lanes.get_mut(frag.lane) else { return };
+        if frag.state == FragState::InFlight {
+            lane.landed(length.into());
+        }
+        lane.arrived += u64::from(length).max(1);
+        lane.progress = now;
+        lane.backoff = 0;
         // Of a repeated fragment an earlier copy may have arrived: its last number proves nothing.
-        if times == 1 {
-            self.acked_transmission = self.acked_transmission.max(transmission);
+        if frag.times == 1 {
+            lane.acked = lane.acked.max(frag.transmission);
+            lane.health.prove(now);
         }
     }
 
-    /// A message arrived whole: drops it, lets through what waited for it, returns its new bytes.
-    fn complete(&mut self, seq: u64) -> u64 {
-        let Some(at) = seq.checked_sub(self.base).and_then(|at| usize::try_from(at).ok()) else { return 0 };
-        let Some(message) = self.started.get_mut(at).and_then(Option::take) else { return 0 };
-        self.acknowledged += u64::from(message.layer != Layer::Seq);
-        if message.sharers() > 1 {
-            self.bulk.extend(self.parked.drain(..));
-        }
-        if message.is_repeatable() {
-            self.holds = 0;
-        }
-        let newly = 1 + self.settle(&message, true);
-        let keys = [message.gate.map(|(key, _)| key), message.also];
-        for key in keys.into_iter().flatten() {
-            let mut released = Vec::new();
-            self.gates.leave(key, |message| released.push(message));
-            released.into_iter().for_each(|message| self.release(message));
-        }
-        newly
-    }
-
-    /// A started message is no more: returns its bytes that were not acknowledged.
-    fn settle(&mut self, message: &Message, arrived: bool) -> u64 {
-        let mut newly = 0;
-        for (index, frag) in message.remembered() {
-            let length = u64::from(message.span(index).1);
-            if frag.state == FragState::InFlight {
-                self.in_flight = self.in_flight.saturating_sub(length);
-            }
-            if frag.state != FragState::Acked {
-                newly += length;
-                if arrived {
-                    self.note_acked(frag.transmission, frag.times);
-                }
-            }
+    /// A message arrived whole: drops it, and lets through what waited for it.
+    fn complete(&mut self, now: Instant, seq: u64) {
+        let Some(at) = seq.checked_sub(self.base).and_then(|at| usize::try_from(at).ok()) else { return };
+        let Some(message) = self.started.get_mut(at).and_then(Option::take) else { return };
+        for (index, frag) in message.remembered().filter(|(_, frag)| frag.state != FragState::Acked) {
+            self.note_arrival(now, frag, message.span(index).1);
         }
         if message.is_fragmented() {
             self.committed = self.committed.saturating_sub(message.len());
         }
-        newly
+        self.acknowledged += u64::from(message.layer != Layer::Seq);
+        if message.sharers() > 1 {
+            while let Some(rest) = self.parked.pop_front() {
+                self.line_up(rest);
+            }
+        }
+        if message.is_repeatable() {
+            self.holds = 0;
+        }
+        self.close(now, &message);
+        self.on_progress(now, message.queue);
     }
 
-    fn on_partial(&mut self, span: Span) -> u64 {
-        let Some(seq) = self.expand(span.seq) else { return 0 };
-        let Some(message) = self.message(seq) else { return 0 };
-        let (mut newly, mut landed) = (0, 0);
-        let mut seen = Vec::new();
-        for index in message.covered(span.offset, span.length) {
-            let length = u64::from(message.span(index).1);
-            let Some(frag) = message.frag(index) else { continue };
-            if frag.state == FragState::Acked {
+    fn on_partial(&mut self, now: Instant, span: Span) {
+        let Some(seq) = self.expand(span.seq) else { return };
+        let Some(message) = self.message(seq) else { return };
+        let (covered, queue) = (message.covered(span.offset, span.length), message.queue);
+        let mut any = false;
+        for index in covered {
+            let Some(message) = self.message(seq) else { return };
+            let length = message.span(index).1;
+            let Some(frag) = message.frag(index).filter(|frag| frag.state != FragState::Acked) else {
                 continue;
-            }
-            if frag.state == FragState::InFlight {
-                landed += length;
-            }
-            newly += length;
+            };
+            let before = *frag;
             frag.state = FragState::Acked;
-            seen.push((frag.transmission, frag.times));
+            self.note_arrival(now, before, length);
+            any = true;
         }
-        message.forget_acked();
-        // There was room: the rest may follow.
-        let begun = newly > 0 && std::mem::take(&mut message.asking);
-        self.in_flight = self.in_flight.saturating_sub(landed);
-        if begun {
-            self.sending.push_front(seq);
+        if any {
+            self.on_progress(now, queue);
+            let Some(message) = self.message(seq) else { return };
+            message.forget_acked();
+            // There was room: the rest may follow.
+            if std::mem::take(&mut message.asking) {
+                self.queues[queue].sending.push_front(seq);
+            }
         }
-        seen.into_iter().for_each(|(transmission, times)| self.note_acked(transmission, times));
-        newly
+    }
+
+    /// Something of a queue was acknowledged.
+    fn on_progress(&mut self, now: Instant, queue: usize) {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.stalled = (queue.open > 0).then_some(now);
+        }
     }
 
     fn on_missing(&mut self, now: Instant, span: Span) {
         let Some(seq) = self.expand(span.seq) else { return };
-        // What was sent less than most of a round trip ago may be on its way still.
-        let patience = self.rtt.smoothed().unwrap_or_default() * 3 / 4;
         let Some(message) = self.message(seq) else { return };
-        let mut lost = Vec::new();
-        for index in message.covered(span.offset, span.length) {
-            let length = u64::from(message.span(index).1);
-            if let Some(frag) = message.frag(index)
-                && frag.state == FragState::InFlight
-                && now.since(frag.sent) >= patience
-            {
+        let (covered, queue) = (message.covered(span.offset, span.length), message.queue);
+        for index in covered {
+            let Some(message) = self.message(seq) else { return };
+            let length = message.span(index).1;
+            let in_flight = |frag: &&mut Frag| frag.state == FragState::InFlight;
+            let Some(frag) = message.frag(index).filter(in_flight).copied() else { continue };
+            if now.since(frag.sent) < self.on_the_way(frag.lane) {
+                continue;
+            }
+            if let Some(frag) = self.message(seq).and_then(|message| message.frag(index)) {
                 frag.state = FragState::Lost;
-                lost.push((index, length, frag.sent));
+            }
+            if let Some(lane) = self.lanes.get_mut(frag.lane) {
+                lane.landed(length.into());
+                lane.congestion.on_loss(now, frag.sent);
+            }
+            if let Some(queue) = self.queues.get_mut(queue) {
+                queue.lost.push_back((seq, index));
             }
         }
-        for (index, length, sent) in lost {
-            self.in_flight = self.in_flight.saturating_sub(length);
-            self.lost.push_back((seq, index));
-            self.congestion.on_loss(now, sent);
-        }
+    }
+
+    /// How long a fragment may be on its way before a report that it is missing is believed: most of a round trip; with
+    /// several paths, which overtake each other, all of it and what it varies by.
+    fn on_the_way(&self, lane: LaneId) -> Duration {
+        let Some(lane) = self.lanes.get(lane) else { return Duration::ZERO };
+        if self.lanes.len() > 1 { lane.rtt.latest() } else { lane.rtt.smoothed().unwrap_or_default() * 3 / 4 }
     }
 
     fn on_no_room(&mut self, now: Instant, span: Span) {
         let Some(seq) = self.expand(span.seq) else { return };
         let Some(message) = self.message(seq) else { return };
-        // The peer lives and asks for patience.
+        let (queue, lane) = (message.queue, message.last_lane());
         let (repeatable, filler) = (message.is_repeatable(), message.layer == Layer::Seq);
-        self.stalled = Some(now);
+        // The peer lives and asks for patience.
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.stalled = Some(now);
+        }
         if filler {
             return;
         }
@@ -221,21 +232,16 @@ impl Outbox {
             return self.hold(now, seq);
         }
         // Memory comes back soon; the timeout sends the message again.
-        self.backoff = (self.backoff + 1).min(6);
-        self.pause = Some(now + self.rtt.timeout(0, PAUSE));
+        let Some(lane) = lane.and_then(|id| self.lanes.get_mut(id)) else { return };
+        lane.backoff = (lane.backoff + 1).min(6);
+        lane.refused = true;
+        self.pause = Some(now + lane.rtt.timeout(0, PAUSE));
     }
 
     /// A sink may have no room for long: the message gives its number back, so that the session's other
     /// messages do not come too far ahead of it, and waits. A filler takes the number.
     fn hold(&mut self, now: Instant, seq: u64) {
-        let Some(at) = seq.checked_sub(self.base).and_then(|at| usize::try_from(at).ok()) else { return };
-        let Some(slot) = self.started.get_mut(at) else { return };
-        let Some(mut filler) = Message::plain(Layer::Seq, &[]) else { return };
-        filler.start(self.piece);
-        let Some(mut message) = slot.replace(filler) else { return };
-        self.settle(&message, false);
-        self.sending.retain(|&sending| sending != seq);
-        self.sending.push_front(seq);
+        let Some(mut message) = self.fill(now, seq) else { return };
         message.take_back();
         self.held.push_back(message);
         if self.hold.is_none() {
@@ -244,52 +250,35 @@ impl Outbox {
         }
     }
 
-    fn advance(&mut self) {
-        while let Some(None) = self.started.front() {
-            self.started.pop_front();
-            self.base += 1;
+    /// Puts an empty message of any path in the place of one that has a number and will not come under it.
+    pub(super) fn fill(&mut self, now: Instant, seq: u64) -> Option<Message> {
+        let at = usize::try_from(seq.checked_sub(self.base)?).ok()?;
+        let mut filler = Message::plain(Layer::Seq, &[])?;
+        filler.start(self.piece);
+        let slot = self.started.get_mut(at)?;
+        slot.as_ref()?;
+        let message = slot.replace(filler)?;
+        self.unload(&message);
+        if let Some(queue) = self.queues.get_mut(message.queue) {
+            queue.sending.retain(|&sending| sending != seq);
         }
-    }
-
-    fn progress(&mut self, now: Instant) {
-        self.backoff = 0;
-        self.stalled = (!self.is_idle()).then_some(now);
-    }
-
-    /// Drops what is settled from the front of the flight, and returns what is oldest in it.
-    pub(super) fn oldest(&mut self) -> Option<(Flight, Instant)> {
-        while let Some(&flight) = self.flight.front() {
-            let frag = self.message(flight.seq).and_then(|m| m.frag(flight.index).copied());
-            match frag {
-                Some(frag)
-                    if frag.transmission == flight.transmission && frag.state == FragState::InFlight =>
-                {
-                    return Some((flight, frag.sent));
-                }
-                _ => drop(self.flight.pop_front()),
-            }
-        }
-        None
-    }
-
-    pub(super) fn lose_oldest(&mut self, flight: Flight) {
-        self.flight.pop_front();
-        let Some(message) = self.message(flight.seq) else { return };
-        let length = u64::from(message.span(flight.index).1);
-        if let Some(frag) = message.frag(flight.index) {
-            frag.state = FragState::Lost;
-        }
-        self.in_flight = self.in_flight.saturating_sub(length);
-        self.lost.push_back((flight.seq, flight.index));
+        self.open(now, 0);
+        self.queues[0].sending.push_front(seq);
+        Some(message)
     }
 
     fn detect_losses(&mut self, now: Instant) {
-        while let Some((flight, sent)) = self.oldest() {
-            if flight.transmission + REORDERING > self.acked_transmission {
-                break;
+        for place in 0..self.lanes.len() {
+            let Some((id, acked)) = self.lanes.at(place).map(|lane| (lane.id, lane.acked)) else { continue };
+            while let Some((flight, sent)) = self.oldest(id) {
+                if flight.transmission + REORDERING > acked {
+                    break;
+                }
+                self.lose_oldest(id, flight);
+                if let Some(lane) = self.lanes.get_mut(id) {
+                    lane.congestion.on_loss(now, sent);
+                }
             }
-            self.lose_oldest(flight);
-            self.congestion.on_loss(now, sent);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! number it got.
 
 use super::*;
+use crate::link::{LinkAddr, LinkId};
 use crate::session::order::{Class, GateKey};
 use crate::source::Body;
 use crate::wire::Order;
@@ -11,8 +12,13 @@ use crate::wire::ack::{self, Ack, AckHead, Nack, Span, Whole};
 use crate::wire::kif::{Kif, Xfer};
 
 const PIECE: u32 = 100;
-const PATIENCE: Patience =
-    Patience { longest_timeout: Duration::from_millis(200), give_up: Duration::from_secs(5) };
+const PATIENCE: Patience = Patience {
+    longest_timeout: Duration::from_millis(200),
+    give_up: Duration::from_secs(5),
+    idle: Duration::from_secs(10),
+    spacing: Duration::from_secs(1),
+};
+const PATH: (LinkId, LinkAddr) = (LinkId(0), LinkAddr::mac([2; 6]));
 
 fn at(ms: u64) -> Instant {
     Instant::from_millis(ms)
@@ -27,13 +33,22 @@ fn message(len: u32) -> Message {
 fn outbox(selective: bool) -> Outbox {
     let mut outbox = Outbox::new(PIECE);
     outbox.on_peer(PIECE, 1 << 20, selective);
+    outbox.set_paths(at(0), &[(PATH, PIECE)]);
+    outbox.lanes.iter_mut().for_each(|lane| lane.health.prove(at(0)));
     outbox
+}
+
+fn push(outbox: &mut Outbox, now: Instant, message: Message) {
+    outbox.push(now, message, Route::default());
 }
 
 /// Everything that may be sent now, as (seq, offset, flags).
 fn sent(outbox: &mut Outbox, now: Instant) -> Vec<(u32, u32, u8)> {
     let mut frame = vec![0; HEADER + PIECE as usize + 2];
-    std::iter::from_fn(|| outbox.poll(now, &mut frame).map(|(h, _)| (h.seq, h.offset, h.flags))).collect()
+    std::iter::from_fn(|| {
+        outbox.poll(now, &mut frame).map(|o| (o.header.seq, o.header.offset, o.header.flags))
+    })
+    .collect()
 }
 
 fn ack(
@@ -54,7 +69,7 @@ fn ack(
 #[test]
 fn a_message_is_cut_into_fragments_that_say_first_and_last() {
     let mut outbox = outbox(true);
-    outbox.push(at(0), message(250));
+    push(&mut outbox, at(0), message(250));
     assert_eq!(sent(&mut outbox, at(0)), [(1, 0, FIRST), (1, 100, 0), (1, 200, LAST)]);
     assert_eq!(outbox.in_flight(), 250);
     assert!(ack(&mut outbox, at(1), 2, &[], &[]));
@@ -64,8 +79,8 @@ fn a_message_is_cut_into_fragments_that_say_first_and_last() {
 #[test]
 fn what_fits_into_one_packet_goes_before_bulk_but_not_for_ever() {
     let mut outbox = outbox(true);
-    outbox.push(at(0), message(1000));
-    (0..20).for_each(|_| outbox.push(at(0), message(50)));
+    push(&mut outbox, at(0), message(1000));
+    (0..20).for_each(|_| push(&mut outbox, at(0), message(50)));
     let order: Vec<bool> =
         sent(&mut outbox, at(0)).iter().map(|&(_, _, flags)| flags == FIRST | LAST).collect();
     assert_eq!(order[..8], [true; 8]);
@@ -75,8 +90,8 @@ fn what_fits_into_one_packet_goes_before_bulk_but_not_for_ever() {
 #[test]
 fn bulk_messages_take_turns() {
     let mut outbox = outbox(true);
-    outbox.push(at(0), message(300));
-    outbox.push(at(0), message(300));
+    push(&mut outbox, at(0), message(300));
+    push(&mut outbox, at(0), message(300));
     let seqs: Vec<u32> = sent(&mut outbox, at(0)).iter().map(|s| s.0).collect();
     assert_eq!(seqs, [1, 2, 1, 2, 1, 2]);
 }
@@ -84,7 +99,7 @@ fn bulk_messages_take_turns() {
 #[test]
 fn three_later_arrivals_make_a_fragment_lost_and_only_that_one_is_sent_again() {
     let mut outbox = outbox(true);
-    outbox.push(at(0), message(600));
+    push(&mut outbox, at(0), message(600));
     sent(&mut outbox, at(0));
     ack(&mut outbox, at(1), 1, &[], &[(1, 0, 100), (1, 200, 200)]);
     assert_eq!(sent(&mut outbox, at(1)), [], "two are not enough");
@@ -96,7 +111,7 @@ fn three_later_arrivals_make_a_fragment_lost_and_only_that_one_is_sent_again() {
 #[test]
 fn a_nack_brings_what_it_names_at_once() {
     let mut outbox = outbox(true);
-    outbox.push(at(0), message(300));
+    push(&mut outbox, at(0), message(300));
     sent(&mut outbox, at(0));
     let mut bytes = [0; 100];
     let gap = Span { seq: 1, offset: 100, length: 100 };
@@ -108,7 +123,7 @@ fn a_nack_brings_what_it_names_at_once() {
 #[test]
 fn silence_brings_everything_again_later_and_later_and_then_the_end() {
     let mut outbox = outbox(true);
-    outbox.push(at(0), message(150));
+    push(&mut outbox, at(0), message(150));
     sent(&mut outbox, at(0));
     let (mut now, mut gaps) = (at(0), Vec::new());
     loop {
@@ -130,7 +145,7 @@ fn silence_brings_everything_again_later_and_later_and_then_the_end() {
 #[test]
 fn progress_puts_the_end_off() {
     let mut outbox = outbox(true);
-    outbox.push(at(0), message(150));
+    push(&mut outbox, at(0), message(150));
     sent(&mut outbox, at(0));
     ack(&mut outbox, at(4000), 1, &[], &[(1, 0, 100)]);
     assert!(!outbox.on_timeout(at(6000), PATIENCE));
@@ -141,7 +156,7 @@ fn progress_puts_the_end_off() {
 fn acknowledgements_of_the_past_and_of_nothing_do_no_harm() {
     let mut outbox = outbox(true);
     for _ in 0..3 {
-        outbox.push(at(0), message(50));
+        push(&mut outbox, at(0), message(50));
     }
     sent(&mut outbox, at(0));
     assert!(ack(&mut outbox, at(1), 3, &[], &[]));
@@ -158,9 +173,9 @@ fn an_ordered_message_goes_when_those_before_it_are_acknowledged() {
     let mut outbox = outbox(true);
     let key = GateKey::Rcv(5);
     for _ in 0..2 {
-        outbox.push(at(0), message(150).behind(key, Class::Free));
+        push(&mut outbox, at(0), message(150).behind(key, Class::Free));
     }
-    outbox.push(at(0), message(50).behind(key, Class::Ordered));
+    push(&mut outbox, at(0), message(50).behind(key, Class::Ordered));
     assert_eq!(sent(&mut outbox, at(0)).len(), 4);
     ack(&mut outbox, at(1), 2, &[], &[]);
     assert_eq!(sent(&mut outbox, at(1)), []);
@@ -171,7 +186,7 @@ fn an_ordered_message_goes_when_those_before_it_are_acknowledged() {
 #[test]
 fn a_plain_peer_gets_its_message_whole_whatever_the_window() {
     let mut outbox = outbox(false);
-    outbox.push(at(0), message(50_000));
+    push(&mut outbox, at(0), message(50_000));
     assert_eq!(sent(&mut outbox, at(0)).len(), 500);
     outbox.on_plain_nack(at(1), 1, 49_900);
     assert_eq!(sent(&mut outbox, at(1)), [(1, 49_900, LAST)]);
@@ -184,7 +199,7 @@ fn no_more_is_started_than_the_peer_has_room_for() {
     let mut outbox = outbox(true);
     outbox.on_peer(PIECE, 1000, true);
     for _ in 0..3 {
-        outbox.push(at(0), message(800));
+        push(&mut outbox, at(0), message(800));
     }
     let started: Vec<u32> = sent(&mut outbox, at(0)).iter().map(|s| s.0).collect();
     assert!(started.iter().all(|&seq| seq == 1), "{started:?}");
@@ -201,7 +216,7 @@ fn the_sequence_number_wraps_without_a_seam() {
     let mut outbox = outbox(true);
     outbox.base = (1 << 32) - 2;
     for _ in 0..5 {
-        outbox.push(at(0), message(50));
+        push(&mut outbox, at(0), message(50));
     }
     let seqs: Vec<u32> = sent(&mut outbox, at(0)).iter().map(|s| s.0).collect();
     assert_eq!(seqs, [u32::MAX - 1, u32::MAX, 0, 1, 2]);
@@ -214,7 +229,7 @@ fn the_sequence_number_wraps_without_a_seam() {
 #[test]
 fn a_round_trip_is_measured_on_what_was_sent_once() {
     let mut outbox = outbox(true);
-    outbox.push(at(0), message(50));
+    push(&mut outbox, at(0), message(50));
     sent(&mut outbox, at(0));
     let head = AckHead { window: 1, base: 2, echo_seq: 1, echo_offset: 0, echo_delay: 2000 };
     let mut bytes = [0; 100];
@@ -226,7 +241,7 @@ fn a_round_trip_is_measured_on_what_was_sent_once() {
 #[test]
 fn a_refusal_for_lack_of_memory_is_no_silence() {
     let mut outbox = outbox(true);
-    outbox.push(at(0), message(150));
+    push(&mut outbox, at(0), message(150));
     sent(&mut outbox, at(0));
     let mut bytes = [0; 100];
     let all = Span { seq: 1, offset: 0, length: u32::MAX };

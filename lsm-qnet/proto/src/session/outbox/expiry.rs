@@ -1,0 +1,228 @@
+//! What time does to the sending half: retransmission timeouts, paths that fall silent, patience that ends.
+
+use crate::link::{LinkAddr, LinkId};
+use crate::time::Instant;
+use crate::wire::lwl4::Layer;
+
+use super::super::health::PathState;
+use super::super::lane::{Flight, Lane, LaneId};
+use super::super::message::{FragState, Message};
+use super::{Outbox, Patience};
+
+impl Outbox {
+    /// When [`Outbox::on_timeout`] is wanted.
+    pub(crate) fn deadline(&mut self, patience: Patience) -> Option<Instant> {
+        let mut earliest = [self.pause, self.hold].into_iter().flatten().min();
+        let mut consider = |at: Option<Instant>| {
+            if let Some(at) = at {
+                earliest = Some(earliest.map_or(at, |e: Instant| e.min(at)));
+            }
+        };
+        for place in 0..self.lanes.len() {
+            consider(self.expires_at(place, patience));
+            if let Some(lane) = self.lanes.at(place) {
+                consider(lane.health.deadline(self.spacing(lane, patience)));
+            }
+        }
+        for queue in &self.queues {
+            consider(queue.stalled.map(|since| since + patience.give_up));
+        }
+        earliest
+    }
+
+    /// When the oldest fragment on a lane has waited for too long: nothing that went there was acknowledged for a whole
+    /// timeout.
+    fn expires_at(&mut self, place: usize, patience: Patience) -> Option<Instant> {
+        let id = self.lanes.at(place)?.id;
+        let (_, sent) = self.oldest(id)?;
+        let lane = self.lanes.at(place)?;
+        Some(sent.max(lane.progress) + lane.timeout(patience.longest_timeout))
+    }
+
+    /// Time passed. Returns whether the peer must be given up.
+    #[must_use]
+    pub(crate) fn on_timeout(&mut self, now: Instant, patience: Patience) -> bool {
+        self.end_pause(now);
+        for at in 0..self.queues.len() {
+            let spent = self.queues[at].stalled.is_some_and(|since| now >= since + patience.give_up);
+            if spent && self.is_exclusive(at) {
+                self.abandon(now, at);
+            } else if spent {
+                return true;
+            }
+        }
+        for place in 0..self.lanes.len() {
+            if self.expires_at(place, patience).is_some_and(|at| now >= at)
+                && let Some(id) = self.lanes.at(place).map(|lane| lane.id)
+            {
+                self.expire(now, id, patience);
+            }
+            let Some(lane) = self.lanes.at(place) else { continue };
+            let (id, spacing) = (lane.id, self.spacing(lane, patience));
+            let Some(lane) = self.lanes.get_mut(id) else { continue };
+            let before = lane.health.state();
+            lane.health.on_time(now, spacing);
+            let after = lane.health.state();
+            self.down |= after == PathState::Down && before != after;
+            if before == PathState::Up && after != before && self.lanes.other_is_up(id) {
+                self.lose_all(id);
+            }
+        }
+        false
+    }
+
+    /// A lane was silent for a whole timeout. If others work, they get everything; else what is due goes again, and after
+    /// two timeouts the others are tried whatever was thought of them.
+    fn expire(&mut self, now: Instant, id: LaneId, patience: Patience) {
+        let (others, alone) = (self.lanes.other_is_up(id), self.lanes.len() == 1);
+        let Some(lane) = self.lanes.get_mut(id) else { return };
+        let timeout = lane.timeout(patience.longest_timeout);
+        let silent = !std::mem::take(&mut lane.refused);
+        lane.backoff = (lane.backoff + 1).min(16);
+        let doubtful = silent && !alone && (others || lane.backoff >= 2);
+        while let Some((flight, sent)) = self.oldest(id) {
+            if now < sent + timeout {
+                break;
+            }
+            self.lose_oldest(id, flight);
+            if let Some(lane) = self.lanes.get_mut(id) {
+                lane.congestion.on_timeout(now, sent);
+            }
+        }
+        if doubtful {
+            if let Some(lane) = self.lanes.get_mut(id) {
+                lane.health.suspect(now);
+            }
+            self.lose_all(id);
+        }
+    }
+
+    /// Everything on a lane goes out again, elsewhere if possible.
+    fn lose_all(&mut self, id: LaneId) {
+        while let Some((flight, _)) = self.oldest(id) {
+            self.lose_oldest(id, flight);
+        }
+    }
+
+    /// Drops what is settled from the front of a lane's flight, and returns what is oldest in it.
+    pub(super) fn oldest(&mut self, id: LaneId) -> Option<(Flight, Instant)> {
+        while let Some(&flight) = self.lanes.get(id)?.flight.front() {
+            let frag = self.message(flight.seq).and_then(|m| m.frag(flight.index).copied());
+            match frag {
+                Some(frag)
+                    if frag.transmission == flight.transmission
+                        && frag.lane == id
+                        && frag.state == FragState::InFlight =>
+                {
+                    return Some((flight, frag.sent));
+                }
+                _ => drop(self.lanes.get_mut(id)?.flight.pop_front()),
+            }
+        }
+        None
+    }
+
+    pub(super) fn lose_oldest(&mut self, id: LaneId, flight: Flight) {
+        if let Some(lane) = self.lanes.get_mut(id) {
+            lane.flight.pop_front();
+        }
+        let Some(message) = self.message(flight.seq) else { return };
+        let (length, queue) = (u64::from(message.span(flight.index).1), message.queue);
+        if let Some(frag) = message.frag(flight.index) {
+            frag.state = FragState::Lost;
+        }
+        if let Some(lane) = self.lanes.get_mut(id) {
+            lane.landed(length);
+        }
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.lost.push_back((flight.seq, flight.index));
+        }
+    }
+
+    /// Makes everything unacknowledged go out again at once, and asks every path (`_NETMGR_QOS_FLUSH`).
+    pub(crate) fn flush(&mut self) {
+        self.pause = None;
+        for place in 0..self.lanes.len() {
+            let Some(id) = self.lanes.at(place).map(|lane| lane.id) else { continue };
+            self.lose_all(id);
+            if let Some(lane) = self.lanes.get_mut(id) {
+                lane.backoff = 0;
+                lane.health.ask();
+            }
+        }
+    }
+
+    /// The session's paths from now on. What is on its way on a path that is none any more goes again on another.
+    pub(crate) fn set_paths(&mut self, now: Instant, paths: &[((LinkId, LinkAddr), u32)]) {
+        let stays = |lane: &Lane| paths.iter().any(|(path, _)| *path == (lane.link, lane.addr));
+        let gone: Vec<LaneId> = self.lanes.iter().filter(|lane| !stays(lane)).map(|lane| lane.id).collect();
+        for id in gone {
+            self.lose_all(id);
+            self.lanes.remove(id);
+        }
+        for &((link, addr), largest) in paths {
+            self.lanes.add(now, (link, addr), self.piece);
+            if let Some(lane) = self.lanes.of(link, addr).and_then(|id| self.lanes.get_mut(id)) {
+                lane.largest = largest;
+            }
+        }
+    }
+
+    /// The only link of a policy stayed away: everything that was to go there is given up. The places of messages that have
+    /// a number are filled, because the receiver waits for them.
+    fn abandon(&mut self, now: Instant, at: usize) {
+        self.failed.push(self.queues[at].route.index);
+        for seq in self.base..self.base + self.started.len() as u64 {
+            let own = |m: &mut Message| m.queue == at && m.layer != Layer::Seq;
+            if self.message(seq).is_some_and(own)
+                && let Some(message) = self.fill(now, seq)
+            {
+                self.close(now, &message);
+            }
+        }
+        for rest in self.parked.drain(..).chain(self.held.drain(..)).collect::<Vec<_>>() {
+            self.line_up(rest);
+        }
+        // Those that waited behind what was given up for the same link go the same way.
+        while let Some(message) = self.take_unsent(at) {
+            self.close(now, &message);
+        }
+        let queue = &mut self.queues[at];
+        queue.stalled = None;
+        queue.lost.clear();
+        queue.sending.clear();
+    }
+
+    fn take_unsent(&mut self, at: usize) -> Option<Message> {
+        let queue = &mut self.queues[at];
+        queue.small.pop_front().or_else(|| queue.bulk.pop_front())
+    }
+
+    /// Takes a started message's bytes off the lanes and the peer's window.
+    pub(super) fn unload(&mut self, message: &Message) {
+        for (index, frag) in message.remembered() {
+            if frag.state == FragState::InFlight
+                && let Some(lane) = self.lanes.get_mut(frag.lane)
+            {
+                lane.landed(u64::from(message.span(index).1));
+            }
+        }
+        if message.is_fragmented() {
+            self.committed = self.committed.saturating_sub(message.len());
+        }
+    }
+
+    /// A message is over: whatever waited for it may go.
+    pub(super) fn close(&mut self, now: Instant, message: &Message) {
+        self.open -= 1;
+        if let Some(queue) = self.queues.get_mut(message.queue) {
+            queue.open -= 1;
+        }
+        for key in [message.gate.map(|(key, _)| key), message.also].into_iter().flatten() {
+            let mut released = std::mem::take(&mut self.released);
+            self.gates.leave(key, |message| released.push(message));
+            released.drain(..).for_each(|message| self.release(now, message));
+            self.released = released;
+        }
+    }
+}
