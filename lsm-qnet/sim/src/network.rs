@@ -5,6 +5,7 @@
 //! address made of both numbers. A host's clock runs with the network's, but may be stepped ahead
 //! ([`Network::step_clock`]), and the host may stand still for a while ([`Network::freeze`]).
 
+mod cables;
 mod run;
 
 use std::cmp::Reverse;
@@ -12,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use qnet_proto::{
-    Command, CommandError, Config, Domain, Event, Instant, LinkAddr, LinkId, LinkInfo, Node, NodeName,
+    Command, CommandError, Config, Domain, Event, Instant, LinkAddr, LinkId, LinkInfo, Node, NodeId,
+    NodeName, Qos,
 };
 
 use crate::faults::Faults;
@@ -50,6 +52,14 @@ impl Programs<'_> {
     /// What the node says.
     pub fn command(&mut self, command: Command) -> Result<(), CommandError> {
         self.node.handle_command(self.now, command)
+    }
+
+    /// The descriptor of a node under a policy.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub fn with_qos(&mut self, nd: NodeId, qos: &Qos) -> Result<NodeId, CommandError> {
+        self.node.with_qos(nd, qos)
     }
 
     /// The node, to look at.
@@ -119,6 +129,7 @@ pub struct Network {
     /// Directions between hosts that carry nothing.
     cuts: BTreeSet<(usize, usize)>,
     dead_segments: BTreeSet<u32>,
+    cables: cables::Cables,
     pcap: Option<Pcap>,
     /// Hosts that have the addresses of others.
     copies: BTreeMap<usize, usize>,
@@ -161,6 +172,7 @@ impl Network {
             touched: Vec::new(),
             cuts: BTreeSet::new(),
             dead_segments: BTreeSet::new(),
+            cables: cables::Cables::default(),
             pcap: crate::seeds::is_repetition().then(Pcap::new),
             copies: BTreeMap::new(),
             settings: |_| {},

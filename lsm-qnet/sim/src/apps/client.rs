@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use qnet_proto::{
     Body, Buffer, ClientId, ClientInfo, Command, CommandError, Errno, Event, Handle, Instant, Outlet,
-    PulseInfo, VtidInfo,
+    PulseInfo, Qos, VtidInfo,
 };
 
 use super::{FIRST_CHUNK, HEAD, Op, Outcome, SharedLedger, fill, sum};
@@ -56,6 +56,8 @@ pub struct Client {
     stubborn: bool,
     /// Whether it sends before the connection is there.
     eager: bool,
+    /// The policy of its connections.
+    qos: Qos,
     stage: Stage,
     /// Connections opened so far.
     opened: u64,
@@ -87,6 +89,7 @@ impl Client {
             at_once,
             stubborn,
             eager: false,
+            qos: Qos::LoadBalance,
             stage: Stage::Waiting(Instant::ZERO),
             opened: 0,
             outstanding: BTreeMap::new(),
@@ -101,6 +104,13 @@ impl Client {
     pub fn starting(mut self: Box<Client>, at: Instant, eager: bool) -> Box<Client> {
         self.stage = Stage::Waiting(at);
         self.eager = eager;
+        self
+    }
+
+    /// Lets its connections use the links that a policy allows.
+    #[must_use]
+    pub fn under(mut self: Box<Client>, qos: Qos) -> Box<Client> {
+        self.qos = qos;
         self
     }
 
@@ -287,6 +297,7 @@ impl App for Client {
                 self.opened += 1;
                 self.stage = Stage::Connecting;
                 let cred = ClientInfo { pid: 77, ruid: 1000, groups: vec![100, 27], ..ClientInfo::default() };
+                let Ok(nd) = host.with_qos(nd, &self.qos) else { return self.later(host) };
                 if host.command(Command::Connect { client: self.key(), nd, pid: 1, chid: 1, cred }).is_err() {
                     self.later(host);
                 }

@@ -129,24 +129,31 @@ impl Network {
         if self.dead_segments.contains(&link.0) {
             return;
         }
+        self.cables.count(link.0, frame);
         let wire = self.wire(link.0);
         let egress = self.egress.entry((from, link.0)).or_default();
         let Some(waits) = egress.send(self.now, &wire, frame.len()) else { return };
-        for to in 0..self.hosts.len() {
-            // What is longer than the receiver's MTU is thrown away by its network card.
-            let there = self.hosts[to].segments.get(&link.0).is_some_and(|&mtu| frame.len() <= mtu as usize);
-            let meant = dst_mac == [0xff; 6] || dst_mac == self.mac(to, link.0);
-            if to == from || !there || !meant || self.cuts.contains(&(from, to)) {
-                continue;
-            }
+        for (to, segment) in self.hearing(from, link.0, dst_mac, frame.len()) {
             for after in wire.faults.arrivals(&mut self.rng).into_iter().flatten() {
                 let mut frame = frame.to_vec();
                 wire.faults.damage(&mut self.rng, &mut frame);
                 self.serial += 1;
                 self.queue.push(Reverse((self.now + waits + after, self.serial)));
-                self.frames.insert(self.serial, InFlight { to, link, src, frame });
+                self.frames.insert(self.serial, InFlight { to, link: LinkId(segment), src, frame });
             }
         }
+    }
+
+    /// Who hears a frame, and on which link.
+    fn hearing(&self, from: usize, segment: u32, dst: [u8; 6], len: usize) -> Vec<(usize, u32)> {
+        let others = (0..self.hosts.len()).filter(|&to| to != from && !self.cuts.contains(&(from, to)));
+        let links = others.flat_map(|to| self.cables.hearing(from, segment, to).map(move |on| (to, on)));
+        let hears = |&(to, on): &(usize, u32)| {
+            // What is longer than the receiver's MTU is thrown away by its network card.
+            let there = self.hosts[to].segments.get(&on).is_some_and(|&mtu| len <= mtu as usize);
+            there && (dst == [0xff; 6] || dst == self.mac(to, on))
+        };
+        links.filter(hears).collect()
     }
 
     /// Lets time pass up to `until`.

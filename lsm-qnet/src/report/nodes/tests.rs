@@ -21,6 +21,7 @@ fn said_of(own: &str, change: impl FnOnce(&mut NodeView<'_>)) -> String {
         domain: &domain,
         state: NodeState::Known,
         addresses: vec![(LinkId(1), MAC)],
+        paths: Vec::new(),
         rtt: None,
         in_flight: 1,
         window: 2,

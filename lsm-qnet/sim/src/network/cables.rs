@@ -1,0 +1,64 @@
+//! Cables and switches: which links of which hosts a segment joins, and what went over it.
+//!
+//! A segment is a switch of its own unless several are joined to one. A cable that is pulled silently looks alive to its
+//! host: the network card sees a carrier, and nothing arrives.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use qnet_proto::wire::lwl4::{Kind, Layer, Packet};
+
+use super::{HostId, Network};
+
+/// The state of the cables.
+#[derive(Debug, Default)]
+pub(super) struct Cables {
+    /// Segments that end in one switch.
+    joined: BTreeSet<u32>,
+    /// Links whose cable was pulled silently, by host and segment.
+    pulled: BTreeSet<(usize, u32)>,
+    /// Bytes of messages that were put on each segment.
+    carried: BTreeMap<u32, u64>,
+}
+
+impl Cables {
+    /// The links of the host `to` that hear what is sent on `segment` by `from`.
+    pub(super) fn hearing(&self, from: usize, segment: u32, to: usize) -> impl Iterator<Item = u32> + '_ {
+        let cut = self.pulled.contains(&(from, segment));
+        let one_switch = self.joined.contains(&segment);
+        let others = self.joined.iter().copied().filter(move |&other| one_switch && other != segment);
+        std::iter::once(segment)
+            .chain(others)
+            .filter(move |&other| !cut && !self.pulled.contains(&(to, other)))
+    }
+
+    pub(super) fn count(&mut self, segment: u32, frame: &[u8]) {
+        if let Ok(packet) = Packet::parse(frame)
+            && packet.header.kind == Kind::User
+            && packet.header.layer == Layer::Kif
+        {
+            *self.carried.entry(segment).or_default() += u64::from(packet.header.length);
+        }
+    }
+}
+
+impl Network {
+    /// Makes these segments one switch: what is sent on one is heard on all.
+    pub fn join(&mut self, segments: impl IntoIterator<Item = u32>) {
+        self.cables.joined.extend(segments);
+    }
+
+    /// Pulls the cable of a host's link out of the switch, or puts it back, without the host's noticing.
+    pub fn pull(&mut self, host: HostId, segment: u32, out: bool) {
+        if out {
+            self.cables.pulled.insert((host.0, segment));
+        } else {
+            self.cables.pulled.remove(&(host.0, segment));
+        }
+    }
+
+    /// Bytes of messages that were put on a segment so far, by anybody, again or for the first time.
+    #[must_use]
+    pub fn carried(&self, segment: u32) -> u64 {
+        self.cables.carried.get(&segment).copied().unwrap_or(0)
+    }
+}
