@@ -475,6 +475,13 @@ impl Outbox {
         }
     }
 
+    /// The rest of a transfer stays behind what is before it, however little it is.
+    fn go_on_with(&mut self, rest: Message) {
+        if let Some(queue) = self.queues.get_mut(rest.queue) {
+            queue.bulk.push_back(rest);
+        }
+    }
+
     /// The message itself, or the next one of a transfer that takes several, whose rest waits for its turn.
     fn next_of(&mut self, now: Instant, mut message: Message) -> Option<Message> {
         if message.sharers() > MAX_SHARERS {
@@ -486,7 +493,7 @@ impl Outbox {
         let keys = [piece.gate.map(|(key, _)| key), piece.also];
         keys.into_iter().flatten().for_each(|key| self.gates.count(key));
         self.open(now, piece.queue);
-        self.line_up(message);
+        self.go_on_with(message);
         Some(piece)
     }
 

@@ -140,7 +140,7 @@ impl Outbox {
         self.acknowledged += u64::from(message.layer != Layer::Seq);
         if message.sharers() > 1 {
             while let Some(rest) = self.parked.pop_front() {
-                self.line_up(rest);
+                self.go_on_with(rest);
             }
         }
         if message.is_repeatable() {

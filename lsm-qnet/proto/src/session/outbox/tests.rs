@@ -263,7 +263,7 @@ fn nack(outbox: &mut Outbox, now: Instant, reason: u8, seq: Option<u32>) {
 #[test]
 fn what_a_sink_has_no_room_for_gives_its_number_back_and_asks_again_with_one_fragment() {
     let mut outbox = outbox(true);
-    outbox.push(at(0), message(350));
+    push(&mut outbox, at(0), message(350));
     assert_eq!(sent(&mut outbox, at(0)).len(), 4);
     nack(&mut outbox, at(1), ack::NO_ROOM, Some(1));
     assert_eq!(outbox.in_flight(), 0);
@@ -298,19 +298,20 @@ fn what_a_sink_has_no_room_for_gives_its_number_back_and_asks_again_with_one_fra
 fn a_transfer_longer_than_a_message_may_be_goes_as_several_a_few_at_once() {
     let mut outbox = Outbox::new(60_000);
     outbox.on_peer(60_000, 64 << 20, true);
+    outbox.set_paths(at(0), &[(PATH, 60_000)]);
     let most = crate::MAX_TRANSFER;
     let total = 40 * most + 5;
     let xfer = Xfer { status: 0, handle: 9, offset: 1000, nbytes: total as u32 };
     let key = GateKey::Rcv(1);
     let long = Message::kif(&Kif::MsgWrite(xfer), Body::from(vec![7; total])).unwrap();
-    outbox.push(at(0), long.behind(key, Class::Free));
-    outbox.push(at(0), message(50).behind(key, Class::Ordered));
+    push(&mut outbox, at(0), long.behind(key, Class::Free));
+    push(&mut outbox, at(0), message(50).behind(key, Class::Ordered));
     let mut frame = vec![0; HEADER + 60_002];
     let (mut next, mut order, mut last_alone) = (1000, Vec::new(), false);
     for round in 0..10_000 {
         let now = at(round);
         let mut base = 0;
-        while let Some((header, _)) = outbox.poll(now, &mut frame) {
+        while let Some(Outgoing { header, .. }) = outbox.poll(now, &mut frame) {
             base = base.max(header.seq);
             if header.flags & FIRST != 0 {
                 let (kif, _) = Kif::parse_head(&frame[HEADER..], Order::Little).unwrap();
