@@ -304,4 +304,6 @@ impl Watched for HostWatched {
 }
 
 #[cfg(test)]
+mod effects;
+#[cfg(test)]
 mod tests;

@@ -77,7 +77,7 @@ impl Bench {
     /// # Errors
     /// What `create` says.
     pub fn driver<D: Driver>(name: &str, root: &str, options: &[(&str, &str)]) -> Result<Self, Error> {
-        Self::make(Table::Driver(driver_table::<D>()), name, root, options)
+        Self::make(Self::host_in_time(), Table::Driver(driver_table::<D>()), name, root, options)
     }
 
     /// Makes a use of a protocol.
@@ -85,7 +85,20 @@ impl Bench {
     /// # Errors
     /// What `create` says.
     pub fn protocol<P: Protocol>(name: &str, root: &str, options: &[(&str, &str)]) -> Result<Self, Error> {
-        Self::make(Table::Protocol(protocol_table::<P>()), name, root, options)
+        Self::make(Self::host_in_time(), Table::Protocol(protocol_table::<P>()), name, root, options)
+    }
+
+    /// Makes a use of a protocol whose clock stands still until [`TestHost::advance`].
+    ///
+    /// # Errors
+    /// What `create` says.
+    pub fn protocol_in_still_time<P: Protocol>(
+        name: &str,
+        root: &str,
+        options: &[(&str, &str)],
+    ) -> Result<Self, Error> {
+        let host = TestHost::with_pool(CHUNKS, 2048);
+        Self::make(host, Table::Protocol(protocol_table::<P>()), name, root, options)
     }
 
     /// Starts the use.
@@ -312,8 +325,17 @@ impl Bench {
         unsafe { destroy(use_) };
     }
 
-    fn make(table: Table, name: &str, root: &str, options: &[(&str, &str)]) -> Result<Self, Error> {
-        let host = TestHost::with_pool(CHUNKS, 2048).with_real_clock();
+    fn host_in_time() -> TestHost {
+        TestHost::with_pool(CHUNKS, 2048).with_real_clock()
+    }
+
+    fn make(
+        host: TestHost,
+        table: Table,
+        name: &str,
+        root: &str,
+        options: &[(&str, &str)],
+    ) -> Result<Self, Error> {
         let options: Vec<OptionValue> = options
             .iter()
             .map(|(name, value)| OptionValue {
