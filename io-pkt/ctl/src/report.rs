@@ -281,7 +281,7 @@ pub enum UseState {
 pub struct Counters {
     /// Packet pool.
     pub pool: PoolCounters,
-    /// Event loop.
+    /// Event loop of the main thread.
     pub event_loop: LoopCounters,
     /// Frames that drivers delivered to the switchboard.
     pub frames_delivered: u64,

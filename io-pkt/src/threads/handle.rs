@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// How long the answer to `quit` may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a thread is asked to do between two of its turns.
 pub(super) type Request = Box<dyn FnOnce(&mut PacketLoop) + Send>;

@@ -23,8 +23,8 @@ use crate::{
     uses::UseId,
 };
 
-/// How long `create`, `start` and `stop` may take: some times of what the ABI allows, several drivers share a thread.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long `create`, `start` and `stop` may take while the thread turns: several drivers share it.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long loop 0 waits for counters.
 const PATIENCE_STATS: Duration = Duration::from_millis(200);
 /// Most records in one poll; no more frames than the switchboard takes at once.

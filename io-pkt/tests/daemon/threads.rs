@@ -216,7 +216,7 @@ fn a_driver_that_never_comes_back_costs_itself_and_its_thread() {
     let reason = failed(&mut client).pop().and_then(|use_| use_.reason).unwrap();
     assert_eq!(reason, "a call has not come back; packet thread 2 is stuck in it");
     assert!(
-        daemon.log().contains("packet thread 2 has been in one call of a driver for 3 s"),
+        daemon.log().contains("packet thread 2 has been in one call of a driver for 5 s"),
         "{}",
         daemon.log()
     );
@@ -352,4 +352,34 @@ fn mounts_and_unmounts_from_many_clients_under_traffic_leave_nothing() {
     }
     nothing_is_missing(&mut client);
     daemon.stop();
+}
+
+#[test]
+fn drivers_on_the_thread_of_one_that_fails_go_on() {
+    let place = Place::new();
+    let daemon =
+        place.start(&["-t", "2", "-d", "template", "period=1", "-dtemplate", "-dtemplate", "-pbridge"]);
+    let mut client = daemon.client();
+    for mode in ["poll-error", "poll-panic", "transmit-panic"] {
+        // It may fail before the answer to the mount is written.
+        let _ = client.mount(naughty().to_str().unwrap(), &format!("mode={mode}"), None);
+        eventually(mode, || pins(&mut client) == ["en0 0", "en1 1", "en2 0"]);
+        flows(&mut client);
+    }
+    assert_eq!(failed(&mut client).len(), 3);
+    daemon.stop();
+}
+
+#[test]
+fn a_start_after_a_crash_with_threads_and_traffic_works() {
+    let place = Place::new();
+    for _ in 0..3 {
+        let daemon = storm(&place);
+        flows(&mut daemon.client());
+        daemon.crash();
+    }
+    let daemon = storm(&place);
+    flows(&mut daemon.client());
+    daemon.stop();
+    assert_eq!(names(place.root().dir()), [] as [&str; 0]);
 }
