@@ -276,10 +276,11 @@ impl Node {
     /// before the end.
     pub fn shutdown(&mut self, now: Instant) {
         for nd in self.peers.numbers().collect::<Vec<_>>() {
-            if self.peers.get(nd).is_some_and(|peer| peer.session.is_some()) {
-                self.say_down(nd);
-                self.end_session(now, nd, End::Down(DownReason::Shutdown));
-            }
+            self.drop_candidate(nd);
+            let Some(peer) = self.peers.get(nd).filter(|peer| peer.session.is_some()) else { continue };
+            let end = if peer.is_up() { End::Down(DownReason::Shutdown) } else { End::Unreachable };
+            self.say_down(nd);
+            self.end_session(now, nd, end);
         }
     }
 
@@ -330,3 +331,6 @@ impl Node {
         self.touch(now, nd);
     }
 }
+
+#[cfg(test)]
+mod tests;

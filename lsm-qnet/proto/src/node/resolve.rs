@@ -51,6 +51,12 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
+    /// Who is being asked, and how often that was done before.
+    #[cfg(test)]
+    pub(super) fn asks(&self) -> Option<(Resolver, u32)> {
+        self.resolvers.first().map(|&resolver| (resolver, self.tries))
+    }
+
     /// Whether the LAN is being asked for that name.
     pub(super) fn asks_lan_for(&self, name: &Fqnn) -> bool {
         self.name == *name && self.resolvers.first() == Some(&Resolver::Lan)

@@ -112,18 +112,16 @@ impl Clients {
         self.sends.get_mut(number).map(|send| (number, send))
     }
 
-    /// The transaction of this number, if it is with that node.
+    /// The transaction of this number, if that node may speak of it: it is with that node, and its
+    /// message has left.
     pub(super) fn send_at(&self, nd: u16, number: u32) -> Option<&Send> {
-        let send = self.sends.get(number)?;
+        let send = self.sends.get(number).filter(|send| send.state != SendState::Held)?;
         (self.connections.get(send.client)?.nd == nd).then_some(send)
     }
 
-    /// The transaction of this number, if it is with that node.
+    /// The transaction of this number, if that node may speak of it.
     pub(super) fn send_of(&mut self, nd: u16, number: u32) -> Option<&mut Send> {
-        let client = self.sends.get(number)?.client;
-        if self.connections.get(client)?.nd != nd {
-            return None;
-        }
+        self.send_at(nd, number)?;
         self.sends.get_mut(number)
     }
 
