@@ -68,6 +68,10 @@ pub(crate) fn install(prefix: &Path) -> Result<()> {
     layout.headers(&libraries)?;
     layout.share(&programs)?;
     eprintln!("installed below {}", prefix.display());
+    if !["/", "/usr"].iter().any(|system| prefix == Path::new(system)) {
+        let helper = prefix.join("sbin/mount.io-pkt");
+        eprintln!("for `mount -t io-pkt` of the system: ln -s {} /sbin/mount.io-pkt", helper.display());
+    }
     Ok(())
 }
 
@@ -115,12 +119,13 @@ impl Layout {
 
     fn share(&self, programs: &[String]) -> Result<()> {
         let share = self.prefix.join("share");
-        for program in programs {
-            let page = man::page(&self.prefix.join("bin").join(program))?;
-            write(&share.join(format!("man/man1/{program}.1")), &page)?;
+        for page in man::pages()? {
+            place(&page.path, &share.join("man").join(page.installed()), 0o644)?;
         }
         for (name, program) in QNX_NAMES.iter().filter(|(_, program)| programs.iter().any(|p| p == program)) {
-            write(&share.join(format!("man/man1/{name}.1")), &format!(".so man1/{program}.1\n"))?;
+            let page = man::of(program)?;
+            let shown = format!("man/man{}/{name}.{}", page.section, page.section);
+            write(&share.join(shown), &format!(".so {}\n", page.installed()))?;
         }
         copy_tree(&root().join("docs"), &share.join("doc/io-pkt"))?;
         for name in ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
@@ -132,12 +137,12 @@ impl Layout {
     }
 }
 
-fn is_installed(package: &Package) -> bool {
+pub(crate) fn is_installed(package: &Package) -> bool {
     let has = |kind| package.targets_of(kind).next().is_some();
     !NOT_INSTALLED.contains(&package.name.as_str()) && (has("bin") || has("cdylib"))
 }
 
-fn is_module(package: &Package) -> bool {
+pub(crate) fn is_module(package: &Package) -> bool {
     package.name == "lsm-qnet" || MODULE_PREFIXES.iter().any(|prefix| package.name.starts_with(prefix))
 }
 

@@ -1,91 +1,75 @@
-//! Man pages out of what the programs say of themselves.
+//! The man pages: `docs/man/NAME.SECTION`, written by hand, one for each program and module.
 //!
-//! A program's options are defined once, in the program; its `--help` text is turned into a page,
-//! so that the page cannot say anything else.
+//! That their options are those of the programs and modules is a system test (`tests/tests/manpages.rs`).
 
-use std::path::Path;
-use std::process::Command;
+use std::fs;
+use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
-use crate::run;
+use crate::workspace::root;
 
-/// The page of the program at `path`, as troff source.
-pub(crate) fn page(path: &Path) -> Result<String> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let help = run::output(Command::new(path).arg("--help").env("COLUMNS", "78"))?;
-    if help.trim().is_empty() {
-        bail!("{}: --help prints nothing", path.display());
-    }
-    Ok(render(&name, &help))
+/// A page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// Its source.
+    pub(crate) path: PathBuf,
+    /// What it is about.
+    pub(crate) name: String,
+    /// `1` to `8`.
+    pub(crate) section: String,
 }
 
-fn render(name: &str, help: &str) -> String {
-    let (about, rest) = help.split_at(help.find("Usage:").unwrap_or(0));
-    let (summary, description) = about.trim().split_once('\n').unwrap_or((about.trim(), ""));
-    let mut page = format!(".TH {} 1\n.SH NAME\n{name} \\- {}\n", name.to_uppercase(), plain(summary));
-    let mut section = |heading: &str, lines: &[&str]| {
-        let body: Vec<String> = lines.iter().map(|line| plain(line)).collect();
-        page.push_str(&format!(
-            ".SH {}\n.nf\n{}\n.fi\n",
-            heading.to_uppercase(),
-            body.join("\n").trim_matches('\n')
-        ));
-    };
-    if !description.trim().is_empty() {
-        section("Description", &description.lines().collect::<Vec<_>>());
+impl Page {
+    /// Where it is below `man`: `man1/pidin.1`.
+    pub(crate) fn installed(&self) -> String {
+        let Self { name, section, .. } = self;
+        format!("man{section}/{name}.{section}")
     }
-    let mut heading = "Synopsis".to_owned();
-    let mut body = Vec::new();
-    for line in rest.strip_prefix("Usage: ").unwrap_or(rest).lines() {
-        if is_heading(line) {
-            section(&heading, &body);
-            heading = line.trim_end_matches(':').to_owned();
-            body.clear();
-        } else {
-            body.push(line);
-        }
-    }
-    section(&heading, &body);
-    page
 }
 
-/// `Options:` at the left margin.
-fn is_heading(line: &str) -> bool {
-    line.ends_with(':') && line.chars().next().is_some_and(char::is_uppercase)
+/// All pages there are.
+pub(crate) fn pages() -> Result<Vec<Page>> {
+    let folder = root().join("docs/man");
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let path = entry.with_context(|| folder.display().to_string())?.path();
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let (name, section) = file.rsplit_once('.').with_context(|| format!("{file} has no section"))?;
+        pages.push(Page { name: name.to_owned(), section: section.to_owned(), path });
+    }
+    pages.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(pages)
 }
 
-/// Text that troff shall not take for a request or an escape.
-fn plain(line: &str) -> String {
-    let escaped = line.replace('\\', "\\e").replace('-', "\\-");
-    if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped }
+/// The page of a program.
+pub(crate) fn of(program: &str) -> Result<Page> {
+    let found = pages()?.into_iter().find(|page| page.name == program);
+    found.with_context(|| format!("docs/man has no page for {program}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::install;
+    use crate::workspace::Workspace;
 
     #[test]
-    fn help_becomes_sections() {
-        let page = render("tool", "Does a thing\n\nUsage: tool [OPTIONS]\n\nOptions:\n  -x  .cut\n");
-        assert_eq!(
-            page,
-            ".TH TOOL 1\n.SH NAME\ntool \\- Does a thing\n.SH SYNOPSIS\n.nf\ntool [OPTIONS]\n.fi\n\
-             .SH OPTIONS\n.nf\n  \\-x  .cut\n.fi\n"
-        );
+    fn every_installed_program_and_module_has_a_page() {
+        let workspace = Workspace::load().expect("a workspace");
+        let pages = pages().expect("pages");
+        for package in workspace.packages.iter().filter(|package| install::is_installed(package)) {
+            let module = package.targets_of("cdylib").next().map(|_| package.name.as_str());
+            for name in package.targets_of("bin").chain(module.filter(|_| install::is_module(package))) {
+                assert!(pages.iter().any(|page| page.name == name), "docs/man has no page for {name}");
+            }
+        }
     }
 
     #[test]
-    fn more_than_a_summary_is_a_description() {
-        let page = render("tool", "Does a thing.\n\nMore of it.\n\nUsage: tool\n");
-        assert!(
-            page.contains("tool \\- Does a thing.\n.SH DESCRIPTION\n.nf\nMore of it.\n.fi\n.SH SYN"),
-            "{page}"
-        );
-    }
-
-    #[test]
-    fn a_leading_dot_is_not_a_request() {
-        assert_eq!(plain(".profile"), "\\&.profile");
+    fn a_page_is_installed_in_the_folder_of_its_section() {
+        assert_eq!(of("pidin").expect("a page").installed(), "man1/pidin.1");
+        assert_eq!(of("io-pkt").expect("a page").installed(), "man8/io-pkt.8");
+        assert!(of("nothing").is_err());
     }
 }
