@@ -76,6 +76,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         MANY,
     ),
     Opt::number("conn_up_retries", "unanswered signs before the node counts as down (default 6)", 1, MANY),
+    Opt::number("max_num_l4s", "most interfaces that are used towards one node (default 2)", 1, 4),
     Opt::number(
         "max_tx_bufs",
         "packet buffers kept for sending when all others are in use (default 500)",
@@ -178,6 +179,7 @@ fn template(args: &Args<'_>) -> Result<Config, Error> {
     set(&mut config.conn_est_retries, "conn_est_retries");
     set(&mut config.conn_up_idle, "conn_up_idle");
     set(&mut config.conn_up_retries, "conn_up_retries");
+    set(&mut config.max_num_l4s, "max_num_l4s");
     if let Some(ticks) = args.number("periodic_ticks").and_then(|ticks| u32::try_from(ticks).ok()) {
         config.tick = Duration::from_secs(1) / ticks.max(1);
     }

@@ -32,6 +32,7 @@ const CASES: &[(&str, fn())] = &[
     ("conn_est_retries", times::conn_est_retries),
     ("conn_up_idle", times::conn_up_idle),
     ("conn_up_retries", times::conn_up_retries),
+    ("max_num_l4s", frames::max_num_l4s),
     ("max_tx_bufs", frames::max_tx_bufs),
     ("vtag", frames::vtag),
     ("export", texts::export),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::rig::{EN0, EN1, INIT, RESOLVE, Rig, Sent};
+use super::rig::{EN0, EN1, INIT, RESOLVE, Rig, Sent, USER};
 
 /// What a node sends when it comes.
 fn announcements(options: &[(&str, &str)]) -> Vec<Sent> {
@@ -69,6 +69,24 @@ pub(super) fn mtu_en() {
     };
     assert_eq!(longest(&[]), 1500);
     assert_eq!(longest(&[("mtu_en", "600")]), 600);
+}
+
+pub(super) fn max_num_l4s() {
+    // A long message, and the interfaces that its packets take.
+    let taken = |options: &[(&str, &str)]| {
+        let mut rig = Rig::new(options, &[options, &[("allow", "connect")]].concat());
+        rig.ticks(10);
+        let (at, server) = rig.serve(1);
+        let client = rig.send(at, 500_000);
+        assert_eq!(rig.finish(client), Ok(()));
+        rig.finish(server);
+        let mut interfaces: Vec<_> = rig.alonzo.frames(USER).iter().map(|sent| sent.interface).collect();
+        interfaces.sort_unstable();
+        interfaces.dedup();
+        interfaces.len()
+    };
+    assert_eq!(taken(&[]), 2);
+    assert_eq!(taken(&[("max_num_l4s", "1")]), 1);
 }
 
 pub(super) fn max_tx_bufs() {
