@@ -88,8 +88,8 @@ pub fn of_file(node: u64, stat: &Stat) -> Attr {
 
 /// The attributes of a directory that exists here only: `/net`, and a node's entry in it.
 ///
-/// DEVIATION: on QNX the attributes of `/net/NODE` are those of that node's root directory, so that listing `/net`
-/// contacts every node and waits for dead ones. Here listing costs nothing; entering the directory asks the node.
+/// DEVIATION: on QNX the attributes of `/net/NODE` are those of that node's root directory. Here they are the same for all
+/// nodes, but the node is asked for its own before they are given, so that one that is dead is found out.
 pub fn of_own_directory(ino: u64, owner: (u32, u32), since: SystemTime) -> Attr {
     let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, nanoseconds) = (since.as_secs(), since.subsec_nanos());

@@ -48,6 +48,10 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     mount: Option<PathBuf>,
 
+    /// Network directory of Qnet whose names are shown [default: its default one]
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+
     /// How symbolic links with absolute targets read
     #[arg(long, value_enum, default_value_t = Links::Node)]
     symlinks: Links,
@@ -115,6 +119,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 
     let config = Config {
         mount: path.as_os_str().as_bytes().to_vec(),
+        directory: arguments.directory.as_ref().map(|path| path.as_os_str().as_bytes().to_vec()),
         symlinks: match arguments.symlinks {
             Links::Node => Symlinks::Node,
             Links::Verbatim => Symlinks::Verbatim,

@@ -3,12 +3,13 @@
 use qnet_netfs::{caller, fuse};
 
 const DOCUMENT: &str = include_str!("../../../docs/net.md");
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     include_str!("mounted/reading.rs"),
     include_str!("mounted/trouble.rs"),
     include_str!("mounted/mounting.rs"),
     include_str!("../src/engine/tests/behaviour.rs"),
     include_str!("../src/engine/tests/hostile.rs"),
+    include_str!("../src/engine/tests/nodes.rs"),
     include_str!("../src/engine/tests/statistics.rs"),
     include_str!("../src/attributes.rs"),
 ];

@@ -44,6 +44,8 @@ pub(super) enum Task {
     ListNodes { fh: u64, size: u32 },
     /// The statistics, to be read from a new file handle.
     Statistics,
+    /// The node `name` is to leave the list.
+    Forget { name: Vec<u8> },
     /// What `name` in the directory `parent` is.
     Lookup { parent: u64, name: Vec<u8> },
     /// Attributes by name.
@@ -68,7 +70,10 @@ impl Task {
 
     /// Whether the network manager is asked, not a node.
     fn is_for_netmgr(&self) -> bool {
-        matches!(self, Self::LookupNode { .. } | Self::ListNodes { .. } | Self::Statistics)
+        matches!(
+            self,
+            Self::LookupNode { .. } | Self::ListNodes { .. } | Self::Forget { .. } | Self::Statistics
+        )
     }
 
     /// The inode a task by path starts from, and the name below it.
@@ -246,12 +251,25 @@ impl Engine {
     }
 
     fn netmgr_request(&mut self, task: &Task) -> Result<Request, Failure> {
-        let (asked, room) = match task {
-            Task::LookupNode { name } => (netmgr::Request::Strtond { name }, 0),
-            Task::Statistics => (netmgr::Request::Stats, statistics::ROOM),
-            _ => (netmgr::Request::Nodes, NODES_ROOM),
+        let directory = self.config.directory.as_deref();
+        let (message, room) = match task {
+            Task::LookupNode { name } => (netmgr::Request::Strtond { name: &self.full_name(name) }.emit(), 0),
+            Task::Forget { name } => (netmgr::Request::Forget { name: &self.full_name(name) }.emit(), 0),
+            Task::Statistics => (netmgr::Request::Stats.emit(), statistics::ROOM),
+            _ => match directory {
+                Some(directory) => (netmgr::Request::List { directory }.emit(), NODES_ROOM),
+                None => (netmgr::Request::Nodes.emit(), NODES_ROOM),
+            },
         };
-        Ok(Request::new(self.next_coid(), asked.emit().map_err(unsendable)?, room))
+        Ok(Request::new(self.next_coid(), message.map_err(unsendable)?, room))
+    }
+
+    /// A node's name as the network manager takes it: with the directory it is a name in.
+    fn full_name(&self, name: &[u8]) -> Vec<u8> {
+        match &self.config.directory {
+            Some(directory) => [directory, &b"/"[..], name].concat(),
+            None => name.to_vec(),
+        }
     }
 
     /// The message of a task by path, or first the question for the node's number.
@@ -262,8 +280,8 @@ impl Engine {
         // Reconnects first if need be: numbers of an earlier connection mean nothing on this one.
         let netmgr = self.link.session(now, &Target::Netmgr)?;
         let Some(nd) = self.inodes.nd(node, self.link.generation()) else {
-            let name = self.inodes.get(node).ok_or(stale)?.name();
-            let message = netmgr::Request::Strtond { name }.emit().map_err(unsendable)?;
+            let name = self.full_name(self.inodes.get(node).ok_or(stale)?.name());
+            let message = netmgr::Request::Strtond { name: &name }.emit().map_err(unsendable)?;
             job.stage = Stage::Resolve(node);
             return Ok((netmgr, Request::new(self.next_coid(), message, 0)));
         };
@@ -317,6 +335,7 @@ impl Engine {
         let data = reply.buffer.data();
         match &job.task {
             Task::LookupNode { name } => self.on_node(unique, name, reply.status),
+            Task::Forget { .. } => Ok(reply::status(unique, 0)),
             Task::ListNodes { fh, size } => self.on_nodes(unique, *fh, *size, data),
             Task::Statistics => Ok(self.on_statistics(unique, data)),
             Task::Lookup { parent, name } => self.on_lookup(now, unique, job, *parent, name, data),
@@ -344,6 +363,13 @@ impl Engine {
                 self.absent(unique, lifetime)
             }
             Task::Statistics if failure.lost => reply::status(unique, libc::ENOENT),
+            // A node that refuses to be looked at is there; one that does not answer is not.
+            Task::Getattr { nodeid }
+                if self.is_node(*nodeid)
+                    && !matches!(errno, libc::EHOSTDOWN | libc::EHOSTUNREACH | libc::ESTALE) =>
+            {
+                self.own_attributes(unique, *nodeid)
+            }
             // Without Qnet there are no nodes; that is not an error of the directory.
             Task::ListNodes { fh, size } if failure.lost => {
                 self.on_nodes(unique, *fh, *size, &[]).unwrap_or_else(|errno| reply::status(unique, errno))

@@ -70,6 +70,8 @@ pub enum Symlinks {
 pub struct Config {
     /// Where it is mounted, absolute; absolute links are given this prefix.
     pub mount: Vec<u8>,
+    /// The network directory whose names are shown, as Qnet knows it; `None`: its default one.
+    pub directory: Option<Vec<u8>>,
     /// How symbolic links read.
     pub symlinks: Symlinks,
     /// Time after which a request ends with EHOSTDOWN or EHOSTUNREACH.
@@ -233,6 +235,7 @@ impl Engine {
                 self.close(now, fh);
                 reply::status(unique, 0)
             }
+            Operation::Rmdir { .. } if header.nodeid != ROOT_ID => reply::status(unique, libc::EROFS),
             Operation::Other(opcode) => reply::status(unique, refusal(opcode)),
             Operation::Getattr { .. } if self.is_own(header.nodeid) => {
                 self.own_attributes(unique, header.nodeid)
@@ -259,6 +262,10 @@ impl Engine {
     /// Begins a request that needs another node or the network manager.
     fn start(&mut self, now: Instant, header: &InHeader, operation: Operation<'_>) {
         match self.task(header.nodeid, operation) {
+            // The network manager believes us, whoever asks.
+            Ok(Task::Forget { .. }) if header.uid != 0 && header.uid != self.config.owner.0 => {
+                self.replies.push_back(reply::status(header.unique, libc::EPERM));
+            }
             Ok(task) => {
                 let (uid, gid) = (header.uid, header.gid);
                 let groups = if task.is_by_path() { (self.config.groups_of)(header.pid) } else { Vec::new() };
@@ -277,6 +284,7 @@ impl Engine {
     fn task(&self, nodeid: u64, operation: Operation<'_>) -> Result<Task, i32> {
         Ok(match operation {
             Operation::Lookup { name } if nodeid == ROOT_ID => nodes::lookup_task(name)?,
+            Operation::Rmdir { name } => nodes::forget_task(name)?,
             Operation::Lookup { name: b"." | b".." } => return Err(libc::EINVAL),
             Operation::Lookup { name } => Task::Lookup { parent: nodeid, name: name.into() },
             Operation::Getattr { fh: Some(fh) } if self.handles.contains_key(&fh) => {

@@ -57,6 +57,9 @@ impl Engine {
         data: &[u8],
         by_path: bool,
     ) -> Result<Vec<u8>, i32> {
+        if self.is_node(nodeid) {
+            return Ok(self.own_attributes(unique, nodeid));
+        }
         let stat = parse(data)?;
         let inode = self.inodes.get(nodeid).ok_or(libc::ESTALE)?;
         let parent = inode.parent();

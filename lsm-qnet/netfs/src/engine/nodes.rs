@@ -3,6 +3,8 @@
 //! Listing shows what is known now, the own node first. A name that is not known is resolved when it is first used, so
 //! that any node can be entered at once. Without Qnet the directory is empty.
 
+use std::time::Duration;
+
 use qnet_iomsg::netmgr;
 
 use super::{
@@ -13,7 +15,11 @@ use super::{
 };
 use crate::{
     attributes,
-    fuse::{ROOT_ID, abi::OpenOut, reply},
+    fuse::{
+        ROOT_ID,
+        abi::{EntryOut, OpenOut},
+        reply,
+    },
     inodes::{Inode, Kind},
 };
 
@@ -33,14 +39,51 @@ pub(super) fn lookup_task(name: &[u8]) -> Result<Task, i32> {
     if name.starts_with(b".") || !name.iter().all(u8::is_ascii_graphic) {
         return Err(libc::ENOENT);
     }
+    check_policy(name)?;
     Ok(Task::LookupNode { name: name.into() })
 }
 
+/// The task for `rmdir` of a name in `/net`.
+pub(super) fn forget_task(name: &[u8]) -> Result<Task, i32> {
+    if name == super::statistics::NAME {
+        return Err(libc::ENOTDIR);
+    }
+    match lookup_task(name)? {
+        Task::LookupNode { name } => Ok(Task::Forget { name }),
+        other => Ok(other),
+    }
+}
+
+/// What may stand behind a node's name: `~loadbalance`, `~preferred:LINK`, `~exclusive:LINK`. Anything else would be taken
+/// for a node that is not there, so it is EINVAL; whether the link exists Qnet knows.
+fn check_policy(name: &[u8]) -> Result<(), i32> {
+    let Some(at) = name.iter().position(|byte| *byte == b'~') else { return Ok(()) };
+    let (node, policy) = (&name[..at], &name[at + 1..]);
+    let mut words = policy.splitn(2, |byte| *byte == b':');
+    let is_link = |link: &[u8]| !link.is_empty() && link.iter().all(u8::is_ascii_alphanumeric);
+    let fits = match (words.next(), words.next()) {
+        (Some(b"loadbalance"), None) => true,
+        (Some(b"preferred" | b"exclusive"), Some(link)) => is_link(link),
+        _ => false,
+    };
+    if fits && !node.is_empty() { Ok(()) } else { Err(libc::EINVAL) }
+}
+
 impl Engine {
-    /// Whether a nodeid is `/net`, a node's entry in it or the statistics, whose attributes are known without asking.
+    /// Whether a nodeid is `/net`, the own node's entry in it or the statistics, whose attributes are known without asking.
     pub(super) fn is_own(&self, nodeid: u64) -> bool {
-        let own = |inode: &Inode| matches!(inode.kind(), Kind::Root | Kind::Node | Kind::Statistics);
+        let own = |inode: &Inode| match inode.kind() {
+            Kind::Root | Kind::Statistics => true,
+            Kind::Node => inode.last_nd().is_some_and(|nd| nd & 0xffff == 0),
+            Kind::File(_) => false,
+        };
         self.inodes.get(nodeid).is_some_and(own)
+    }
+
+    /// Whether a nodeid is a node's entry. Its attributes are our own, but to give them the node is asked whether it is
+    /// there: so `ls -l` finds the dead ones, as in QNX, and Qnet strikes them off the list.
+    pub(super) fn is_node(&self, nodeid: u64) -> bool {
+        self.inodes.get(nodeid).is_some_and(|inode| inode.kind() == Kind::Node)
     }
 
     /// Attributes of such a directory or file.
@@ -49,10 +92,11 @@ impl Engine {
             let attr = attributes::of_statistics(self.config.owner, self.config.since);
             return reply::body(unique, &attributes_for(LIFETIME, attr));
         }
+        let lifetime = if self.is_own(nodeid) { LIFETIME } else { Duration::ZERO };
         let nd = self.inodes.get(nodeid).and_then(Inode::last_nd);
         let ino = nd.map_or(ROOT_ID, attributes::node_ino);
         let attr = attributes::of_own_directory(ino, self.config.owner, self.config.since);
-        reply::body(unique, &attributes_for(LIFETIME, attr))
+        reply::body(unique, &attributes_for(lifetime, attr))
     }
 
     /// The network manager has found a node.
@@ -62,7 +106,11 @@ impl Engine {
         self.inodes.set_nd(nodeid, Some((self.link.generation(), nd)));
         let attr =
             attributes::of_own_directory(attributes::node_ino(nd), self.config.owner, self.config.since);
-        Ok(reply::body(unique, &entry(nodeid, LIFETIME, attr)))
+        // Whoever wants attributes wants to know whether the node is there.
+        Ok(reply::body(
+            unique,
+            &EntryOut { attr_valid: 0, attr_valid_nsec: 0, ..entry(nodeid, LIFETIME, attr) },
+        ))
     }
 
     pub(super) fn open_nodes(&mut self, unique: u64) -> Vec<u8> {
@@ -83,21 +131,28 @@ impl Engine {
 /// node of that name.
 fn list(data: &[u8]) -> Result<Vec<Listed>, i32> {
     let nodes = netmgr::nodes(data).map_err(|_| libc::EIO)?;
-    let own_domain = nodes.iter().find(|node| node.nd == 0).map(|node| node.domain).unwrap_or_default();
+    // A record without a name tells the directory's domain; without it, that is the own node's.
+    let domain = nodes.iter().find(|node| node.name.is_empty()).or(nodes.iter().find(|node| node.nd == 0));
+    let own_domain = domain.map(|node| node.domain).unwrap_or_default();
     let mut listed: Vec<_> =
         [&b"."[..], b".."].into_iter().map(|name| Listed { ino: ROOT_ID, name: name.to_vec() }).collect();
-    for node in &nodes {
+    for node in nodes.iter().filter(|node| !node.name.is_empty()) {
         let mut name = node.name.to_vec();
         let ours = |other: &&netmgr::Node<'_>| other.domain.eq_ignore_ascii_case(own_domain);
         if !ours(&node) {
-            let taken = || nodes.iter().filter(ours).any(|other| other.name.eq_ignore_ascii_case(node.name));
+            let taken = || {
+                nodes
+                    .iter()
+                    .filter(|other| ours(other) && !other.name.is_empty())
+                    .any(|other| other.name.eq_ignore_ascii_case(node.name))
+            };
             if !node.domain.is_empty() || taken() {
                 name.push(b'.');
             }
             name.extend_from_slice(node.domain);
         }
         // What the kernel would take for a broken directory is left out.
-        if !name.is_empty() && name.len() <= 255 && !name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+        if name.len() <= 255 && !name.iter().any(|byte| matches!(byte, 0 | b'/')) {
             listed.push(Listed { ino: attributes::node_ino(node.nd), name });
         }
     }
@@ -136,5 +191,34 @@ mod tests {
         }
         let names: Vec<_> = list(&records).unwrap().into_iter().map(|listed| listed.name).collect();
         assert_eq!(names, [&b"."[..], b"..", b"alonzo", b"joseph", b"joseph.", b"joseph.other", b"karl"]);
+
+        let mut elsewhere = Vec::new();
+        let head = netmgr::Node { nd: 0, state: NodeState::Known, flags: 0, name: b"", domain: b"other" };
+        head.emit(&mut elsewhere).unwrap();
+        elsewhere.extend_from_slice(&records);
+        let names: Vec<_> = list(&elsewhere).unwrap().into_iter().map(|listed| listed.name).collect();
+        let expected = [&b"."[..], b"..", b"alonzo.lab", b"joseph.LAB", b"joseph.", b"joseph", b"karl"];
+        assert_eq!(names, expected, "in a directory of another domain");
+    }
+
+    #[test]
+    fn a_policy_behind_a_name_is_one_of_three() {
+        for good in
+            ["joseph", "joseph.lab", "joseph~loadbalance", "joseph.lab~preferred:en0", "a~exclusive:en12"]
+        {
+            assert!(matches!(lookup_task(good.as_bytes()), Ok(Task::LookupNode { .. })), "{good}");
+        }
+        for bad in [
+            "a~",
+            "~preferred:en0",
+            "a~preferred",
+            "a~preferred:",
+            "a~loadbalance:en0",
+            "a~redundant",
+            "a~x:en0",
+            "a~exclusive:en0~exclusive:en1",
+        ] {
+            assert_eq!(lookup_task(bad.as_bytes()).err(), Some(libc::EINVAL), "{bad}");
+        }
     }
 }

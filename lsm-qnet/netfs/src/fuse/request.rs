@@ -47,6 +47,11 @@ pub enum Operation<'a> {
         /// One path component, without NUL.
         name: &'a [u8],
     },
+    /// Remove the directory of that name in the directory `nodeid`.
+    Rmdir {
+        /// One path component, without NUL.
+        name: &'a [u8],
+    },
     /// Attributes of `nodeid`.
     Getattr {
         /// The open file they are wanted of, if any.
@@ -203,6 +208,7 @@ impl<'a> Arguments<'a> {
             Opcode::Forget => Operation::Forget { nlookup: self.head::<ForgetIn>()?.nlookup },
             Opcode::BatchForget => Operation::BatchForget(self.forgets()?),
             Opcode::Lookup => Operation::Lookup { name: self.name()? },
+            Opcode::Rmdir => Operation::Rmdir { name: self.name()? },
             Opcode::Getattr => {
                 let args = self.head::<GetattrIn>()?;
                 Operation::Getattr { fh: (args.getattr_flags & FUSE_GETATTR_FH != 0).then_some(args.fh) }

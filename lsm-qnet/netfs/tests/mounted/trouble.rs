@@ -86,8 +86,9 @@ fn a_dead_node_gives_an_error_while_another_works() {
     for _ in 0..50 {
         assert_eq!(fs::read_to_string(node.path("joseph/etc/hostname")).unwrap(), "joseph\n");
     }
-    assert_eq!(fs::read_dir(node.net()).unwrap().count(), 3);
-    assert!(fs::metadata(node.path("eileen")).is_ok(), "listing /net waits for nobody");
+    assert_eq!(fs::read_dir(node.net()).unwrap().count(), 3, "listing /net waits for nobody");
+    let dead = fs::metadata(node.path("eileen")).unwrap_err();
+    assert_eq!(dead.raw_os_error(), Some(libc::EHOSTDOWN), "whoever looks closer learns that it is dead");
     for reader in &mut readers {
         assert!(!ends("a reader of a dead node", reader).success());
         assert!(words(reader).contains("Host is down"));

@@ -470,5 +470,5 @@ fn the_root_and_the_nodes_are_directories_of_our_own() {
     bench.reply(txn, 5, b"");
     let entry: EntryOut = bench.entry(unique);
     assert_eq!((entry.attr.ino & 0xffff, entry.attr.mode), (5, libc::S_IFDIR | 0o555));
-    assert_eq!(bench.heard(), [], "no node is contacted for that");
+    assert_eq!(bench.heard(), [], "no node is contacted to find a name");
 }

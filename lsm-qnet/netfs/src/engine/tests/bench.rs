@@ -49,10 +49,20 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
+        Self::make(None)
+    }
+
+    /// One that shows another network directory than the default one.
+    pub(super) fn in_directory(path: &str) -> Self {
+        Self::make(Some(path.as_bytes().to_vec()))
+    }
+
+    fn make(shown: Option<Vec<u8>>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("qnet.sock");
         let listener = Listener::at_path(&path, 0o600).unwrap();
         let config = Config {
+            directory: shown,
             mount: b"/net".to_vec(),
             symlinks: Symlinks::Node,
             deadline: DEADLINE,

@@ -3,4 +3,5 @@
 mod behaviour;
 mod bench;
 mod hostile;
+mod nodes;
 mod statistics;
