@@ -3,8 +3,58 @@
 //! `board1.lab.example` is node `board1` in domain `lab.example`. A machine without a name of its own (`localhost`, nothing
 //! at all) is called after its first interface: `EA` and the last three octets of the address, in hexadecimal.
 
-use io_pkt_sdk::Error;
+use std::fs::File;
+
+use io_pkt_sdk::{Error, Host, Interest, PollHandle};
 use qnet_proto::{Domain, NodeName};
+
+/// Readable whenever the host name has changed.
+const CHANGES: &str = "/proc/sys/kernel/hostname";
+
+/// The machine's host name, empty if it has none.
+pub(crate) fn machine_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Follows the host name for a node that is called after it.
+pub(crate) struct Follower {
+    // Declared before the file: watching ends first.
+    _watched: PollHandle,
+    _file: File,
+    domain: Option<String>,
+    last: String,
+}
+
+impl Follower {
+    /// Watches the host name; `domain` is the option's value. `None` where the kernel does not tell of changes.
+    pub(crate) fn new(host: &Host, token: u64, domain: Option<&str>) -> Option<Self> {
+        let file = File::open(CHANGES).ok()?;
+        let watched = host.watch(&file, Interest::Read, token).ok()?;
+        let domain = domain.map(str::to_owned);
+        Some(Self { _watched: watched, _file: file, domain, last: machine_name() })
+    }
+
+    /// The node's new name and domain, if the machine has another name by now. One that cannot be a node's is told once
+    /// and not followed.
+    pub(crate) fn look(&mut self) -> Option<(NodeName, Domain)> {
+        let name = machine_name();
+        if name == self.last {
+            return None;
+        }
+        self.last.clone_from(&name);
+        match node_name(None, self.domain.as_deref(), &name) {
+            Ok(NameSource::Known(name, domain)) => Some((name, domain)),
+            Ok(NameSource::Address(_)) => {
+                tracing::warn!("the host name is `{name}` now, which is no name; the node keeps its own");
+                None
+            }
+            Err(error) => {
+                tracing::warn!("{error}; the node keeps its name");
+                None
+            }
+        }
+    }
+}
 
 /// Where a node's name comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -109,6 +109,10 @@ impl Internet {
     /// Takes packets from the socket that is ready; true when more may wait.
     pub(crate) fn receive(&mut self, node: &mut Node, now: Instant, token: u64) -> bool {
         let Some(socket) = self.sockets.iter().find(|socket| socket.token == token) else { return false };
+        if sys::take_errors(socket.fd.as_fd()) {
+            // Perhaps that a packet was too large: every way is looked at again.
+            self.paths.clear();
+        }
         for _ in 0..BURST {
             let (len, from) = match sys::receive(socket.fd.as_fd(), &mut self.buffer) {
                 Ok(Some(received)) => received,

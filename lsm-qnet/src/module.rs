@@ -15,6 +15,7 @@ use qnet_proto::Instant;
 use crate::{
     engine::{Engine, Setup, Token, Watched, Watcher},
     helpers::Helpers,
+    hostname::Follower,
     internet::Internet,
     options::{OPTIONS, Settings},
     places::Carrier,
@@ -23,6 +24,8 @@ use crate::{
     resolvers::Resolvers,
 };
 
+/// Number under which the host name is watched.
+const HOSTNAME: Token = 18;
 /// Frames sent at the end of one `receive`; what is left goes out with the next `poll`.
 const FRAMES_AFTER_RECEIVE: usize = 256;
 
@@ -36,6 +39,8 @@ pub struct Qnet {
     /// Until the engine has them.
     resolvers: Option<Resolvers>,
     helpers: Helpers,
+    /// The host name, if the node is called after it.
+    follower: Option<Follower>,
     /// The deadline that the host knows.
     deadline: Option<u64>,
     /// When a helper is to be started.
@@ -66,6 +71,8 @@ impl Protocol for Qnet {
         let settings = Settings::from_args(args)?;
         let root =
             Root::at(Path::new(args.root())).map_err(|error| Error::new(libc::EINVAL, error.to_string()))?;
+        let follow = settings.follow_in.as_ref();
+        let follower = follow.and_then(|domain| Follower::new(&host, HOSTNAME, domain.as_deref()));
         let places = &settings.places;
         let mut ports = Ports::new(&host, Internet::open(&places.carrier, &host)?);
         ports.tune(settings.tuning.vlan, settings.tuning.reserve);
@@ -86,6 +93,7 @@ impl Protocol for Qnet {
             ports,
             resolvers: Some(resolvers),
             helpers,
+            follower,
             deadline: None,
             helper_due: None,
             unseen,
@@ -120,6 +128,11 @@ impl Protocol for Qnet {
                     self.helper_due = Some(now);
                 }
                 None if self.ports.on_ready(event.token()) => work.did(1),
+                None if event.token() == HOSTNAME => {
+                    if let Some((name, domain)) = self.follower.as_mut().and_then(Follower::look) {
+                        engine.rename(name, domain);
+                    }
+                }
                 None if event.token() != 0 => {
                     engine.on_ready(event.token());
                     work.did(1);

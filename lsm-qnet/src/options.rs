@@ -10,7 +10,7 @@ use qnet_proto::{Config, Domain, NodeName};
 
 use crate::{
     Access,
-    hostname::NameSource,
+    hostname::{NameSource, machine_name},
     mountpoint, node_name,
     places::{Carrier, Places},
     tuning::Tuning,
@@ -102,6 +102,8 @@ const MANY: u64 = 10_000_000;
 pub struct Settings {
     /// Where the node's name comes from.
     pub name: NameSource,
+    /// The host name is followed; with the value of `domain=`, which stays.
+    pub follow_in: Option<Option<String>>,
     /// Network directories, resolvers, carrier.
     pub places: Places,
     /// Who remote callers become.
@@ -120,9 +122,9 @@ impl Settings {
     /// # Errors
     /// `EINVAL` with the option and the value.
     pub fn from_args(args: &Args<'_>) -> Result<Self, Error> {
-        let machine =
-            nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let name = node_name(args.text("host"), args.text("domain"), &machine)?;
+        let name = node_name(args.text("host"), args.text("domain"), &machine_name())?;
+        let follows = args.text("host").is_none() && matches!(name, NameSource::Known(..));
+        let follow_in = follows.then(|| args.text("domain").map(str::to_owned));
         let places = Places::read(args.iter(), args.net(), name.domain())?;
         if !matches!(places.carrier, Carrier::Ethernet(_)) && matches!(name, NameSource::Address(_)) {
             let text = "this machine has no name, and without Ethernet no address to make one of; host= gives it one";
@@ -136,7 +138,7 @@ impl Settings {
             let text = format!("vtag={vlan}: a VLAN is one of Ethernet; bind=ip and bind=udp have none");
             return Err(Error::new(libc::EINVAL, text));
         }
-        Ok(Self { name, places, access, verbose: args.flag("verbose"), tuning, template })
+        Ok(Self { name, follow_in, places, access, verbose: args.flag("verbose"), tuning, template })
     }
 
     /// The core's settings for a node of that name.

@@ -32,17 +32,23 @@ fn start_routed(node: &Node, qnet: &str) -> Result<()> {
 fn routed() -> Result<(Lab, Vec<Node>)> {
     let (lab, nodes) = bare(3)?;
     let [alonzo, joseph, eileen] = &nodes[..] else { anyhow::bail!("{} nodes", nodes.len()) };
-    let device = eileen.shell("ip -o link show up | grep -v ' lo:' | cut -d: -f2 | cut -d@ -f1 | tr -d ' '")?;
+    let device =
+        eileen.shell("ip -o link show up | grep -v ' lo:' | cut -d: -f2 | cut -d@ -f1 | tr -d ' '")?;
     let device = device.trim();
+    for node in &nodes {
+        node.shell(&format!(
+            "for c in all {device}; do echo 0 >/proc/sys/net/ipv6/conf/$c/disable_ipv6; done"
+        ))?;
+    }
     for (node, net) in [(alonzo, 1), (joseph, 2)] {
         node.shell(&format!(
-            "ip addr flush dev {device} && ip addr add 10.91.{net}.2/24 dev {device} && \
+            "ip -4 addr flush dev {device} && ip addr add 10.91.{net}.2/24 dev {device} && \
              ip addr add fd91:{net}::2/64 dev {device} nodad && \
              ip route add default via 10.91.{net}.1 && ip -6 route add default via fd91:{net}::1"
         ))?;
     }
     eileen.shell(&format!(
-        "ip addr flush dev {device} && \
+        "ip -4 addr flush dev {device} && \
          for n in 1 2; do ip addr add 10.91.$n.1/24 dev {device}; ip addr add fd91:$n::1/64 dev {device} nodad; done && \
          ip route change 10.91.2.0/24 dev {device} mtu 1300 && \
          ip -6 route del fd91:2::/64 dev {device} && ip -6 route add fd91:2::/64 dev {device} mtu 1300 && \
@@ -68,7 +74,9 @@ fn qnet_crosses_a_router(carrier: &str, family: u32) -> Result<()> {
         start_routed(node, &format!("bind={carrier},resolve=dns"))?;
     }
     ensure!(listing(alonzo, "/net") == ["alonzo"], "there is no broadcast: {:?}", listing(alonzo, "/net"));
-    ensure!(alonzo.shell("cat /net/joseph/etc/hostname")? == "joseph\n", "{}", alonzo.log());
+    // The router's own IPv6 addresses are not in use at once.
+    let read = || alonzo.shell("cat /net/joseph/etc/hostname").is_ok_and(|text| text == "joseph\n");
+    eventually("joseph behind the router", read)?;
     ensure!(listing(alonzo, "/net") == ["alonzo", "joseph"]);
     // Larger than the narrow way carries in one packet, in both directions.
     for (from, to) in [(alonzo, joseph), (joseph, alonzo)] {
@@ -149,7 +157,9 @@ fn each_network_directory_has_its_domain_and_its_resolvers() -> Result<()> {
     refused(alonzo, "ls /far/joseph", "No such file or directory")?;
     // The file is read again when it has changed.
     alonzo.shell(&format!("printf 'joseph.works.example {}\\n' >/etc/qnet_hosts", mac.trim()))?;
-    eventually("joseph in the file", || alonzo.shell("cat /far/joseph/etc/hostname").is_ok_and(|text| text == "joseph\n"))?;
+    eventually("joseph in the file", || {
+        alonzo.shell("cat /far/joseph/etc/hostname").is_ok_and(|text| text == "joseph\n")
+    })?;
     lists(alonzo, "/far", &["alonzo.lab.example", "joseph"])?;
     lists(alonzo, "/net", &["alonzo", "joseph.works.example"])?;
     ensure!(alonzo.shell("readlink -f /far/joseph/etc/hostname")?.starts_with("/far/joseph/"));

@@ -1,7 +1,7 @@
 //! Names that the core asks others for: its questions out, the resolvers' answers in; and network directories, in which
 //! names are written.
 
-use qnet_proto::{Command, Fqnn, LinkAddr};
+use qnet_proto::{Command, Domain, Fqnn, LinkAddr, NodeName};
 
 use super::Engine;
 use crate::resolvers::Resolvers;
@@ -29,6 +29,14 @@ impl Engine {
         if let Some(resolver) = outside {
             self.on_ask(OWN, resolver, &own);
         }
+    }
+
+    /// The machine has another name, and so has the node.
+    pub(crate) fn rename(&mut self, name: NodeName, domain: Domain) {
+        let dot = if domain.as_str().is_empty() { "" } else { "." };
+        tracing::info!("this is node {name}{dot}{domain} from now on: the host name was changed");
+        self.command(Command::Rename { name, domain });
+        self.ask_own_address();
     }
 
     /// This node's own address, once the resolver has said it: `None` in it when it knows none.

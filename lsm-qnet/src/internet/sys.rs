@@ -11,13 +11,15 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::socket::{MsgFlags, SockaddrStorage, bind, recvfrom, sendto, setsockopt, sockopt},
+    sys::socket::{MsgFlags, SockaddrStorage, bind, recv, recvfrom, sendto, setsockopt, sockopt},
 };
 
 /// IANA's number for Qnet.
 const PROTOCOL: i32 = 106;
 /// Room for a burst of packets on either side.
 const BUFFER: usize = 4 << 20;
+/// Errors taken in one go.
+const MAX_ERRORS: usize = 256;
 /// Port that path sizes are asked with; nothing is sent to it.
 const DISCARD: u16 = 9;
 
@@ -42,6 +44,11 @@ pub(crate) fn open(family: Family, port: Option<u16>) -> io::Result<OwnedFd> {
     // The system gives what it allows.
     setsockopt(&fd, sockopt::RcvBuf, &BUFFER)?;
     setsockopt(&fd, sockopt::SndBuf, &BUFFER)?;
+    // Without it a raw socket of IPv6 never hears how large a packet may be on the way.
+    match family {
+        Family::V4 => setsockopt(&fd, sockopt::Ipv4RecvErr, &true)?,
+        Family::V6 => setsockopt(&fd, sockopt::Ipv6RecvErr, &true)?,
+    }
     if let Some(port) = port {
         let any: IpAddr = match family {
             Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
@@ -67,10 +74,24 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Optio
     }
 }
 
+/// Takes away what the network said of earlier packets (too large, no such host); true when there was something. It would
+/// take the room of packets otherwise.
+pub(crate) fn take_errors(fd: BorrowedFd<'_>) -> bool {
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    let mut packet = [0; 64];
+    (0..MAX_ERRORS).take_while(|_| recv(fd.as_raw_fd(), &mut packet, flags).is_ok()).count() > 0
+}
+
 /// Sends a packet; never waits.
 pub(crate) fn send(fd: BorrowedFd<'_>, packet: &[u8], to: SocketAddr) -> io::Result<()> {
-    sendto(fd.as_raw_fd(), packet, &SockaddrStorage::from(to), MsgFlags::MSG_DONTWAIT)?;
-    Ok(())
+    let to = SockaddrStorage::from(to);
+    let send = || sendto(fd.as_raw_fd(), packet, &to, MsgFlags::MSG_DONTWAIT);
+    match send() {
+        Ok(_) => Ok(()),
+        Err(Errno::EAGAIN | Errno::EMSGSIZE | Errno::ENOBUFS) => Err(io::ErrorKind::WouldBlock.into()),
+        // What is said may be about an earlier packet to somebody else, and this one was not sent for it.
+        Err(_) => send().map(|_| ()).map_err(io::Error::from),
+    }
 }
 
 /// Bytes, IP header included, that reach an address without being cut, as far as the system knows.

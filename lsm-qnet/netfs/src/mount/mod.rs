@@ -6,7 +6,7 @@
 //!      cleared of a dead predecessor
 //! ```
 //!
-//! The mount is `nosuid,nodev,ro` of type `fuse.qnet`, without `default_permissions`: only the serving node decides who
+//! The mount is `nosuid,nodev` of type `fuse.qnet`, without `default_permissions`: only the serving node decides who
 //! may do what. With mount(2) every user may enter (`allow_other`); through fusermount3 only the one who started us, as
 //! the system's administrator has it.
 
@@ -247,7 +247,7 @@ fn mount_directly(path: &Path) -> Result<File, MountFailure> {
         getgid()
     );
     // DEVIATION: on QNX set-user-id bits and devices of other nodes work. Here they are another machine's word.
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_RDONLY;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     match mount(Some(SOURCE), path, Some(TYPE), flags, Some(options.as_str())) {
         Ok(()) => Ok(device),
         Err(Errno::EPERM) => Err(MountFailure::NotPermitted),
@@ -267,7 +267,7 @@ fn mount_by_helper(path: &Path) -> Result<File, MountError> {
     let io_refused = |what: &str, error: io::Error| refused(format!("{what}: {error}"));
     let (ours, theirs) = sys::helper_socket().map_err(|error| io_refused("socket pair", error))?;
     let output = Command::new(HELPER)
-        .args(["-o", "fsname=qnet,subtype=qnet,nosuid,nodev,ro", "--"])
+        .args(["-o", "fsname=qnet,subtype=qnet,nosuid,nodev", "--"])
         .arg(path)
         .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
         .output()

@@ -56,7 +56,7 @@ fn mount_options(node: &Node) -> Option<String> {
 fn the_mount_point_is_made_and_removed() {
     let mut node = Node::start(World::pair(), &[]);
     let line = mount_options(&node).unwrap();
-    for expected in ["ro,nosuid,nodev", "- fuse.qnet qnet", "allow_other"] {
+    for expected in ["rw,nosuid,nodev", "- fuse.qnet qnet", "allow_other"] {
         assert!(line.contains(expected), "{expected} in {line}");
     }
     assert!(!line.contains("default_permissions"));
@@ -181,7 +181,7 @@ fn an_ordinary_user_mounts_through_the_helper() {
     assert_eq!(cat().stdout, b"joseph\n");
     assert!(fs::metadata(&hostname).is_err(), "others may not enter a private mount, root included");
     let line = mount_options(&node).unwrap();
-    assert!(line.contains("ro,nosuid,nodev") && line.contains("- fuse.qnet qnet"), "{line}");
+    assert!(line.contains("rw,nosuid,nodev") && line.contains("- fuse.qnet qnet"), "{line}");
     kill(Pid::from_raw(server.id() as i32), Signal::SIGTERM).unwrap();
     assert!(ends("the user's server", &mut server).success());
     assert_eq!(mount_options(&node), None);
