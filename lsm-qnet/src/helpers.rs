@@ -190,9 +190,8 @@ impl Helpers {
             }
             Kind::Netfs(number) => {
                 let mount = self.mounts[number].to_string_lossy().into_owned();
-                let spec = spec.arg("--mount").arg(mount.clone()).arg("--standby");
-                let spec = if number > 0 { spec.arg("--directory").arg(mount) } else { spec };
-                self.host.spawn(&spec)
+                let spec = if number > 0 { spec.arg("--directory").arg(mount.clone()) } else { spec };
+                self.host.spawn(&spec.arg("--mount").arg(mount).arg("--standby"))
             }
         }
     }
