@@ -167,7 +167,7 @@ mod tests {
             ("joseph 02:00:00:00:00:+1", 1, "is no Ethernet address"),
             ("joseph ff:ff:ff:ff:ff:ff", 1, "is the address of many or of nobody"),
             ("a 2:0:0:0:0:1\nb 2:0:0:0:0:2\nA 2:0:0:0:0:3", 3, "`A` stands in line 1 already"),
-            ("joseph 2:0:0:0:0:1, 2:0:0:0:0:2", 1, "no Ethernet address"),
+            ("joseph 2:0:0:0:0:1, 2:0:0:0:0:2", 1, "is one word too many"),
             ("joseph 2:0:0:0:0:1 2:0:0:0:0:2", 1, "is one word too many"),
         ] {
             let error = parse(text).unwrap_err();

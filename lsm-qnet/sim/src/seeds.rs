@@ -37,6 +37,13 @@ fn range(count: u64) -> std::ops::Range<u64> {
     }
 }
 
+/// How many of `count` seeds are really run: `QNET_SIM_SEEDS` and `QNET_SIM_SEED` change that.
+#[must_use]
+pub fn planned(count: u64) -> u64 {
+    let range = range(count);
+    range.end - range.start
+}
+
 /// Runs one seed, and once more if it fails.
 fn one(seed: u64, run: &mut dyn FnMut(u64)) -> std::thread::Result<()> {
     let result = catch_unwind(AssertUnwindSafe(|| run(seed)));

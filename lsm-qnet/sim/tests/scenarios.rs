@@ -19,6 +19,7 @@ fn every_promise_holds_in_every_world() {
         failed.fetch_add(summary.failed, Ordering::Relaxed);
         pulses.fetch_add(summary.pulses, Ordering::Relaxed);
     });
+    let count = seeds::planned(count);
     println!("{count} seeds: {answered:?} messages answered, {failed:?} failed, {pulses:?} pulses arrived");
 }
 

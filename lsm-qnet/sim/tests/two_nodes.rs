@@ -37,7 +37,7 @@ fn file_plan(rng: &mut Rng) -> Vec<Op> {
 
 #[test]
 fn a_whole_file_crosses_intact_whatever_the_wire_does() {
-    seeds::each(1000, |seed| {
+    seeds::each(seeds::count(300, 10_000), |seed| {
         let mut net = Network::new(seed);
         net.configure(patient);
         let (a, b) = (net.add("alonzo"), net.add("joseph"));
