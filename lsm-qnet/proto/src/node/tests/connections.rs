@@ -111,7 +111,7 @@ const TABLE: [&[&str]; 4] = [
         "Gone: NoSuchConnection",            // Send
         "Gone: NoSuchConnection",            // Pulse
         "Gone: NoSuchConnection",            // Leave
-        "Gone:",                             // Success
+        "Gone: disconnect",                  // Success
         "Gone:",                             // Fail
         "Gone:",                             // Death
         "Gone: NodeDown(Closed) tcsremdown", // SessionDown
