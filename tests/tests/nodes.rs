@@ -52,6 +52,26 @@ fn a_large_file_arrives_intact() -> Result<()> {
     Ok(())
 }
 
+fn a_wire_on_a_packet_thread_carries_qnet() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::bare()?;
+    for node in [alonzo, joseph] {
+        // The first driver runs where Qnet runs; the wire comes second and so to the second thread.
+        let mut start = node.usual_start(&["bind=en1".to_owned()]);
+        let first = ["-t", "2", "-d", "template"].map(str::to_owned);
+        start.args.splice(0..0, first);
+        node.start(&start)?;
+    }
+    eventually("joseph", || {
+        alonzo.shell("cat /net/joseph/etc/hostname").is_ok_and(|name| name == "joseph\n")
+    })?;
+    let threads = alonzo.shell("pidin mem")?;
+    ensure!(threads.contains("en1 (packet 1)") && !threads.contains("en0 (packet"), "{threads}");
+    let there = joseph.shell("head -c 20000001 /dev/urandom >/tmp/big && sha256sum </tmp/big")?;
+    let here = alonzo.shell("sha256sum </net/joseph/tmp/big")?;
+    ensure!(there == here, "there {there} here {here}");
+    Ok(())
+}
+
 fn many_readers_share_the_wire() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &up()?;
     joseph.shell("for i in 1 2 3 4 5 6 7 8; do head -c ${i}00001 /dev/urandom >/tmp/$i; done")?;
@@ -207,6 +227,7 @@ cases! {
     a_tap_device_carries_qnet: [Need::RootNodes, Need::Fuse, Need::Tap],
     a_segment_carries_qnet: [Need::RootNodes, Need::Fuse],
     a_large_file_arrives_intact: [Need::RootNodes, Need::Fuse],
+    a_wire_on_a_packet_thread_carries_qnet: [Need::RootNodes, Need::Fuse],
     many_readers_share_the_wire: [Need::RootNodes, Need::Fuse],
     files_without_a_size_are_read_to_their_end: [Need::RootNodes, Need::Fuse],
     attributes_and_links_are_the_other_nodes: [Need::RootNodes, Need::Fuse],
