@@ -98,6 +98,9 @@ pub struct Limits {
     pub messages_per_peer: usize,
     /// Messages waiting to be sent to one peer. Beyond: `CommandError::Busy`.
     pub queue_per_peer: usize,
+    /// The same for all peers together, counting answers: beyond, data of peers that are owed more than a
+    /// few answers is dropped. Commands are not refused for it.
+    pub queue_total: usize,
 }
 
 impl Default for Limits {
@@ -109,6 +112,7 @@ impl Default for Limits {
             connections_per_peer: 16_384,
             messages_per_peer: 16_384,
             queue_per_peer: 65_536,
+            queue_total: 262_144,
         }
     }
 }

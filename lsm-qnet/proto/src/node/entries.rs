@@ -66,12 +66,9 @@ impl Node {
 
     /// The known node that speaks from this address in the same life: it has another name now.
     fn renamed(&self, heard: Heard) -> Option<u16> {
-        let same = |peer: &Peer| {
-            heard.incarnation != 0
-                && peer.incarnation == heard.incarnation
-                && peer.has_path(heard.link, heard.addr)
-        };
-        self.peers.iter().find(|(_, peer)| same(peer)).map(|(nd, _)| nd.node())
+        let nd = self.peers.speaker(heard.link, heard.addr)?;
+        let known = self.peers.get(nd)?.incarnation;
+        (heard.incarnation != 0 && known == heard.incarnation).then_some(nd)
     }
 
     fn give_name(&mut self, nd: u16, name: Fqnn) {
@@ -185,7 +182,7 @@ impl Node {
     }
 
     fn add_peer(&mut self, now: Instant, heard: Heard, name: Fqnn, own_name: Fqnn) -> Option<(u16, bool)> {
-        if self.peers.len() >= self.config.limits.nodes {
+        if !self.make_place() {
             return None;
         }
         let mut peer = Peer::new(name, own_name, now);
@@ -337,7 +334,7 @@ impl Node {
     }
 
     /// Removes an entry, unless some connection still counts on its number.
-    fn remove_unused(&mut self, nd: u16) {
+    pub(super) fn remove_unused(&mut self, nd: u16) {
         if self.clients.of_node(nd).is_empty() && self.servers.of_node(nd).is_empty() {
             self.remove_peer(nd);
         }
@@ -345,6 +342,7 @@ impl Node {
 
     pub(super) fn remove_peer(&mut self, nd: u16) {
         if let Some(peer) = self.peers.remove(nd) {
+            self.queued -= peer.queue;
             if let Some(at) = peer.timer {
                 self.timers.remove(&(at, Timer::Peer(nd)));
             }

@@ -148,6 +148,7 @@ impl Node {
             return Fate::NoRoom;
         };
         self.on_init(now, nd, (link, src), header.sconn, extensions);
+        self.note_call(now, nd, header.sconn);
         if let Some(peer) = self.peers.get_mut(nd) {
             peer.their_nd = header.src_nd_for_dst;
         }
@@ -290,6 +291,10 @@ impl Node {
             Ok(true) => self.session_up(now, nd, header.dconn),
             Ok(false) => {}
             Err(_) => return Fate::Unknown,
+        }
+        let counts = header.kind == Kind::User && header.seq != 0 && header.layer != Layer::Seq;
+        if counts && !self.takes_data(nd) {
+            return Fate::NoRoom;
         }
         // The candidate, if it was one, is the session now.
         let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut()) else {

@@ -4,6 +4,7 @@
 //! timers, and the kernel interface's client and server side. They share the state below; none
 //! keeps a copy of another's.
 
+mod bounds;
 mod client;
 mod delivery;
 mod discovery;
@@ -106,6 +107,12 @@ pub struct Node {
     /// Nodes that may have something to send.
     ready: VecDeque<u16>,
     budget: Budget,
+    /// Sessions that were only called, the oldest first.
+    calls: VecDeque<(u16, u32)>,
+    /// Messages queued for all nodes.
+    queued: usize,
+    /// Where the last look for an entry to leave ended.
+    hand: u16,
     clients: Clients,
     servers: Servers,
 }
@@ -140,6 +147,9 @@ impl Node {
                 per_peer: limits.reassembly_per_peer,
                 reserved: 0,
             },
+            calls: VecDeque::new(),
+            queued: 0,
+            hand: 0,
             clients: Clients::default(),
             servers: Servers::default(),
             config,
@@ -301,6 +311,7 @@ impl Node {
 
     /// Something about the node changed: it may have something to send, and other deadlines.
     fn touch(&mut self, now: Instant, nd: u16) {
+        self.count_queue(nd);
         self.update_timer(now, nd);
         if let Some(peer) = self.peers.get_mut(nd)
             && !peer.queued

@@ -37,6 +37,8 @@ pub(crate) struct Peer {
     pub(crate) incarnation: u64,
     /// Where it was heard.
     pub(crate) paths: Vec<Path>,
+    /// Addresses it spoke from, the last ones.
+    pub(crate) voices: Vec<(LinkId, LinkAddr)>,
     /// When it was heard last, by whatever.
     pub(crate) heard: Instant,
     /// The incarnation it announced last, and the one before; 0: none.
@@ -61,6 +63,8 @@ pub(crate) struct Peer {
     pub(crate) candidate: Option<Box<Session>>,
     /// Whether it stands in the queue of those who may have something to send.
     pub(crate) queued: bool,
+    /// Messages its sessions had queued when they were counted last.
+    pub(crate) queue: usize,
     /// Its entry among the timers.
     pub(crate) timer: Option<Instant>,
     /// When the session came up that is, or was, up.
@@ -79,6 +83,7 @@ impl Peer {
             returns: 0,
             clash: None,
             paths: Vec::new(),
+            voices: Vec::new(),
             heard: now,
             listed: true,
             directory: 0,
@@ -88,6 +93,7 @@ impl Peer {
             session: None,
             candidate: None,
             queued: false,
+            queue: 0,
             timer: None,
             up_since: None,
             last_end: None,
@@ -192,7 +198,26 @@ impl Peers {
 
     /// The node that spoke last from an address, before `nd` does so now.
     pub(crate) fn spoke(&mut self, link: LinkId, addr: LinkAddr, nd: u16) -> Option<u16> {
-        self.voices.insert((link, addr), nd).filter(|&before| before != nd)
+        let voice = (link, addr);
+        if let Some(peer) = self.get_mut(nd)
+            && !peer.voices.contains(&voice)
+        {
+            peer.voices.push(voice);
+            let oldest = if peer.voices.len() > MAX_PATHS { Some(peer.voices.remove(0)) } else { None };
+            oldest.into_iter().for_each(|oldest| self.silence(oldest, nd));
+        }
+        self.voices.insert(voice, nd).filter(|&before| before != nd)
+    }
+
+    /// The node that spoke last from an address.
+    pub(crate) fn speaker(&self, link: LinkId, addr: LinkAddr) -> Option<u16> {
+        self.voices.get(&(link, addr)).copied()
+    }
+
+    fn silence(&mut self, voice: (LinkId, LinkAddr), nd: u16) {
+        if self.voices.get(&voice) == Some(&nd) {
+            self.voices.remove(&voice);
+        }
     }
 
     /// Lists a node under another name, which must be free.
@@ -206,9 +231,15 @@ impl Peers {
     pub(crate) fn remove(&mut self, nd: u16) -> Option<Box<Peer>> {
         let peer = self.slots.get_mut(usize::from(nd))?.take()?;
         self.names.remove(&peer.name.key());
-        self.voices.retain(|_, speaker| *speaker != nd);
+        peer.voices.iter().for_each(|&voice| self.silence(voice, nd));
         self.count -= 1;
         Some(peer)
+    }
+
+    /// The number that comes after one in the table, used or not.
+    pub(crate) fn after(&self, nd: u16) -> u16 {
+        let next = nd.wrapping_add(1);
+        if usize::from(next) < self.slots.len() { next } else { 1 }
     }
 
     /// Every known node's number.

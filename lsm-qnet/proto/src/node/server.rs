@@ -23,6 +23,9 @@ use super::{CommandError, Node};
 /// Pieces, apart from each other, that a read may be answered in; a node of ours sends few, in order.
 const MAX_CRUMBS: usize = 4096;
 
+/// Bytes of one peer's messages that came with connections nobody has accepted yet; beyond: `EAGAIN`.
+const MAX_EARLY: usize = 1 << 20;
+
 impl Node {
     // ---- what the client's node says ----
 
@@ -34,7 +37,10 @@ impl Node {
         first: Option<(MsgSend, Data)>,
     ) {
         let client_id = connect.client_id;
-        let full = self.servers.share(nd).connections >= self.config.limits.connections_per_peer;
+        let share = self.servers.share(nd);
+        let bytes = first.as_ref().map_or(0, |(_, data)| data.len());
+        let full = share.connections >= self.config.limits.connections_per_peer
+            || share.early_bytes + bytes > MAX_EARLY;
         let server = Server {
             nd,
             qos: self.answer_qos,
@@ -165,12 +171,7 @@ impl Node {
 
     /// The state of a connection that was asked about, which it leaves.
     fn asked_about(&mut self, server: ServerId) -> Result<(u16, u32, ServerState), CommandError> {
-        let connection = self.servers.connections.get_mut(server.0).ok_or(CommandError::NoSuchConnection)?;
-        if matches!(connection.state, ServerState::Open) {
-            return Err(CommandError::NoSuchConnection);
-        }
-        let state = std::mem::replace(&mut connection.state, ServerState::Open);
-        Ok((connection.nd, connection.client_id, state))
+        self.servers.answer(server.0).ok_or(CommandError::NoSuchConnection)
     }
 
     pub(super) fn accept(

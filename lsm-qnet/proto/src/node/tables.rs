@@ -164,6 +164,16 @@ pub(super) enum ServerState {
     Open,
 }
 
+impl ServerState {
+    /// Message bytes that wait for the caller's answer.
+    fn early_bytes(&self) -> usize {
+        match self {
+            ServerState::Asked { first: Some((_, data)) } => data.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A server-side connection.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -212,6 +222,8 @@ impl Reading {
 pub(super) struct Share {
     pub(super) connections: usize,
     pub(super) messages: usize,
+    /// Bytes that came with connections nobody has accepted yet.
+    pub(super) early_bytes: usize,
 }
 
 /// All of the server side.
@@ -239,10 +251,25 @@ impl Servers {
     }
 
     pub(super) fn add(&mut self, server: Server) -> Option<u32> {
-        let nd = server.nd;
+        let (nd, bytes) = (server.nd, server.state.early_bytes());
         let number = self.connections.insert(server)?;
-        self.change(nd, |share| share.connections += 1);
+        self.change(nd, |share| {
+            share.connections += 1;
+            share.early_bytes += bytes;
+        });
         Some(number)
+    }
+
+    /// The caller answers about a connection: returns the state it leaves, if it was asked.
+    pub(super) fn answer(&mut self, number: u32) -> Option<(u16, u32, ServerState)> {
+        let server = self.connections.get_mut(number)?;
+        if matches!(server.state, ServerState::Open) {
+            return None;
+        }
+        let state = std::mem::replace(&mut server.state, ServerState::Open);
+        let (nd, client_id, bytes) = (server.nd, server.client_id, state.early_bytes());
+        self.change(nd, |share| share.early_bytes -= bytes);
+        Some((nd, client_id, state))
     }
 
     /// The connection of this number, if it is that node's.
@@ -281,7 +308,11 @@ impl Servers {
     /// Ends a connection; its unanswered messages are returned.
     pub(super) fn end(&mut self, number: u32) -> Option<(Server, Vec<(u32, Received)>)> {
         let server = self.connections.remove(number)?;
-        self.change(server.nd, |share| share.connections -= 1);
+        let bytes = server.state.early_bytes();
+        self.change(server.nd, |share| {
+            share.connections -= 1;
+            share.early_bytes -= bytes;
+        });
         let open: Vec<u32> = server.received.iter().copied().collect();
         let ended = open.into_iter().filter_map(|n| self.end_received(n).map(|r| (n, r))).collect();
         Some((server, ended))

@@ -18,7 +18,7 @@ use crate::wire::ack::{AckHead, Span, Whole};
 use crate::wire::kif::{Kif, MAX_HEAD, XFER_HEAD};
 use crate::wire::lwl4::{FIRST, Header, LAST, Layer};
 
-use super::partial::{Partial, Stored};
+use super::partial::{Early, Partial, Stored};
 use super::seen::{Place, Seen};
 use super::stream::{Delivery, Stream, transfer};
 
@@ -27,7 +27,10 @@ pub(crate) const LONGEST: u32 = (crate::MAX_FIRST + MAX_HEAD) as u32;
 /// What an incomplete message costs beside its bytes.
 const ENTRY: u32 = 256;
 /// What a fragment costs beside its bytes while it is kept.
-const PIECE: u32 = 64;
+const PIECE: u32 = 128;
+
+/// Gaps of one message that are asked for at once.
+const MAX_GAPS: usize = 1024;
 
 /// Memory for incomplete messages, shared by all peers.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +66,7 @@ pub(crate) enum Arrival {
 
 #[derive(Debug)]
 enum State {
-    Early(Partial),
+    Early(Early),
     Refused,
     Whole(Partial),
     Stream(Box<Stream>),
@@ -80,16 +83,19 @@ struct Slot {
 impl Slot {
     fn span_at(&self, offset: u32) -> Option<(u32, u32)> {
         match &self.state {
-            State::Early(partial) | State::Whole(partial) => partial.span_at(offset),
+            State::Early(early) => early.span_at(offset),
+            State::Whole(partial) => partial.ranges().span_at(offset),
             State::Stream(stream) => stream.ranges().span_at(offset),
             State::Refused => None,
         }
     }
 
+    /// What arrived, the first of it.
     fn spans(&self) -> Vec<(u32, u32)> {
         match &self.state {
-            State::Early(partial) | State::Whole(partial) => partial.spans().collect(),
-            State::Stream(stream) => stream.ranges().spans().collect(),
+            State::Early(early) => early.spans().take(MAX_GAPS).collect(),
+            State::Whole(partial) => partial.ranges().spans().take(MAX_GAPS).collect(),
+            State::Stream(stream) => stream.ranges().spans().take(MAX_GAPS).collect(),
             State::Refused => Vec::new(),
         }
     }
@@ -182,12 +188,13 @@ impl Inbox {
             if let Some(refused) = self.begin(seq, header, payload, budget, delivery) {
                 return refused;
             }
-        } else if !begun && !self.keep_early(seq, payload, budget) {
+        } else if !begun && !self.keep_early(seq, header.offset, payload, budget) {
             return Arrival::Dropped;
         }
         let Some(slot) = self.slots.get_mut(&seq) else { return Arrival::Dropped };
         let stored = match &mut slot.state {
-            State::Early(partial) | State::Whole(partial) => partial.store(header.offset, payload, last),
+            State::Early(early) => early.store(header.offset, payload, last),
+            State::Whole(partial) => partial.store(header.offset, payload, last),
             State::Stream(stream) => stream.store(header.offset, payload, last, delivery),
             State::Refused => return Arrival::Dropped,
         };
@@ -292,9 +299,10 @@ impl Inbox {
     }
 
     /// Makes sure that a fragment can be kept whose message is not begun.
-    fn keep_early(&mut self, seq: u64, payload: &[u8], budget: &mut Budget) -> bool {
+    fn keep_early(&mut self, seq: u64, offset: u32, payload: &[u8], budget: &mut Budget) -> bool {
         let mut cost = (payload.len() as u32).saturating_add(PIECE); // a packet's payload is short
         match self.slots.get(&seq) {
+            Some(Slot { state: State::Early(early), .. }) if early.has(offset, payload.len()) => return true,
             Some(Slot { state: State::Early(_), .. }) => {}
             Some(_) => return false,
             None => cost += ENTRY,
@@ -302,7 +310,7 @@ impl Inbox {
         if !self.reserve(cost, budget) {
             return false;
         }
-        let fresh = || Slot { reserved: 0, state: State::Early(Partial::new(u32::MAX)) };
+        let fresh = || Slot { reserved: 0, state: State::Early(Early::default()) };
         self.slots.entry(seq).or_insert_with(fresh).reserved += cost;
         true
     }
@@ -420,10 +428,10 @@ impl Inbox {
             Place::New(full) => self.slots.get(&full).map(Slot::spans),
             _ => None,
         };
-        let mut reached = 0;
+        let mut reached = 0u32;
         spans.unwrap_or_default().into_iter().filter_map(move |(start, length)| {
-            let gap = Span { seq, offset: reached, length: start - reached };
-            reached = start + length;
+            let gap = Span { seq, offset: reached, length: start.saturating_sub(reached) };
+            reached = reached.max(start.saturating_add(length));
             (gap.length > 0).then_some(gap)
         })
     }

@@ -190,6 +190,11 @@ impl Session {
         self.phase
     }
 
+    /// Whether this node wants it for itself, not only because the peer called.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.initiator || !self.outbox.is_idle()
+    }
+
     /// Makes the move; a phase never changes elsewhere. Returns whether the session came up.
     fn step(&mut self, now: Instant, times: &Times, input: Input) -> Result<bool, Illegal> {
         let (next, action) = transition(self.phase, input, self.initiator)?;

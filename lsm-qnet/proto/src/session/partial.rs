@@ -1,10 +1,15 @@
-//! One incomplete incoming message.
+//! Incoming messages that are put together here, and fragments whose message is not known yet.
 //!
-//! Bytes that continue the beginning are appended to one buffer; bytes further on wait in a map
-//! until the gap before them is filled. Memory is taken only for bytes that arrived, never for a
-//! length that was merely announced.
+//! A [`Partial`] is one buffer as long as what arrived reaches, no longer than its bound, which was
+//! reserved. [`Early`] keeps fragments as they came; each was charged.
 
 use std::collections::BTreeMap;
+
+use super::ranges::Ranges;
+
+/// Gaps of one message; a fragment that would make another is dropped. An honest sender makes none of
+/// fragments this small.
+const MAX_RANGES: usize = 1024;
 
 /// What a fragment did.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,9 +29,8 @@ pub(crate) enum Stored {
 /// An incomplete message of at most `bound` bytes.
 #[derive(Debug)]
 pub(crate) struct Partial {
-    front: Vec<u8>,
-    later: BTreeMap<u32, Vec<u8>>,
-    later_bytes: u64,
+    bytes: Vec<u8>,
+    ranges: Ranges,
     total: Option<u32>,
     bound: u32,
 }
@@ -34,16 +38,7 @@ pub(crate) struct Partial {
 impl Partial {
     /// Nothing of a message of at most `bound` bytes.
     pub(crate) fn new(bound: u32) -> Partial {
-        Partial { front: Vec::new(), later: BTreeMap::new(), later_bytes: 0, total: None, bound }
-    }
-
-    /// What is kept behind the front: offset, bytes, and whether they end the message.
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = (u32, &[u8], bool)> + '_ {
-        self.later.iter().map(|(&at, bytes)| (at, &bytes[..], self.total == Some(at + bytes.len() as u32)))
-    }
-
-    fn front_len(&self) -> u32 {
-        self.front.len() as u32 // never above `bound`
+        Partial { bytes: Vec::new(), ranges: Ranges::default(), total: None, bound }
     }
 
     /// Keeps a fragment.
@@ -54,89 +49,89 @@ impl Partial {
         if end > self.bound || self.total.is_some_and(|total| end > total || (last && end != total)) {
             return Stored::Refused;
         }
-        let furthest = self.later.last_key_value().map_or(0, |(at, b)| at + b.len() as u32);
         if last && self.total.is_none() {
-            if end < furthest.max(self.front_len()) {
+            if (end as usize) < self.bytes.len() {
                 return Stored::Refused;
             }
             self.total = Some(end);
         }
-        let have = self.front_len();
-        if end <= have && !(last && self.total == Some(have)) {
-            return Stored::Known;
+        if self.ranges.count() >= MAX_RANGES && self.ranges.is_apart(offset, end) {
+            return Stored::NoRoom;
         }
-        if offset > have {
-            return self.store_later(offset, bytes);
+        let mut new = last;
+        // In-order arrival, the usual case, fills nothing twice.
+        let appended = self.bytes.len() == offset as usize;
+        if appended {
+            self.bytes.extend_from_slice(bytes);
+        } else if self.bytes.len() < end as usize {
+            self.bytes.resize(end as usize, 0);
         }
-        self.front.extend_from_slice(&bytes[(have - offset) as usize..]);
-        self.join();
-        if self.total == Some(self.front_len()) { Stored::Whole } else { Stored::Kept }
-    }
-
-    fn store_later(&mut self, offset: u32, bytes: &[u8]) -> Stored {
-        if self.later.get(&offset).is_some_and(|known| known.len() >= bytes.len()) {
-            return Stored::Known;
-        }
-        // Overlapping fragments could otherwise hold more than the message is long.
-        if self.later_bytes + bytes.len() as u64 > 2 * u64::from(self.bound) {
-            return Stored::Refused;
-        }
-        self.later_bytes += bytes.len() as u64;
-        if let Some(old) = self.later.insert(offset, bytes.to_vec()) {
-            self.later_bytes -= old.len() as u64;
-        }
-        Stored::Kept
-    }
-
-    /// Moves what now continues the front over to it.
-    fn join(&mut self) {
-        while let Some(entry) = self.later.first_entry() {
-            let have = self.front.len();
-            let offset = *entry.key() as usize;
-            if offset > have {
-                break;
+        let whole = &mut self.bytes;
+        self.ranges.insert(offset, end, |from, to| {
+            new = true;
+            if !appended {
+                let piece = &bytes[(from - offset) as usize..(to - offset) as usize];
+                whole[from as usize..to as usize].copy_from_slice(piece);
             }
-            let bytes = entry.remove();
-            self.later_bytes -= bytes.len() as u64;
-            if offset + bytes.len() > have {
-                self.front.extend_from_slice(&bytes[have - offset..]);
-            }
+        });
+        if self.total.is_some_and(|total| self.ranges.covers(0, total)) {
+            Stored::Whole
+        } else if new {
+            Stored::Kept
+        } else {
+            Stored::Known
         }
     }
 
-    /// The bytes that arrived, as offset and length, in order and without overlap.
-    pub(crate) fn spans(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let mut pieces = std::iter::once((0, self.front_len()))
-            .chain(self.later.iter().map(|(&at, b)| (at, b.len() as u32)));
-        let mut current = pieces.next();
-        std::iter::from_fn(move || {
-            loop {
-                let (start, len) = current?;
-                current = pieces.next();
-                match current {
-                    Some((next, more)) if next <= start + len => {
-                        let end = (start + len).max(next + more);
-                        current = Some((start, end - start));
-                    }
-                    _ if len == 0 => {}
-                    _ => return Some((start, len)),
-                }
-            }
-        })
-    }
-
-    /// The span that the byte at `offset` is in.
-    pub(crate) fn span_at(&self, offset: u32) -> Option<(u32, u32)> {
-        if offset < self.front_len() {
-            // in-order arrival, the usual case
-            return self.spans().next();
-        }
-        self.spans().find(|(start, len)| (*start..*start + *len).contains(&offset))
+    /// What arrived.
+    pub(crate) fn ranges(&self) -> &Ranges {
+        &self.ranges
     }
 
     /// The whole message.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.front
+        self.bytes
+    }
+}
+
+/// Fragments that came before the first one of their message.
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    pieces: BTreeMap<u32, Vec<u8>>,
+    last: Option<u32>,
+}
+
+impl Early {
+    /// Keeps a fragment, unless it is there.
+    pub(crate) fn store(&mut self, offset: u32, bytes: &[u8], last: bool) -> Stored {
+        if self.pieces.get(&offset).is_some_and(|known| known.len() >= bytes.len()) {
+            return Stored::Known;
+        }
+        if last {
+            self.last = Some(offset);
+        }
+        self.pieces.insert(offset, bytes.to_vec());
+        Stored::Kept
+    }
+
+    /// Whether this fragment, or a longer one at its place, is there.
+    pub(crate) fn has(&self, offset: u32, len: usize) -> bool {
+        self.pieces.get(&offset).is_some_and(|known| known.len() >= len)
+    }
+
+    /// The fragments: offset, bytes, and whether they end the message.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (u32, &[u8], bool)> + '_ {
+        self.pieces.iter().map(|(&at, bytes)| (at, &bytes[..], self.last == Some(at)))
+    }
+
+    /// The bytes that arrived, as offset and length, fragment by fragment.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.pieces.iter().map(|(&at, bytes)| (at, bytes.len() as u32)) // a packet's payload is short
+    }
+
+    /// The fragment that begins at `offset`.
+    pub(crate) fn span_at(&self, offset: u32) -> Option<(u32, u32)> {
+        self.pieces.get(&offset).map(|bytes| (offset, bytes.len() as u32))
     }
 }
 
@@ -176,7 +171,7 @@ mod tests {
         assert_eq!(partial.store(40, &whole[40..70], false), Stored::Kept);
         assert_eq!(partial.store(60, &whole[60..100], true), Stored::Kept);
         assert_eq!(partial.store(40, &whole[40..50], false), Stored::Known);
-        assert_eq!(partial.spans().collect::<Vec<_>>(), [(40, 60)]);
+        assert_eq!(partial.ranges().spans().collect::<Vec<_>>(), [(40, 60)]);
         assert_eq!(partial.store(0, &whole[0..45], false), Stored::Whole);
         assert_eq!(partial.into_bytes(), whole);
     }
@@ -195,11 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_lies_cannot_hold_more_than_twice_the_bound() {
+    fn crumbs_and_overlapping_lies_cannot_hold_more_than_the_bound() {
         let mut partial = Partial::new(10_000);
-        let refused = (1..9000u32).any(|at| partial.store(at, &[0; 1000], false) == Stored::Refused);
-        assert!(refused);
-        assert!(partial.later.values().map(Vec::len).sum::<usize>() <= 20_000);
+        let dropped = (1..5000u32).filter(|at| partial.store(at * 2, &[1], false) == Stored::NoRoom).count();
+        assert!(dropped > 3000);
+        assert!((1..9000u32).all(|at| partial.store(at, &[0; 1000], false) != Stored::Refused));
+        assert_eq!(partial.ranges().count(), 1);
+        assert!(partial.bytes.capacity() <= 20_000);
     }
 
     #[test]

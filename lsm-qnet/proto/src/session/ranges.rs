@@ -53,7 +53,8 @@ impl Ranges {
 
     /// Whether all of `start..end` is there.
     pub(crate) fn covers(&self, start: u32, end: u32) -> bool {
-        start >= end || self.list.iter().any(|&(a, b)| a <= start && end <= b)
+        let at = self.list.partition_point(|range| range.1 <= start);
+        start >= end || self.list.get(at).is_some_and(|&(a, b)| a <= start && end <= b)
     }
 
     /// The ranges, as offset and length.
