@@ -1,8 +1,6 @@
 //! The transport: order where it is promised, no waiting where it is not, bounded memory, plain
 //! QNX peers, narrow links, links that fail.
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
-
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
