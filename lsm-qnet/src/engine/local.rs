@@ -9,6 +9,7 @@ use qnet_ipc::{
     Claim, MAX_DATA, PeerError, PeerIdentity, ServerPeer, ToClient, ToServer,
     packet::{Connect, Pulse, Send, right},
 };
+use qnet_proto::NodeId;
 
 use super::{
     Back, CLOGGED, CallId, Caller, ConnId, Engine, Front, Token, Watched, flow::Gauge, inlet::Allowance,
@@ -251,10 +252,12 @@ impl Engine {
         self.totals.local_connects += 1;
         let id = self.fresh_id();
         let front = Front::Local { client: token, conn };
-        let routed = match (connect.nd, connect.pid, connect.chid) {
-            (0, 0, 0) => Ok(Back::Netmgr),
-            (0, pid, chid) => self.open_channel(pid, chid).map(Back::Channel),
-            (nd, pid, chid) => self.wire_connect(id, nd, pid, chid, &claim).map(|()| Back::Remote),
+        // To itself the node needs no link, so no policy.
+        let local = NodeId(connect.nd).node() == 0;
+        let routed = match (local, connect.pid, connect.chid) {
+            (true, 0, 0) => Ok(Back::Netmgr),
+            (true, pid, chid) => self.open_channel(pid, chid).map(Back::Channel),
+            (false, pid, chid) => self.wire_connect(id, connect.nd, pid, chid, &claim).map(|()| Back::Remote),
         };
         let back = match routed {
             Ok(back) => back,

@@ -35,7 +35,7 @@ use std::{
 
 use io_pkt_sdk::Error;
 use qnet_ipc::{ListenError, Listener, ReceiveBuffer, Root};
-use qnet_proto::{Buffer, Config, Instant, LinkAddr, Node, NodeId, Rcv, ServerId};
+use qnet_proto::{Buffer, Config, Instant, LinkAddr, Node, NodeId, Qos, Rcv, ServerId};
 
 use crate::{Access, resolvers::Resolvers};
 use channel::Channel;
@@ -207,6 +207,8 @@ pub struct Engine {
     accept_again: bool,
     /// Calls that wait for the statistics, which only the module can write.
     asked: Vec<CallId>,
+    /// The policies behind names that are being looked for.
+    policies: HashMap<CallId, Qos>,
     meter: Meter,
     totals: Totals,
     /// The sentence about refused connections was said.
@@ -257,6 +259,7 @@ impl Engine {
             accept_waits: false,
             accept_again: false,
             asked: Vec::new(),
+            policies: HashMap::new(),
             meter: Meter::default(),
             totals: Totals::default(),
             told_refusal: false,
@@ -416,6 +419,7 @@ impl Engine {
     /// Forgets a call; whoever waits for it has been told.
     fn remove_call(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(&id)?;
+        self.policies.remove(&id);
         self.reads_over(&call);
         if let Some(conn) = self.conns.get_mut(&call.conn) {
             conn.calls.remove(&id);

@@ -2,7 +2,7 @@
 
 use qnet_iomsg::netmgr::{self, Node as Record, NodeState as State, Request};
 use qnet_ipc::packet::Send;
-use qnet_proto::{Clash, Command, Domain, Fqnn, NodeId, NodeState, NodeView};
+use qnet_proto::{Clash, Command, Domain, Fqnn, NodeId, NodeState, NodeView, Qos};
 
 use super::{CallId, Engine, wire::errno_of};
 
@@ -11,6 +11,7 @@ mod nd2s {
     pub(super) const DIR_SHOW: u32 = 0x1;
     pub(super) const DIR_HIDE: u32 = 0x2;
     pub(super) const QOS_SHOW: u32 = 0x4;
+    pub(super) const QOS_HIDE: u32 = 0x8;
     pub(super) const NAME_SHOW: u32 = 0x10;
     pub(super) const NAME_HIDE: u32 = 0x20;
     pub(super) const DOMAIN_SHOW: u32 = 0x40;
@@ -18,9 +19,6 @@ mod nd2s {
     pub(super) const LOCAL_STR: u32 = 0x1000;
     pub(super) const SEP_FORCE: u32 = 0x2000;
 }
-
-/// The only quality of service that sessions have, which is QNX's default.
-const QOS: &str = "loadbalance";
 
 impl Engine {
     /// A message to the network manager.
@@ -43,7 +41,8 @@ impl Engine {
             Request::Forget { name } => self.forget(id, name),
             Request::Stats => self.asked.push(id),
             Request::Meter(plan) => self.meter(id, plan),
-            Request::RemoteNd { .. } | Request::QosFlush { .. } => self.reply_error(id, libc::ENOTSUP),
+            Request::QosFlush { nd } => self.qos_flush(id, NodeId(nd)),
+            Request::RemoteNd { .. } => self.reply_error(id, libc::ENOTSUP),
         }
     }
 
@@ -64,6 +63,11 @@ impl Engine {
     /// A name was resolved, or not.
     pub(super) fn on_resolved(&mut self, token: u64, outcome: Result<NodeId, i32>) {
         let Ok(id) = CallId::try_from(token) else { return };
+        let outcome = match (outcome, self.policies.remove(&id)) {
+            // This node needs no link to itself.
+            (Ok(nd), Some(qos)) if nd != NodeId::LOCAL => self.node.with_qos(nd, &qos).map_err(errno_of),
+            (outcome, _) => outcome,
+        };
         match outcome {
             Ok(nd) => self.reply(id, nd.0.into(), 0, &[]),
             Err(errno) => self.reply_error(id, errno),
@@ -73,15 +77,35 @@ impl Engine {
     fn strtond(&mut self, id: CallId, name: &[u8]) {
         let Ok(name) = std::str::from_utf8(name) else { return self.reply_error(id, libc::ENOENT) };
         // The quality of service may stand behind the name.
-        let name = name.split_once('~').map_or(name, |(name, _)| name);
+        let (name, qos) = match name.split_once('~') {
+            None => (name, Qos::LoadBalance),
+            Some((name, qos)) => match qos.parse() {
+                Ok(qos) => (name, qos),
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    return self.reply_error(id, libc::EINVAL);
+                }
+            },
+        };
         let Some((directory, name)) = self.in_directory(name) else {
             return self.reply_error(id, libc::ENOENT);
         };
+        self.policies.insert(id, qos);
         // As the program wrote it: `name.` is a node without a domain, `name` one of ours.
         let command = Command::ResolveIn { token: id.into(), directory, name: name.to_owned() };
         if let Err(error) = self.node.handle_command(self.now, command) {
             self.reply_error(id, errno_of(error));
         }
+    }
+
+    /// `_NETMGR_QOS_FLUSH`: what is unacknowledged goes out again at once. It loads the network, so only root and the owner
+    /// of the node may.
+    fn qos_flush(&mut self, id: CallId, nd: NodeId) {
+        if !self.is_of_operator(id) {
+            return self.reply_error(id, libc::EPERM);
+        }
+        self.node.flush(self.now, nd);
+        self.reply(id, 0, 0, &[]);
     }
 
     /// `rmdir /net/NODE`: takes a node off the list. Only root and the owner of the node may.
@@ -120,9 +144,10 @@ impl Engine {
         let default = &self.node.config().domain;
         let view = self.node.nodes().find(|view| view.nd.node() == NodeId(nd).node())?;
         let local = view.nd == NodeId::LOCAL;
+        let qos = self.node.qos_of(NodeId(nd))?;
         Some(describe(
             flags,
-            local,
+            (local, qos),
             view.name.as_str(),
             view.domain,
             (default, self.nets.first().map_or("", String::as_str)),
@@ -167,7 +192,13 @@ fn flags_of(view: &NodeView<'_>) -> u16 {
 }
 
 /// The text of `netmgr_ndtostr`; the last argument is our own domain and network directory.
-fn describe(flags: u32, local: bool, name: &str, domain: &Domain, (default, net): (&Domain, &str)) -> String {
+fn describe(
+    flags: u32,
+    (local, qos): (bool, &Qos),
+    name: &str,
+    domain: &Domain,
+    (default, net): (&Domain, &str),
+) -> String {
     let given = |flag: u32| flags & flag != 0;
     let dir = given(nd2s::DIR_SHOW) && !given(nd2s::DIR_HIDE);
     let plain = flags == 0;
@@ -186,11 +217,12 @@ fn describe(flags: u32, local: bool, name: &str, domain: &Domain, (default, net)
         text.push('.');
         text.push_str(domain.as_str());
     }
-    if given(nd2s::QOS_SHOW) {
+    let special = *qos != Qos::LoadBalance && !given(nd2s::QOS_HIDE);
+    if given(nd2s::QOS_SHOW) || special {
         if !text.is_empty() || given(nd2s::SEP_FORCE) {
             text.push('~');
         }
-        text.push_str(QOS);
+        text.push_str(&qos.to_string());
     }
     if dir && show_name {
         text.push('/');
@@ -204,7 +236,20 @@ mod tests {
 
     fn text(flags: u32, local: bool, domain: &str) -> String {
         let default = Domain::new("qnx.com").unwrap();
-        describe(flags, local, "peterv", &Domain::new(domain).unwrap(), (&default, "/net"))
+        let (domain, qos) = (Domain::new(domain).unwrap(), Qos::LoadBalance);
+        describe(flags, (local, &qos), "peterv", &domain, (&default, "/net"))
+    }
+
+    #[test]
+    fn a_policy_that_is_not_the_default_stands_behind_the_name_unless_hidden() {
+        let domain = Domain::new("qnx.com").unwrap();
+        let qos: Qos = "preferred:en0".parse().unwrap();
+        let text = |flags| describe(flags, (false, &qos), "peterv", &domain, (&domain, "/net"));
+        assert_eq!(text(0), "peterv.qnx.com~preferred:en0");
+        assert_eq!(text(QOS_HIDE), "peterv");
+        assert_eq!(text(LOCAL_STR), "peterv~preferred:en0");
+        assert_eq!(text(DIR_SHOW), "/net/peterv~preferred:en0/");
+        assert_eq!(text(NAME_HIDE | DOMAIN_HIDE | SEP_FORCE), "~preferred:en0");
     }
 
     #[test]

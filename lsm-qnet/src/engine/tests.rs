@@ -328,6 +328,14 @@ fn the_network_manager_knows_its_own_node_under_every_spelling() {
         let request = Request::Strtond { name: name.as_bytes() }.emit().unwrap();
         assert_eq!(ask(&mut desk, &request), Ok((0, Vec::new())), "{name}");
     }
+    for name in ["alonzo~", "alonzo~redundant", "alonzo~exclusive", "alonzo~preferred:"] {
+        let request = Request::Strtond { name: name.as_bytes() }.emit().unwrap();
+        assert_eq!(ask(&mut desk, &request), Err(libc::EINVAL), "{name}");
+    }
+    let request = Request::Ndtostr { flags: 0, nd: 7 << 16 }.emit().unwrap();
+    assert_eq!(ask(&mut desk, &request), Err(libc::ENOENT), "a policy nobody asked for");
+    let request = Request::QosFlush { nd: 0 }.emit().unwrap();
+    assert_eq!(ask(&mut desk, &request), Ok((0, Vec::new())));
     let request = Request::Strtond { name: b"no/name" }.emit().unwrap();
     assert_eq!(ask(&mut desk, &request), Err(libc::ENOENT));
     let request = Request::Ndtostr { flags: 0, nd: 0 }.emit().unwrap();

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::command::Command;
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::event::{DownReason, Event};
+use crate::event::{DownReason, Event, NodeId};
 use crate::link::{LinkAddr, LinkId, LinkInfo, Transmit};
 use crate::names::Fqnn;
 use crate::qos::QosTable;
@@ -272,9 +272,11 @@ impl Node {
         self.budget.reserved
     }
 
-    /// Sends everything unacknowledged again at once, to every node (`_NETMGR_QOS_FLUSH`).
-    pub fn flush(&mut self, now: Instant) {
-        for nd in self.peers.numbers().collect::<Vec<_>>() {
+    /// Sends everything unacknowledged to a node again at once, whatever the timers say, and asks its paths for a sign of
+    /// life (`_NETMGR_QOS_FLUSH`); to every node when the number is this node's own.
+    pub fn flush(&mut self, now: Instant, nd: NodeId) {
+        let meant = |other: &u16| nd == NodeId::LOCAL || nd.node() == *other;
+        for nd in self.peers.numbers().filter(meant).collect::<Vec<_>>() {
             if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut()) {
                 session.outbox.flush();
             }
