@@ -45,6 +45,13 @@ pub struct Config {
     /// The network directories, the default one first; none means one with the node's own domain,
     /// asked for on the LAN.
     pub directories: Vec<Directory>,
+    /// Ticks for which trouble with a node is remembered: until then little is sent to it at once. 0: not at all.
+    pub slow_mode: u32,
+    /// Neither send nor expect acknowledgements; for media that lose nothing, the same on all nodes.
+    pub no_ack: bool,
+    /// Ticks after which a link on which a node was not heard is asked for it, while a session with it is up; `None`: as
+    /// [`Config::conn_up_idle`].
+    pub probe_no_l4_time: Option<u32>,
     /// Put a CRC on every packet and check the ones that carry one.
     pub do_crc: bool,
     /// With `do_crc`: drop packets that carry none.
@@ -138,6 +145,9 @@ impl Config {
             tx_ticks: 1,
             mtu_en: 1500,
             max_num_l4s: 2,
+            slow_mode: 1200,
+            no_ack: false,
+            probe_no_l4_time: None,
             directories: Vec::new(),
             do_crc: false,
             enforce_crc: false,

@@ -89,7 +89,10 @@ impl Node {
     fn on_lr_reply(&mut self, now: Instant, heard: Heard, name: Fqnn, to_us: bool) -> bool {
         let asked = self.lookups.values().any(|lookup| lookup.asks_lan_for(&name));
         // auto_add=0: only what a program asked for is believed.
-        if self.config.auto_add == 0 && !(to_us && asked) {
+        // While there is a session with it, its other links are searched for.
+        let searched =
+            self.peers.find(&name).and_then(|nd| self.peers.get(nd)).is_some_and(|peer| peer.is_up());
+        if self.config.auto_add == 0 && !(to_us && (asked || searched)) {
             return false;
         }
         let Some((nd, new)) = self.learn(now, heard, name) else { return false };

@@ -5,7 +5,7 @@
 //! the paths share neither end.
 
 use crate::event::NodeId;
-use crate::link::{LinkAddr, LinkId, LinkInfo};
+use crate::link::{Destination, LinkAddr, LinkId, LinkInfo};
 use crate::qos::{Qos, Route};
 use crate::session::health::PathState;
 use crate::session::lane::Lane;
@@ -15,9 +15,11 @@ use crate::session::order::GateKey;
 use crate::session::state::Phase;
 use crate::session::{Path, Session};
 use crate::time::Instant;
+use crate::wire::lr::LrKind;
 use crate::wire::lwl4::HEADER;
 
 use super::peers::Peer;
+use super::transmit::{Control, LrTo};
 use super::{CommandError, Node};
 
 /// Narrow ways that are remembered; beyond, the carrier tells them again.
@@ -151,7 +153,23 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(nd) {
             peer.sessions().for_each(|session| session.set_paths(now, &paths));
         }
+        let (times, lacks) = (self.times, paths.len() < self.links.len().min(most));
+        if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_deref_mut()) {
+            session.lacks_paths(now, &times, lacks);
+        }
         self.update_piece(nd);
+    }
+
+    /// Asks for the node on the links where it was not heard.
+    pub(super) fn search_paths(&mut self, nd: u16) {
+        let Some(peer) = self.peers.get(nd) else { return };
+        let heard = |link: LinkId| peer.paths.iter().any(|path| path.link == link);
+        let silent: Vec<LinkId> = self.links.keys().copied().filter(|&link| !heard(link)).collect();
+        let to = LrTo { name: Some(peer.own_name.clone()), mac: None };
+        for link in silent.into_iter().filter(|&link| self.speaks_lan(link)).collect::<Vec<_>>() {
+            let dst = Destination::Broadcast;
+            self.push_control(Control::Lr { link, dst, kind: LrKind::Request, to: to.clone() });
+        }
     }
 }
 

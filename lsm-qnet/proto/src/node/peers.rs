@@ -67,6 +67,8 @@ pub(crate) struct Peer {
     pub(crate) queue: usize,
     /// Its entry among the timers.
     pub(crate) timer: Option<Instant>,
+    /// Until when little is sent to it at once, because there was trouble.
+    pub(crate) slow: Option<Instant>,
     /// When the session came up that is, or was, up.
     pub(crate) up_since: Option<Instant>,
     pub(crate) last_end: Option<SessionEnd>,
@@ -95,6 +97,7 @@ impl Peer {
             queued: false,
             queue: 0,
             timer: None,
+            slow: None,
             up_since: None,
             last_end: None,
             counters: PeerCounters::default(),

@@ -40,7 +40,13 @@ impl Node {
 
     fn new_session(&mut self, now: Instant, nd: u16) -> Box<Session> {
         let id = self.peers.new_id(nd, &mut self.rng);
-        Box::new(Session::new(now, id, self.piece(nd)))
+        let mut session = Session::new(now, id, self.piece(nd));
+        if self.config.no_ack {
+            session.without_acks();
+        }
+        let slow = self.peers.get(nd).and_then(|peer| peer.slow);
+        session.outbox.set_slow(slow.filter(|&until| until > now));
+        Box::new(session)
     }
 
     /// Makes sure there is a session or that one is being set up.
@@ -168,6 +174,7 @@ impl Node {
         let Some(session) = &mut peer.session else { return };
         let end = session.on_timeout(now, &times);
         let failed = session.outbox.take_failed();
+        let search = session.take_search();
         let down = session.outbox.take_down();
         let calling = session.phase() == Phase::InitSent;
         let lost = session.phase() == Phase::Up && peer.paths.is_empty() && !session.outbox.is_idle();
@@ -191,6 +198,9 @@ impl Node {
                 }
                 if let Some(name) = name {
                     self.ask(&name);
+                }
+                if search {
+                    self.search_paths(nd);
                 }
                 for index in failed {
                     self.route_failed(now, nd, index);
@@ -242,6 +252,12 @@ impl Node {
             return;
         }
         let why = if let End::Down(why) = end { Some(why) } else { None };
+        // It did not answer for as long as it could: the next session begins slowly.
+        let silent = matches!(end, End::Down(DownReason::Unacknowledged));
+        let slow = session.as_ref().and_then(|session| session.outbox.slow());
+        let memory =
+            (silent && self.config.slow_mode > 0).then(|| now + self.config.ticks(self.config.slow_mode));
+        peer.slow = memory.or(slow).or(peer.slow);
         peer.last_end = Some(SessionEnd { at: now, why });
         self.release(session);
         let errno = match end {

@@ -28,11 +28,6 @@ impl Congestion {
         Congestion { window: frame * FIRST_FRAMES, threshold: LARGEST, frame, reduced_at: Instant::ZERO }
     }
 
-    /// Frames have `frame` payload bytes; nothing was sent so far.
-    pub(crate) fn restart(&mut self, frame: u32) {
-        *self = Congestion::new(frame);
-    }
-
     /// Bytes that may be unacknowledged.
     pub(crate) fn window(&self) -> u64 {
         self.window

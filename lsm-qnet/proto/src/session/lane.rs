@@ -11,7 +11,11 @@ use crate::time::Instant;
 
 use super::congestion::Congestion;
 use super::health::Health;
+use super::pacer::{Pacer, Rate};
 use super::rtt::Rtt;
+
+/// Frames of the window in slow mode.
+const SLOW_FRAMES: u64 = 16;
 
 /// Names a lane for the life of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +40,13 @@ pub(crate) struct Lane {
     pub(crate) health: Health,
     pub(crate) rtt: Rtt,
     pub(crate) congestion: Congestion,
+    pacer: Pacer,
+    /// When the pace lets the next frame go, if it held one back.
+    pub(crate) paced: Option<Instant>,
+    /// After trouble with the node: the window is tight.
+    pub(crate) slow: bool,
+    /// Payload bytes of a frame.
+    frame: u32,
     pub(crate) flight: VecDeque<Flight>,
     transmissions: u64,
     /// The latest transmission known to have arrived.
@@ -64,6 +75,10 @@ impl Lane {
             health: Health::new(now),
             rtt: Rtt::default(),
             congestion: Congestion::new(frame),
+            pacer: Pacer::default(),
+            paced: None,
+            slow: false,
+            frame,
             flight: VecDeque::new(),
             transmissions: 0,
             acked: 0,
@@ -76,9 +91,18 @@ impl Lane {
         }
     }
 
-    /// Whether nothing was ever sent here.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.transmissions == 0
+    /// Frames have `frame` payload bytes.
+    pub(crate) fn set_frame(&mut self, frame: u32) {
+        self.frame = frame;
+        if self.transmissions == 0 {
+            self.congestion = Congestion::new(frame);
+        }
+    }
+
+    /// Bytes that may be unacknowledged.
+    pub(crate) fn window(&self) -> u64 {
+        let window = self.congestion.window();
+        if self.slow { window.min(SLOW_FRAMES * u64::from(self.frame)) } else { window }
     }
 
     /// Notes a fragment as sent, and gives its number.
@@ -87,6 +111,7 @@ impl Lane {
         let transmission = self.transmissions;
         self.flight.push_back(Flight { transmission, seq, index });
         self.in_flight += u64::from(length);
+        self.pacer.sent(length.into());
         transmission
     }
 
@@ -95,10 +120,21 @@ impl Lane {
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
-    /// Whether a frame may go, `extra` bytes beyond the window.
-    pub(crate) fn fits(&self, length: u32, extra: u64) -> bool {
-        let window = self.congestion.window() + extra;
-        length <= self.largest && (self.in_flight == 0 || self.in_flight + u64::from(length) <= window)
+    /// Whether a frame may go now, `extra` bytes beyond the window. Notes what held it back.
+    pub(crate) fn fits(&mut self, now: Instant, length: u32, extra: u64) -> bool {
+        let window = self.window() + extra;
+        if self.in_flight > 0 && self.in_flight + u64::from(length) > window {
+            self.limited = true;
+            return false;
+        }
+        // What may exceed the window need not keep the pace either.
+        let Some(srtt) = self.rtt.smoothed().filter(|_| extra == 0) else { return true };
+        let rate = Rate { window, srtt, frame: self.frame.into() };
+        if self.pacer.may_send(now, length.into(), rate, self.in_flight == 0) {
+            return true;
+        }
+        self.paced = Some(self.pacer.ready_at(length.into(), rate));
+        false
     }
 
     /// When to send again what is not acknowledged.
@@ -111,7 +147,7 @@ impl Lane {
     pub(crate) fn cost(&self) -> u64 {
         let srtt =
             self.rtt.smoothed().map_or(1_000_000, |srtt| u64::try_from(srtt.as_nanos()).unwrap_or(u64::MAX));
-        let window = self.congestion.window().max(1);
+        let window = self.window().max(1);
         // A window is at most some MiB, a round trip time some seconds: 63 bits are enough.
         srtt.min(1 << 36) / 16 * (window + 2 * self.in_flight.min(2 * window)) / window
     }

@@ -85,24 +85,21 @@ impl Lanes {
     }
 
     /// The lane for a frame of `length` payload bytes; `None` when none that `choice` allows has room.
-    pub(crate) fn pick(&mut self, choice: Choice, length: u32, extra: u64) -> Option<LaneId> {
+    pub(crate) fn pick(&mut self, now: Instant, choice: Choice, length: u32, extra: u64) -> Option<LaneId> {
         if let ([lane], Choice::Any) = (&mut self.lanes[..], choice) {
             // The usual case.
-            let fits = lane.fits(length, extra);
-            lane.limited |= !fits;
-            return fits.then_some(lane.id);
+            return (length <= lane.largest && lane.fits(now, length, extra)).then_some(lane.id);
         }
         let alone = self.alone(choice);
         let allowed =
             |lane: &Lane| length <= lane.largest && alone.is_none_or(|link| Some(lane.link) == link);
         if !self.lanes.iter().any(|lane| allowed(lane) && lane.health.is_up()) {
             let lane = self.lanes.iter_mut().filter(|lane| allowed(lane)).min_by_key(|lane| lane.backoff)?;
-            return lane.fits(length, extra).then_some(lane.id);
+            return lane.fits(now, length, extra).then_some(lane.id);
         }
         let mut best: Option<(u64, LaneId)> = None;
         for lane in self.lanes.iter_mut().filter(|lane| allowed(lane) && lane.health.is_up()) {
-            if !lane.fits(length, extra) {
-                lane.limited = true;
+            if !lane.fits(now, length, extra) {
                 continue;
             }
             let cost = lane.cost();
@@ -160,7 +157,7 @@ mod tests {
 
     /// Sends frames until none fits; how many each lane got.
     fn fill(lanes: &mut Lanes, choice: Choice) -> Vec<usize> {
-        while let Some(id) = lanes.pick(choice, 1000, 0) {
+        while let Some(id) = lanes.pick(Instant::ZERO, choice, 1000, 0) {
             lanes.get_mut(id).unwrap().send(1, 0, 1000);
         }
         lanes.iter().map(|lane| lane.flight.len()).collect()
@@ -170,7 +167,7 @@ mod tests {
     fn equal_lanes_share_evenly_and_both_fill_up() {
         let (mut lanes, _) = two_up();
         for _ in 0..20 {
-            let id = lanes.pick(Choice::Any, 1000, 0).unwrap();
+            let id = lanes.pick(Instant::ZERO, Choice::Any, 1000, 0).unwrap();
             lanes.get_mut(id).unwrap().send(1, 0, 1000);
         }
         assert_eq!(lanes.iter().map(|lane| lane.flight.len()).collect::<Vec<_>>(), [10, 10]);
@@ -185,11 +182,11 @@ mod tests {
             lanes.get_mut(slow).unwrap().rtt.on_sample(Duration::from_millis(50));
         }
         for _ in 0..64 {
-            let id = lanes.pick(Choice::Any, 1000, 0).unwrap();
+            let id = lanes.pick(Instant::ZERO, Choice::Any, 1000, 0).unwrap();
             assert_ne!(id, slow);
             lanes.get_mut(id).unwrap().send(1, 0, 1000);
         }
-        assert_eq!(lanes.pick(Choice::Any, 1000, 0), Some(slow));
+        assert_eq!(lanes.pick(Instant::ZERO, Choice::Any, 1000, 0), Some(slow));
     }
 
     #[test]
@@ -198,11 +195,11 @@ mod tests {
         let choice = Choice::First(LINKS[1]);
         assert_eq!(fill(&mut lanes, choice), [0, 64], "full is not failed");
         lanes.get_mut(second).unwrap().health.suspect(Instant::ZERO);
-        assert_eq!(lanes.pick(choice, 1000, 0), Some(first));
+        assert_eq!(lanes.pick(Instant::ZERO, choice, 1000, 0), Some(first));
         let lane = lanes.get_mut(second).unwrap();
         lane.health.prove(Instant::ZERO);
         lane.landed(64_000);
-        assert_eq!(lanes.pick(choice, 1000, 0), Some(second));
+        assert_eq!(lanes.pick(Instant::ZERO, choice, 1000, 0), Some(second));
     }
 
     #[test]
@@ -212,9 +209,9 @@ mod tests {
         lanes.get_mut(second).unwrap().health.suspect(Instant::ZERO);
         assert_eq!(fill(&mut lanes, choice), [0, 64], "there is nothing better to try");
         lanes.remove(second);
-        assert_eq!(lanes.pick(choice, 1000, 0), None);
+        assert_eq!(lanes.pick(Instant::ZERO, choice, 1000, 0), None);
         assert_eq!(lanes.pick_now(choice, 1000, None), None);
-        assert_eq!(lanes.pick(Choice::Only(None), 1000, 0), None);
+        assert_eq!(lanes.pick(Instant::ZERO, Choice::Only(None), 1000, 0), None);
     }
 
     #[test]
@@ -223,7 +220,7 @@ mod tests {
         lanes.iter_mut().for_each(|lane| lane.health.suspect(Instant::ZERO));
         let mut tried = Vec::new();
         for _ in 0..4 {
-            let id = lanes.pick(Choice::Any, 1000, 0).unwrap();
+            let id = lanes.pick(Instant::ZERO, Choice::Any, 1000, 0).unwrap();
             lanes.get_mut(id).unwrap().backoff += 1;
             tried.push(id);
         }

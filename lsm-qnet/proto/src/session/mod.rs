@@ -13,6 +13,7 @@ pub(crate) mod lanes;
 pub(crate) mod message;
 pub(crate) mod order;
 pub(crate) mod outbox;
+pub(crate) mod pacer;
 pub(crate) mod partial;
 pub(crate) mod ranges;
 pub(crate) mod rtt;
@@ -56,6 +57,8 @@ pub(crate) struct Times {
     pub(crate) poll_spacing: Duration,
     pub(crate) poll_retries: u32,
     pub(crate) patience: Patience,
+    /// Time after which a link without an address of the peer is asked for one.
+    pub(crate) search: Duration,
 }
 
 impl Times {
@@ -64,6 +67,7 @@ impl Times {
         let idle = config.ticks(config.conn_up_idle.max(1));
         let poll_spacing = config.ticks(5).min(idle);
         Times {
+            search: config.ticks(config.probe_no_l4_time.unwrap_or(config.conn_up_idle).max(1)),
             est_timeout: config.ticks(config.conn_est_timeout.max(1)),
             est_retries: config.conn_est_retries,
             idle,
@@ -74,6 +78,7 @@ impl Times {
                 give_up: longest_timeout.saturating_mul(config.tx_retries.max(1)),
                 idle,
                 spacing: poll_spacing,
+                slow: config.ticks(config.slow_mode),
             },
         }
     }
@@ -134,6 +139,13 @@ pub(crate) struct Session {
     poll_at: Option<Instant>,
     /// Paths by which a ping came that is not answered.
     pinged: Vec<Path>,
+    /// Neither side acknowledges anything.
+    no_ack: bool,
+    /// Something was lost that nobody sends again.
+    broken: bool,
+    /// A link of ours has no address of the peer: when that one is asked for again.
+    search: Option<Instant>,
+    search_due: bool,
 }
 
 impl Session {
@@ -165,7 +177,27 @@ impl Session {
             polls: 0,
             poll_at: None,
             pinged: Vec::new(),
+            no_ack: false,
+            broken: false,
+            search: None,
+            search_due: false,
         }
+    }
+
+    /// Neither side acknowledges anything (`no_ack=1`); said once, at the beginning.
+    pub(crate) fn without_acks(&mut self) {
+        self.no_ack = true;
+        self.outbox.expect_no_acks();
+    }
+
+    /// Tells whether some link of ours has no address of the peer.
+    pub(crate) fn lacks_paths(&mut self, now: Instant, times: &Times, lacks: bool) {
+        self.search = lacks.then(|| self.search.unwrap_or(now + times.search));
+    }
+
+    /// Whether the links without an address of the peer are to be asked now.
+    pub(crate) fn take_search(&mut self) -> bool {
+        std::mem::take(&mut self.search_due)
     }
 
     /// The session's paths from now on, each with the most payload bytes of a packet there.
@@ -348,6 +380,10 @@ impl Session {
         let arrival = self.inbox.on_data(now, header, payload, budget, delivery);
         let selective = self.selective();
         self.ack_to = self.arrival.or(self.ack_to);
+        if self.no_ack {
+            self.broken |= matches!(arrival, Arrival::Refused);
+            return arrival;
+        }
         match &arrival {
             Arrival::Packet | Arrival::Message(_) | Arrival::Transfer(_) | Arrival::Duplicate => {
                 if selective {
@@ -536,7 +572,8 @@ impl Session {
             Phase::Up => {
                 let poll = self.poll_at.unwrap_or(self.heard + times.idle);
                 let data = self.outbox.deadline(times.patience);
-                Some(data.map_or(poll, |data| data.min(poll)))
+                let broken = self.broken.then_some(self.heard);
+                [Some(poll), data, self.search, broken].into_iter().flatten().min()
             }
         }
     }
@@ -547,7 +584,11 @@ impl Session {
             Phase::Closed => None,
             Phase::InitSent | Phase::RemUpSent => self.retry(now, times),
             Phase::Up => {
-                if self.outbox.on_timeout(now, times.patience) {
+                if self.search.is_some_and(|at| now >= at) {
+                    self.search = Some(now + times.search);
+                    self.search_due = true;
+                }
+                if self.outbox.on_timeout(now, times.patience) || self.broken {
                     let _ = self.step(now, times, Input::Exhausted);
                     return Some(End::Down(DownReason::Unacknowledged));
                 }

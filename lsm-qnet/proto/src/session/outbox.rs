@@ -54,6 +54,8 @@ pub(crate) struct Patience {
     pub(crate) idle: Duration,
     /// Time between signs of life asked for in vain.
     pub(crate) spacing: Duration,
+    /// How long trouble with the peer is remembered; zero: not at all.
+    pub(crate) slow: Duration,
 }
 
 /// Messages of one policy on their way.
@@ -132,6 +134,10 @@ pub(crate) struct Outbox {
     failed: Vec<u16>,
     /// A path went down.
     down: bool,
+    /// After trouble with the peer: until when windows are tight.
+    slow: Option<Instant>,
+    /// Nothing is acknowledged: what was sent has arrived.
+    no_ack: bool,
     /// Room for messages that pass their gates; empty between calls.
     released: Vec<Message>,
 }
@@ -160,6 +166,8 @@ impl Outbox {
             acknowledged: 0,
             failed: Vec::new(),
             down: false,
+            slow: None,
+            no_ack: false,
             released: Vec::new(),
         }
     }
@@ -179,9 +187,7 @@ impl Outbox {
         if window > 0 {
             self.peer_window = u64::from(window);
         }
-        for lane in self.lanes.iter_mut().filter(|lane| lane.is_fresh()) {
-            lane.congestion.restart(self.piece);
-        }
+        self.lanes.iter_mut().for_each(|lane| lane.set_frame(self.piece));
     }
 
     /// Takes a message.
@@ -255,7 +261,7 @@ impl Outbox {
 
     /// Bytes that may be on the wire.
     pub(crate) fn window(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.congestion.window()).sum()
+        self.lanes.iter().map(|lane| lane.window()).sum()
     }
 
     /// Payload bytes of a packet.
@@ -273,6 +279,22 @@ impl Outbox {
     /// Frames sent again and messages acknowledged since the last call.
     pub(crate) fn take_counts(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.retransmits), std::mem::take(&mut self.acknowledged))
+    }
+
+    /// Nothing will be acknowledged; said once, before anything is sent.
+    pub(crate) fn expect_no_acks(&mut self) {
+        self.no_ack = true;
+    }
+
+    /// Until when windows are tight, because there was trouble with the peer.
+    pub(crate) fn slow(&self) -> Option<Instant> {
+        self.slow
+    }
+
+    /// Makes windows tight, or wide again.
+    pub(crate) fn set_slow(&mut self, until: Option<Instant>) {
+        self.slow = until;
+        self.lanes.iter_mut().for_each(|lane| lane.slow = until.is_some());
     }
 
     /// Whether a path went down since the last call.
@@ -314,6 +336,9 @@ impl Outbox {
         if let Some(queue) = self.queues.get(queue) {
             header.qos_type = queue.route.wire_type;
             header.src_qos_idx = queue.route.index;
+        }
+        if self.no_ack {
+            self.believe(now, seq, index);
         }
         Some(Outgoing { header, spare, lane: lane_id })
     }
@@ -364,7 +389,7 @@ impl Outbox {
     }
 
     fn choose_from(&mut self, now: Instant, at: usize) -> Option<(u64, u32, LaneId)> {
-        if let Some(lost) = self.next_lost(at) {
+        if let Some(lost) = self.next_lost(now, at) {
             return Some(lost);
         }
         let queue = &self.queues[at];
@@ -378,12 +403,12 @@ impl Outbox {
         self.next_bulk(now, at).or_else(|| self.next_small(now, at))
     }
 
-    fn pick(&mut self, at: usize, length: u32, extra: u64) -> Option<LaneId> {
+    fn pick(&mut self, now: Instant, at: usize, length: u32, extra: u64) -> Option<LaneId> {
         let choice = self.queues[at].route.choice;
-        self.lanes.pick(choice, length, extra)
+        self.lanes.pick(now, choice, length, extra)
     }
 
-    fn next_lost(&mut self, at: usize) -> Option<(u64, u32, LaneId)> {
+    fn next_lost(&mut self, now: Instant, at: usize) -> Option<(u64, u32, LaneId)> {
         while let Some(&(seq, index)) = self.queues[at].lost.front() {
             let still = |message: &mut Message| {
                 let lost = message.frag(index).is_some_and(|f| f.state == FragState::Lost);
@@ -395,7 +420,7 @@ impl Outbox {
             };
             // Of a plain peer's message nothing else can come in: what it misses must go.
             let lane = if self.selective {
-                self.pick(at, length, 0)?
+                self.pick(now, at, length, 0)?
             } else {
                 self.lanes.pick_now(self.queues[at].route.choice, length, None)?
             };
@@ -424,7 +449,7 @@ impl Outbox {
         if !self.may_start() {
             return None;
         }
-        let lane = self.pick(at, length, SMALL_EXTRA)?;
+        let lane = self.pick(now, at, length, SMALL_EXTRA)?;
         let message = self.queues[at].small.pop_front()?;
         if message.len() > u64::from(self.piece) {
             // the pieces became smaller while it waited
@@ -446,7 +471,7 @@ impl Outbox {
             let lane = if !self.selective && index > 0 {
                 self.lanes.pick_now(self.queues[at].route.choice, length, before)
             } else {
-                self.pick(at, length, 0)
+                self.pick(now, at, length, 0)
             };
             let Some(lane) = lane else {
                 self.queues[at].sending.push_front(seq);

@@ -9,10 +9,13 @@ use super::super::lane::{Flight, Lane, LaneId};
 use super::super::message::{FragState, Message};
 use super::{Outbox, Patience};
 
+/// Timeouts in a row without an answer by any path that are trouble with the peer.
+const TROUBLE: u32 = 4;
+
 impl Outbox {
     /// When [`Outbox::on_timeout`] is wanted.
     pub(crate) fn deadline(&mut self, patience: Patience) -> Option<Instant> {
-        let mut earliest = [self.pause, self.hold].into_iter().flatten().min();
+        let mut earliest = [self.pause, self.hold, self.slow].into_iter().flatten().min();
         let mut consider = |at: Option<Instant>| {
             if let Some(at) = at {
                 earliest = Some(earliest.map_or(at, |e: Instant| e.min(at)));
@@ -21,6 +24,7 @@ impl Outbox {
         for place in 0..self.lanes.len() {
             consider(self.expires_at(place, patience));
             if let Some(lane) = self.lanes.at(place) {
+                consider(lane.paced);
                 consider(lane.health.deadline(self.spacing(lane, patience)));
             }
         }
@@ -43,6 +47,12 @@ impl Outbox {
     #[must_use]
     pub(crate) fn on_timeout(&mut self, now: Instant, patience: Patience) -> bool {
         self.end_pause(now);
+        if self.slow.is_some_and(|until| now >= until) {
+            self.set_slow(None);
+        }
+        for lane in self.lanes.iter_mut() {
+            lane.paced = lane.paced.filter(|&at| at > now);
+        }
         for at in 0..self.queues.len() {
             let spent = self.queues[at].stalled.is_some_and(|since| now >= since + patience.give_up);
             if spent && self.is_exclusive(at) {
@@ -79,6 +89,7 @@ impl Outbox {
         let timeout = lane.timeout(patience.longest_timeout);
         let silent = !std::mem::take(&mut lane.refused);
         lane.backoff = (lane.backoff + 1).min(16);
+        let trouble = silent && !others && lane.backoff >= TROUBLE && !patience.slow.is_zero();
         let doubtful = silent && !alone && (others || lane.backoff >= 2);
         while let Some((flight, sent)) = self.oldest(id) {
             if now < sent + timeout {
@@ -88,6 +99,9 @@ impl Outbox {
             if let Some(lane) = self.lanes.get_mut(id) {
                 lane.congestion.on_timeout(now, sent);
             }
+        }
+        if trouble {
+            self.set_slow(Some(now + patience.slow));
         }
         if doubtful {
             if let Some(lane) = self.lanes.get_mut(id) {
@@ -164,6 +178,7 @@ impl Outbox {
             self.lanes.add(now, (link, addr), self.piece);
             if let Some(lane) = self.lanes.of(link, addr).and_then(|id| self.lanes.get_mut(id)) {
                 lane.largest = largest;
+                lane.slow = self.slow.is_some();
             }
         }
     }

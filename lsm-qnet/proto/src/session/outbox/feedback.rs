@@ -177,6 +177,25 @@ impl Outbox {
         }
     }
 
+    /// A fragment went out that nobody will acknowledge: it counts as arrived.
+    pub(super) fn believe(&mut self, now: Instant, seq: u64, index: u32) {
+        let Some(message) = self.message(seq) else { return };
+        let length = message.span(index).1;
+        if let Some(frag) = message.frag(index) {
+            frag.state = FragState::Acked;
+            let lane = frag.lane;
+            message.forget_acked();
+            if let Some(lane) = self.lanes.get_mut(lane) {
+                lane.landed(length.into());
+                lane.flight.clear();
+            }
+        }
+        if self.message(seq).is_some_and(|message| message.next_unsent().is_none()) {
+            self.complete(now, seq);
+            self.settle(now);
+        }
+    }
+
     /// Something of a queue was acknowledged.
     fn on_progress(&mut self, now: Instant, queue: usize) {
         if let Some(queue) = self.queues.get_mut(queue) {

@@ -17,6 +17,7 @@ const PATIENCE: Patience = Patience {
     give_up: Duration::from_secs(5),
     idle: Duration::from_secs(10),
     spacing: Duration::from_secs(1),
+    slow: Duration::ZERO,
 };
 const PATH: (LinkId, LinkAddr) = (LinkId(0), LinkAddr::mac([2; 6]));
 
