@@ -5,6 +5,7 @@
 //! transport. What it wants to send is fetched by [`Session::poll`], in this order: set-up, refusals,
 //! acknowledgements, pings, data; each with the path it takes.
 
+pub(crate) mod answers;
 pub(crate) mod congestion;
 pub(crate) mod health;
 pub(crate) mod inbox;
@@ -20,69 +21,34 @@ pub(crate) mod rtt;
 pub(crate) mod seen;
 pub(crate) mod state;
 pub(crate) mod stream;
+pub(crate) mod times;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use crate::config::Config;
 use crate::event::DownReason;
 use crate::link::{LinkAddr, LinkId};
 use crate::qos::Route;
 use crate::time::Instant;
 use crate::wire::WireError;
 use crate::wire::ack::{self, Ack, Nack};
-use crate::wire::lwl4::{HEADER, Header, Kind, LAST, Layer};
+use crate::wire::lwl4::{Header, Kind, LAST, Layer};
 use crate::wire::tlv::{ABILITY_CRC, ABILITY_SACK, Extensions};
 
+use answers::ping;
 use inbox::{Arrival, Budget, Inbox};
 use lane::{Lane, LaneId};
 use lanes::MAX_LANES;
 use message::Message;
-use outbox::{Outbox, Patience};
+use outbox::Outbox;
 use state::{Action, Illegal, Input, Phase, transition};
 use stream::Delivery;
+pub(crate) use times::Times;
 
 /// Refusals and plain acknowledgements waiting to be sent; the oldest give way.
 const MAX_ANSWERS: usize = 256;
 
 /// Pings waiting for their answer; beyond, the asker asks again.
 const MAX_PINGED: usize = 8;
-
-/// The times a session goes by, from the settings.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
-    pub(crate) est_timeout: Duration,
-    pub(crate) est_retries: u32,
-    pub(crate) idle: Duration,
-    pub(crate) poll_spacing: Duration,
-    pub(crate) poll_retries: u32,
-    pub(crate) patience: Patience,
-    /// Time after which a link without an address of the peer is asked for one.
-    pub(crate) search: Duration,
-}
-
-impl Times {
-    pub(crate) fn new(config: &Config) -> Times {
-        let longest_timeout = config.ticks(config.tx_ticks.max(1));
-        let idle = config.ticks(config.conn_up_idle.max(1));
-        let poll_spacing = config.ticks(5).min(idle);
-        Times {
-            search: config.ticks(config.probe_no_l4_time.unwrap_or(config.conn_up_idle).max(1)),
-            est_timeout: config.ticks(config.conn_est_timeout.max(1)),
-            est_retries: config.conn_est_retries,
-            idle,
-            poll_spacing,
-            poll_retries: config.conn_up_retries.max(1),
-            patience: Patience {
-                longest_timeout,
-                give_up: longest_timeout.saturating_mul(config.tx_retries.max(1)),
-                idle,
-                spacing: poll_spacing,
-                slow: config.ticks(config.slow_mode),
-            },
-        }
-    }
-}
 
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -513,55 +479,6 @@ impl Session {
         Some((Out::Tcs(kind), to))
     }
 
-    fn poll_answers(&mut self, now: Instant, frame: &mut [u8], budget: &Budget) -> Option<Out> {
-        let room = frame.get_mut(HEADER..)?;
-        if let Some((reason, seq)) = self.nacks.pop_front() {
-            return self.nack(reason, seq, room, budget);
-        }
-        if let Some(seq) = self.plain_acks.pop_front() {
-            let mut header = Header::new(Kind::Ack, Layer::Kif);
-            header.seq = seq;
-            return Some(Out::Packet(header, 0));
-        }
-        if !std::mem::take(&mut self.ack_due) {
-            return None;
-        }
-        let head = self.inbox.ack_head(now, budget);
-        let body = room.len().min(usize::try_from(self.outbox.piece()).unwrap_or(usize::MAX));
-        self.ack_due = self.inbox.compose(body.saturating_sub(ack::ACK_HEAD));
-        let mut header = Header::new(Kind::Ack, Layer::Seq);
-        let (whole, parts) = (self.inbox.whole(), self.inbox.parts());
-        let length = Ack::emit(&head, whole, parts, &mut room[..body], header.order).ok()?;
-        self.inbox.echoed();
-        header.seq = head.base;
-        header.length = length as u32; // bounded by the frame
-        Some(Out::Packet(header, 0))
-    }
-
-    fn nack(&mut self, reason: u8, seq: u32, room: &mut [u8], budget: &Budget) -> Option<Out> {
-        let mut header = Header::new(Kind::Nack, Layer::Seq);
-        header.seq = seq;
-        if !self.selective() {
-            // What a plain peer understands: the first missing byte.
-            header.layer = Layer::Kif;
-            header.offset = self.inbox.gaps(seq).next().map_or(0, |gap| gap.offset);
-            return Some(Out::Packet(header, 0));
-        }
-        let window = self.inbox.window(budget);
-        let body = room.len().min(usize::try_from(self.outbox.piece()).unwrap_or(usize::MAX));
-        let room = &mut room[..body];
-        let written = match reason {
-            ack::MISSING => Nack::emit(reason, window, self.inbox.gaps(seq), room, header.order),
-            ack::ROOM => Nack::emit(reason, window, std::iter::empty(), room, header.order),
-            _ => {
-                let all = ack::Span { seq, offset: 0, length: u32::MAX };
-                Nack::emit(reason, window, std::iter::once(all), room, header.order)
-            }
-        };
-        header.length = written.ok()? as u32; // bounded by the frame
-        Some(Out::Packet(header, 0))
-    }
-
     // ---- time ----
 
     /// When [`Session::on_timeout`] is wanted.
@@ -624,12 +541,4 @@ impl Session {
 
 fn path(lane: &Lane) -> Path {
     (lane.link, lane.addr)
-}
-
-/// An NR ping outside of the sequence.
-fn ping(frame: &mut [u8], kind: u8) -> Option<Out> {
-    *frame.get_mut(HEADER)? = kind;
-    let mut header = Header::new(Kind::User, Layer::Nr);
-    header.length = 1;
-    Some(Out::Packet(header, 0))
 }
