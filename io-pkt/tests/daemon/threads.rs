@@ -308,8 +308,10 @@ fn many_pinned_drivers_do_not_take_the_whole_pool() {
     let place = Place::new();
     let daemon = place.start(&["-t", "4", "--chunks", "1024", "-d", "template", "period=1", "-pbridge"]);
     let mut client = daemon.client();
-    for _ in 0..24 {
-        client.mount("template", "", None).unwrap();
+    for n in 1..=24 {
+        // Nobody else is on these segments, so nothing comes back.
+        let segment = place.path(&format!("segment{n}")).display().to_string();
+        client.mount("segment", &format!("path={segment}"), None).unwrap();
     }
     eventually("half of the pool is free", || {
         let pool = client.counters().unwrap().pool;

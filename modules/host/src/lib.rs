@@ -11,7 +11,7 @@
 //! 1. [`SearchPath::resolve`] a name to a file; [`Loader::load`] (or [`Loader::load_file`] with a descriptor) gives an
 //!    `Arc<Build>`.
 //! 2. [`options::parse`] what was typed, [`Build::accept`] checks it and keeps `lan`, `uptype` and `verbose` for the daemon.
-//! 3. [`DriverUse::create`] or [`ProtocolUse::create`] with the daemon's `HostTable`, then `start`, then the calls of the
+//! 3. `DriverUse::create` or `ProtocolUse::create` with the daemon's `HostTable`, then `start`, then the calls of the
 //!    frame path, each of which is one indirect call. Dropping a use stops and destroys it.
 //!
 //! A call that fails marks the use failed ([`State`]); the daemon drops it. No policy lives here, and no argv.
