@@ -84,6 +84,11 @@ impl Node {
     fn is_same(&self, now: Instant, nd: u16, heard: Heard) -> bool {
         let Some(peer) = self.peers.get(nd) else { return false };
         let told = peer.incarnation != 0 && heard.incarnation != 0;
+        // It was restarted, and its call came by another link before.
+        let calls = peer.candidate.as_ref().and_then(|candidate| candidate.extensions);
+        if calls.is_some_and(|ext| told && ext.incarnation == heard.incarnation) {
+            return true;
+        }
         if told && peer.incarnation == heard.incarnation {
             return true;
         }

@@ -10,7 +10,7 @@ use crate::link::{LinkAddr, LinkId};
 use crate::names::{Domain, Fqnn, NodeName};
 use crate::session::inbox::Arrival;
 use crate::session::message::Message;
-use crate::session::state::Input;
+use crate::session::state::{Input, Phase};
 use crate::time::Instant;
 use crate::wire::lr::Lr;
 use crate::wire::lwl4::{Header, Kind, Layer, Packet};
@@ -168,7 +168,9 @@ impl Node {
         let known = nd.and_then(|nd| {
             let session = self.peers.get_mut(nd)?.by_id(header.dconn)?;
             // Until TCS_REM_UP tells it, and in a refusal, the peer's id is unknown.
-            let open = session.remote_id == 0 || header.kind == Kind::TcsRemUp;
+            // Once up it changes no more: another answer to the same call came from another life.
+            let called = header.kind == Kind::TcsRemUp && session.phase() != Phase::Up;
+            let open = session.remote_id == 0 || called;
             let refused = header.kind == Kind::TcsRemDown && header.sconn == 0;
             (open || refused || session.remote_id == header.sconn).then_some(nd)
         });
