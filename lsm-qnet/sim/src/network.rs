@@ -345,6 +345,12 @@ impl Network {
         self.hosts[host.0].boots
     }
 
+    /// How many hosts there are; their numbers count from 0.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
     /// Whether a host is on.
     #[must_use]
     pub fn is_up(&self, host: HostId) -> bool {

@@ -62,7 +62,7 @@ impl Settings {
         config.tx_retries = self.tx_retries;
         config.conn_up_idle = self.idle;
         config.limits.reassembly_per_peer = self.reassembly_per_peer;
-        config.limits.reassembly_total = (self.reassembly_per_peer * 4).max(2 << 20);
+        config.limits.reassembly_total = self.reassembly_per_peer * 4;
         config.limits.messages_per_peer = self.messages_per_peer;
     }
 }
@@ -95,6 +95,8 @@ pub enum Misfortune {
     Segment(u32, bool),
     /// A host's link on a segment is gone, or back.
     Link(usize, u32, bool),
+    /// A host's MTU on a segment changes.
+    Mtu(usize, u32, u32),
     /// A host crashes; it starts again after a while.
     Crash(usize, Duration),
     /// A host does nothing for a while.
@@ -138,7 +140,7 @@ impl Scenario {
         let hosts = (0..count).map(|i| host(rng, i, count, segments, plain, damaging)).collect();
         let calm = Duration::from_millis(500 + rng.below(15_000));
         let mut misfortunes: Vec<_> = (0..rng.below(10))
-            .map(|_| (calm.mul_f64(rng.below(1000) as f64 / 1000.0), misfortune(rng, count, segments)))
+            .map(|_| (calm.mul_f64(rng.below(1000) as f64 / 1000.0), misfortune(rng, count, segments, plain)))
             .collect();
         misfortunes.sort_by_key(|(at, _)| *at);
         Scenario { seed, wires, hosts, misfortunes, calm }
@@ -187,9 +189,7 @@ fn mtu(rng: &mut Rng, plain: bool) -> u32 {
 
 fn host(rng: &mut Rng, own: usize, count: usize, segments: u32, plain: bool, damaging: bool) -> HostPlan {
     let others = (1..segments).filter(|_| rng.chance(700)).collect::<Vec<_>>();
-    // One MTU for all links of a host: what a node takes is told when a session is set up.
-    let mtu = mtu(rng, plain);
-    let links = [0].into_iter().chain(others).map(|segment| (segment, mtu)).collect();
+    let links = [0].into_iter().chain(others).map(|segment| (segment, mtu(rng, plain))).collect();
     let crc = damaging || rng.chance(300);
     let settings = Settings {
         crc,
@@ -247,7 +247,7 @@ fn op(rng: &mut Rng) -> Op {
     }
 }
 
-fn misfortune(rng: &mut Rng, count: usize, segments: u32) -> Misfortune {
+fn misfortune(rng: &mut Rng, count: usize, segments: u32, plain: bool) -> Misfortune {
     let host = rng.below(count as u64) as usize;
     let other = rng.below(count as u64) as usize;
     let segment = rng.below(u64::from(segments)) as u32;
@@ -257,7 +257,8 @@ fn misfortune(rng: &mut Rng, count: usize, segments: u32) -> Misfortune {
         3 | 4 => Misfortune::Heal,
         5 => Misfortune::Segment(segment, rng.chance(500)),
         6 => Misfortune::Link(host, segment, rng.chance(500)),
-        7..=9 => Misfortune::Crash(host, Duration::from_millis(rng.below(4000))),
+        7 => Misfortune::Mtu(host, segment, mtu(rng, plain)),
+        8 | 9 => Misfortune::Crash(host, Duration::from_millis(rng.below(4000))),
         10 => Misfortune::Freeze(host, Duration::from_millis(rng.below(6000))),
         11 => Misfortune::Clock(host, Duration::from_millis(1 << rng.below(16))),
         _ => {

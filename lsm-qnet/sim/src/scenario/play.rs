@@ -146,6 +146,11 @@ impl World {
                 }
             }
             Misfortune::Link(host, segment, false) => net.detach(HostId(host), segment),
+            Misfortune::Mtu(host, segment, mtu) => {
+                if net.segments(HostId(host)).contains(&segment) {
+                    net.set_link_mtu(HostId(host), segment, mtu);
+                }
+            }
             Misfortune::Crash(host, span) => {
                 self.done[host].clear();
                 net.crash(HostId(host));

@@ -50,11 +50,17 @@ impl Watch {
         if self.steps.is_multiple_of(PERIOD)
             && let Some(number) = ledger.overdue(net.now(), PATIENCE)
         {
-            panic!(
-                "the sender of message {number} has been waiting for more than {PATIENCE:?} at {}",
-                net.now()
-            );
+            self.accuse(net, number);
         }
+    }
+
+    /// Somebody has been waiting for too long: who holds what?
+    fn accuse(&self, net: &Network, number: u64) -> ! {
+        let hosts = (0..net.hosts()).map(HostId).map(|host| (host, net.node(host).holdings()));
+        for (host, held) in hosts.filter(|(_, held)| held.queued + held.sends + held.received > 0) {
+            eprintln!("{host:?}: {held:?}");
+        }
+        panic!("the sender of message {number} has been waiting for more than {PATIENCE:?} at {}", net.now());
     }
 
     /// Nobody uses Qnet any more: only known nodes and idle sessions are left.
