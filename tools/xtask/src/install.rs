@@ -37,7 +37,7 @@ const QNX_NAMES: &[(&str, &str)] = &[
 const HELPERS: [&str; 2] = ["qnet-server", "qnet-netfs"];
 
 /// Programs and modules for developers only.
-const NOT_INSTALLED: [&str; 2] = ["xtask", "devn-template"];
+const NOT_INSTALLED: [&str; 3] = ["xtask", "devn-template", "fuzz"];
 
 /// Module files are `devn-x.so` and `lsm-x.so`; everything else that is shared is a library.
 const MODULE_PREFIXES: [&str; 3] = ["devn-", "lsm-", "nr-"];
