@@ -11,7 +11,7 @@
 use std::{cell::RefCell, io, ops::Deref, path::PathBuf, rc::Rc, sync::Arc};
 
 use io_pkt_abi::PoolInfo;
-use io_pkt_host::SearchPath;
+use io_pkt_host::{Loader, SearchPath};
 use mio::{Registry, Waker};
 
 use crate::{
@@ -88,6 +88,9 @@ pub struct Core {
     pub pool: RefCell<Pool>,
     /// Frame routing.
     pub board: RefCell<Switchboard>,
+    /// The resolvers that protocols have opened. A loader of its own, since protocols open them while they are being
+    /// mounted by the other one; no file is of both sorts.
+    pub resolvers: RefCell<Loader>,
     parts: Rc<LoopParts>,
 }
 
@@ -102,6 +105,7 @@ impl Core {
         Ok(Self {
             pool: RefCell::new(pool),
             board: RefCell::new(Switchboard::new(config.chunks)),
+            resolvers: RefCell::new(Loader::default()),
             parts: Rc::new(parts),
         })
     }

@@ -66,6 +66,7 @@ impl Registry {
     /// A registry without uses.
     #[must_use]
     pub fn new(identity: Identity, core: Rc<Core>, threads: Threads, mode: LoadMode) -> Self {
+        *core.resolvers.borrow_mut() = Loader::new(mode);
         Self {
             identity,
             core,
@@ -171,7 +172,8 @@ impl Registry {
     /// The mapped builds with their uses.
     #[must_use]
     pub fn builds(&self) -> Vec<ctl::Build> {
-        let builds = self.loader.builds();
+        let mut builds = self.loader.builds();
+        builds.extend(self.core.resolvers.borrow().builds());
         builds
             .iter()
             .map(|build| {

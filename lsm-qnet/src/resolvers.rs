@@ -16,7 +16,7 @@ use std::{
     sync::mpsc::{self, Receiver, Sender},
 };
 
-use io_pkt_sdk::{Error, Host};
+use io_pkt_sdk::{Error, Host, NodeAddress, OpenResolver};
 use qnet_proto::{Domain, Fqnn, LinkAddr};
 
 use crate::places::{Carrier, External};
@@ -72,9 +72,10 @@ impl Resolvers {
                         Box::new(ask)
                     }))
                 }
-                External::Module(name, _) => {
-                    let text = format!("resolve={name}: no such resolver");
-                    return Err(Error::new(libc::ENOENT, text));
+                External::Module(name, parameter) => {
+                    let opened = host.open_resolver(name, parameter, domain.as_str());
+                    let resolver = opened.map_err(|error| error.context(format_args!("resolve={name}")))?;
+                    Source::Pool(module(name, resolver, port, &sender, host))
                 }
             });
         }
@@ -96,6 +97,39 @@ impl Resolvers {
     /// The next late answer. Ask after each wake-up until there is none.
     pub(crate) fn poll(&mut self) -> Option<(u32, Vec<LinkAddr>)> {
         self.answers.try_recv().ok().map(|answer| (answer.lookup, answer.addresses))
+    }
+}
+
+/// A module has a thread of its own, since it is called once at a time.
+fn module(
+    name: &str,
+    resolver: OpenResolver,
+    port: Option<u16>,
+    answers: &Sender<Answer>,
+    host: &Host,
+) -> Pool {
+    let waker = host.waker();
+    let mut resolver = Some(resolver);
+    let make = move || -> worker::Ask {
+        let mut resolver = resolver.take();
+        Box::new(move |name| {
+            let Some(resolver) = &mut resolver else { return Vec::new() };
+            match resolver.resolve(name.name.as_str(), name.domain.as_str()) {
+                Ok(found) => found.into_iter().map(|address| link_address(address, port)).collect(),
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    Vec::new()
+                }
+            }
+        })
+    };
+    Pool::new(&format!("qnet-nr-{name}"), 1, answers.clone(), move || waker.wake(), make)
+}
+
+fn link_address(address: NodeAddress, port: Option<u16>) -> LinkAddr {
+    match address {
+        NodeAddress::Mac(mac) => LinkAddr::mac(mac),
+        NodeAddress::Ip(ip) => LinkAddr::ip(ip, port),
     }
 }
 

@@ -28,7 +28,7 @@ extern "C" {
 #endif
 
 #define IO_PKT_ABI_MAJOR 1
-#define IO_PKT_ABI_MINOR 0
+#define IO_PKT_ABI_MINOR 1
 
 /* ---- the ELF note ------------------------------------------------------------------------------------------------ */
 
@@ -231,6 +231,7 @@ struct io_pkt_header {
 #define IO_PKT_CAP_SINGLE 4u
 
 struct io_pkt_host_table;
+struct io_pkt_resolver_table;
 
 /* Told to a new use; all pointers but host and ctx are valid until create returns, those two until destroy returns. */
 struct io_pkt_create_args {
@@ -270,6 +271,9 @@ struct io_pkt_host_table {
     int32_t (*kill)(void *ctx, int64_t helper, int32_t signal);
     void (*fail)(void *ctx, struct io_pkt_bytes reason);
     uint32_t (*log_level)(void *ctx); /* the most detailed level that is kept */
+    /* since 1.1, may be NULL; for protocols: the table of nr-NAME.so, at most table->header.size bytes of it */
+    int32_t (*open_resolver)(void *ctx, struct io_pkt_bytes name, struct io_pkt_resolver_table *table,
+                             struct io_pkt_text_buf *error);
 };
 
 /* What a driver offers. Every function must be there. */
@@ -305,11 +309,61 @@ struct io_pkt_protocol_table {
     void (*destroy)(void *use);
 };
 
+/* ---- node resolvers, since 1.1 ----------------------------------------------------------------------------------- */
+
+#define IO_PKT_FAMILY_MAC 1u  /* 6 bytes */
+#define IO_PKT_FAMILY_IPV4 2u /* 4 bytes */
+#define IO_PKT_FAMILY_IPV6 3u /* 16 bytes */
+
+/* Told to a resolver; pointers are valid until create returns, ctx until destroy returns. */
+struct io_pkt_resolver_args {
+    uint32_t size;
+    uint32_t reserved;
+    struct io_pkt_bytes parameter; /* of resolve=NAME:PARAMETER */
+    struct io_pkt_bytes domain;    /* the node's own */
+    void (*log)(void *ctx, uint32_t level, struct io_pkt_bytes text); /* any thread */
+    void *ctx;
+    struct io_pkt_text_buf *error;
+};
+
+/* A node that is looked for. */
+struct io_pkt_resolver_query {
+    uint32_t size;
+    uint32_t reserved;
+    struct io_pkt_bytes name;
+    struct io_pkt_bytes domain;
+};
+
+struct io_pkt_resolver_address {
+    uint32_t family; /* IO_PKT_FAMILY_* */
+    uint32_t reserved;
+    uint8_t bytes[16]; /* network order, the rest 0 */
+};
+
+/* Room for the answer, owned by the caller. */
+struct io_pkt_resolver_answer {
+    uint32_t size;
+    uint32_t cap;
+    struct io_pkt_resolver_address *addresses;
+    uint32_t len; /* set by the resolver; 0 when the node is not known */
+    uint32_t reserved;
+};
+
+/* What a resolver offers: nr-NAME.so. One call at a time, not always on the same thread; resolve may take seconds. */
+struct io_pkt_resolver_table {
+    struct io_pkt_header header;
+    uint64_t capabilities; /* 0 */
+    int32_t (*create)(const struct io_pkt_resolver_args *args, void **use);
+    int32_t (*resolve)(void *use, const struct io_pkt_resolver_query *query, struct io_pkt_resolver_answer *answer);
+    void (*destroy)(void *use);
+};
+
 /* ---- handshake --------------------------------------------------------------------------------------------------- */
 
 #define IO_PKT_HANDSHAKE_MAGIC 0x646f6d746b706f69ull /* "iopktmod" */
 #define IO_PKT_KIND_DRIVER 1u
 #define IO_PKT_KIND_PROTOCOL 2u
+#define IO_PKT_KIND_RESOLVER 3u
 
 struct io_pkt_handshake {
     uint64_t magic;

@@ -168,6 +168,39 @@ fn each_network_directory_has_its_domain_and_its_resolvers() -> Result<()> {
     Ok(())
 }
 
+fn a_loadable_resolver_finds_nodes() -> Result<()> {
+    let (_lab, nodes) = bare(2)?;
+    let [alonzo, joseph] = &nodes[..] else { anyhow::bail!("{} nodes", nodes.len()) };
+    joseph.start(&joseph.usual_start(&["auto_add=0".into()]))?;
+    joseph.wait_for("/net/joseph", PATIENCE)?;
+    let mac = joseph.shell("cat /dev/io-net/en0 | grep -oE '([0-9a-f]{2}:){5}[0-9a-f]{2}' | head -1")?;
+    let options = format!("auto_add=0,resolve=static:joseph={}", mac.trim());
+    alonzo.start(&alonzo.usual_start(&[options]))?;
+    alonzo.wait_for("/net/alonzo", PATIENCE)?;
+    ensure!(alonzo.shell("cat /net/joseph/etc/hostname")? == "joseph\n", "{}", alonzo.log());
+    refused(alonzo, "ls /net/karl", "No such file or directory")?;
+    ensure!(alonzo.log().contains("uses nr-static of "), "{}", alonzo.log());
+    Ok(())
+}
+
+fn a_resolver_that_cannot_be_had_is_named() -> Result<()> {
+    let (_lab, nodes) = bare(1)?;
+    let node = &nodes[0];
+    for (options, sentence) in [
+        ("resolve=nosuch", "resolve=nosuch: nosuch: no such module"),
+        ("resolve=static:joseph", "resolve=static: `joseph`: NODE=ADDRESS"),
+        (
+            "resolve=static:joseph=02:00:00:00:00:01,resolve=dns",
+            "resolve=dns: it finds addresses of the Internet",
+        ),
+    ] {
+        let error = node.start(&node.usual_start(&[options.to_owned()])).err();
+        let said = format!("{error:?} {}", node.log());
+        ensure!(said.contains(sentence), "{options}: {said}");
+    }
+    Ok(())
+}
+
 fn a_struck_off_node_comes_back_when_it_is_used() -> Result<()> {
     let Pair { alonzo, .. } = &Pair::up(&Options::default())?;
     shell_as(alonzo, 1000, "! rmdir /net/joseph 2>/dev/null")?;
@@ -207,6 +240,8 @@ cases! {
     packets_on_a_narrow_way_are_not_cut_on_it: [Need::RootNodes, Need::Fuse],
     two_domains_list_their_own_nodes_bare: [Need::Nodes, Need::Fuse],
     each_network_directory_has_its_domain_and_its_resolvers: [Need::RootNodes, Need::Fuse],
+    a_loadable_resolver_finds_nodes: [Need::RootNodes, Need::Fuse],
+    a_resolver_that_cannot_be_had_is_named: [Need::RootNodes],
     a_struck_off_node_comes_back_when_it_is_used: [Need::RootNodes, Need::Fuse],
     listing_with_attributes_sweeps_dead_nodes_out: [Need::Nodes, Need::Fuse],
     a_changed_host_name_is_followed: [Need::RootNodes, Need::Fuse],

@@ -17,7 +17,8 @@ use std::{
     },
 };
 
-use io_pkt_abi::{FrameDesc, PoolInfo};
+use io_pkt_abi::{FrameDesc, PoolInfo, ResolverTable};
+use io_pkt_host::Kind;
 use mio::Waker;
 use nix::errno::Errno;
 
@@ -408,6 +409,22 @@ impl UseContext {
         };
         let spawn = Spawn { program: &path, args, fds, token };
         self.parts.helpers.borrow_mut().spawn(self.id, &spawn)
+    }
+
+    /// As `HostTable::open_resolver`: the table, or an errno and a sentence.
+    pub(super) fn open_resolver(&self, name: &str) -> Result<ResolverTable, (Errno, String)> {
+        let (Frames::Board(core), Role::Protocol(_)) = (&self.frames, self.role) else {
+            return Err((Errno::EPERM, "only protocols open resolvers".to_owned()));
+        };
+        let plain = !name.is_empty() && !name.contains('/');
+        if !plain {
+            return Err((Errno::EINVAL, format!("{name}: is no name of a resolver")));
+        }
+        let file = self.parts.search.resolve(Kind::Resolver, name);
+        let build = file.and_then(|file| core.resolvers.borrow_mut().load(Kind::Resolver, &file));
+        let build = build.map_err(|error| (Errno::from_raw(error.errno()), error.to_string()))?;
+        tracing::info!(subject = self.remote.name, "uses {} of {}", build.name(), build.path().display());
+        build.resolver().ok_or_else(|| (Errno::EINVAL, format!("{}: is no resolver", build.name())))
     }
 
     pub(super) fn kill(&self, helper: i64, signal: i32) -> Result<(), Errno> {

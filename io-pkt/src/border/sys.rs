@@ -14,7 +14,7 @@ use std::{
 
 use io_pkt_abi::{
     ABI_MAJOR, ABI_MINOR, Bytes, FrameDesc, Header, HostTable, InterfaceEvent, InterfaceInfo, PoolInfo,
-    SpawnSpec,
+    ResolverTable, SpawnSpec, TextBuf,
 };
 use io_pkt_host::{Build, CallError, DriverUse, ProtocolUse, UseError, UseSpec};
 use nix::errno::Errno;
@@ -50,6 +50,7 @@ pub(super) static HOST: HostTable = HostTable {
     kill,
     fail,
     log_level,
+    open_resolver: Some(open_resolver),
 };
 
 thread_local! {
@@ -315,6 +316,54 @@ extern "C" fn spawn(ctx: *mut c_void, spec: *const SpawnSpec) -> i64 {
         let (program, fds) = unsafe { (text_of(spec.program), slice(spec.fds, spec.n_fds, MAX_ITEMS)) };
         handle(use_.spawn(&program, &args, fds, spec.token))
     })
+}
+
+extern "C" fn open_resolver(
+    ctx: *mut c_void,
+    name: Bytes,
+    table: *mut ResolverTable,
+    error: *mut TextBuf,
+) -> i32 {
+    on_loop(ctx, -libc::EPERM, |use_| {
+        if table.is_null() || !table.is_aligned() {
+            return -libc::EFAULT;
+        }
+        // SAFETY: aligned, and by the ABI at least `header.size` bytes long, of which the header is one part.
+        let room = unsafe { (*table).header.size } as usize;
+        if room < size_of::<ResolverTable>() {
+            // There is no smaller one: it came with this function.
+            return -libc::EINVAL;
+        }
+        // SAFETY: the module's text is valid during this call.
+        match use_.open_resolver(&unsafe { text_of(name) }) {
+            Ok(found) => {
+                // SAFETY: the room is as large as ours.
+                unsafe { table.write(found) };
+                0
+            }
+            Err((errno, sentence)) => {
+                // SAFETY: null, or a room that the module owns during this call.
+                unsafe { write_text(error, &sentence) };
+                -(errno as i32)
+            }
+        }
+    })
+}
+
+/// Writes as much of a sentence as fits, cut between characters.
+///
+/// # Safety
+/// `room` is null or valid, and its `ptr` null or valid for writing `cap` bytes.
+unsafe fn write_text(room: *mut TextBuf, text: &str) {
+    // SAFETY: by the caller's promise.
+    let Some(room) = (unsafe { room.as_mut() }).filter(|room| !room.ptr.is_null()) else { return };
+    let mut end = text.len().min(usize::try_from(room.cap).unwrap_or(usize::MAX));
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    // SAFETY: `end` is within both.
+    unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), room.ptr, end) };
+    room.len = end as u64;
 }
 
 extern "C" fn kill(ctx: *mut c_void, helper: i64, signal: i32) -> i32 {

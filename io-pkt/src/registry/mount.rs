@@ -235,6 +235,10 @@ impl Registry {
                     slot.ok_or_else(|| MountError::Broken { module: build.name().to_owned(), what: what() })?;
                 Role::Protocol(slot)
             }
+            Kind::Resolver => {
+                let what = "it is a resolver: Qnet loads it, with resolve= and its name".to_owned();
+                return Err(MountError::Broken { module: build.name().to_owned(), what });
+            }
         };
         let holder = self.core.pool.borrow_mut().register();
         let id = UseId(self.next_id);

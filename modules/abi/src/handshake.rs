@@ -15,6 +15,8 @@ pub const HANDSHAKE_MAGIC: u64 = u64::from_le_bytes(*b"iopktmod");
 pub const KIND_DRIVER: u32 = 1;
 /// `get_table` kind of a [`crate::ProtocolTable`].
 pub const KIND_PROTOCOL: u32 = 2;
+/// `get_table` kind of a [`crate::ResolverTable`].
+pub const KIND_RESOLVER: u32 = 3;
 
 /// Name of the function that a C module exports: `const struct io_pkt_handshake *io_pkt_module_entry(void)`.
 pub const C_ENTRY_SYMBOL: &str = "io_pkt_module_entry";

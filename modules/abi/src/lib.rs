@@ -22,6 +22,7 @@ pub mod frame;
 pub mod handshake;
 pub mod info;
 pub mod note;
+pub mod resolver;
 pub mod table;
 
 pub use frame::{FrameDesc, PoolInfo};
@@ -29,12 +30,13 @@ pub use handshake::{Handshake, HandshakeRef};
 pub use info::{
     DriverStats, InterfaceEvent, InterfaceInfo, OptionSpec, OptionValue, PollEvent, PollWork, SpawnSpec,
 };
+pub use resolver::{ResolverAddress, ResolverAnswer, ResolverArgs, ResolverQuery, ResolverTable};
 pub use table::{CreateArgs, DriverTable, Header, HostTable, ProtocolTable};
 
 /// Major version of the tables. A module of another major version is refused before its code runs.
 pub const ABI_MAJOR: u16 = 1;
 /// Minor version of the tables: raised when a field is appended.
-pub const ABI_MINOR: u16 = 0;
+pub const ABI_MINOR: u16 = 1;
 
 /// Bytes owned by whoever filled in the structure; valid for the duration of the call unless its field says longer.
 /// Text is UTF-8 without a terminating NUL. `len == 0` allows any `ptr`.

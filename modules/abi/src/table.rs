@@ -19,6 +19,7 @@ use crate::{
     Bytes, TextBuf,
     frame::{FrameDesc, PoolInfo},
     info::{DriverStats, InterfaceEvent, InterfaceInfo, OptionSpec, OptionValue, PollWork, SpawnSpec},
+    resolver::ResolverTable,
 };
 
 /// First field of every table.
@@ -120,6 +121,12 @@ pub struct HostTable {
     /// The most detailed level that `log` keeps at the moment (0 none … 5 trace), so that a module need not format
     /// lines that nobody reads. Any thread.
     pub log_level: extern "C" fn(ctx: *mut c_void) -> u32,
+    /// Since 1.1; null in a host that has none. Protocol only: finds `nr-NAME.so`, loads it, and copies its table to
+    /// `table` (as much of it as both know; `table->header.size` says before the call how much room there is, and
+    /// afterwards how much was written). -ENOENT and a sentence in `error` when there is no such module.
+    pub open_resolver: Option<
+        extern "C" fn(ctx: *mut c_void, name: Bytes, table: *mut ResolverTable, error: *mut TextBuf) -> i32,
+    >,
 }
 
 /// What a driver offers.

@@ -7,8 +7,8 @@ use std::mem::offset_of;
 
 use io_pkt_abi::{
     Bytes, CreateArgs, DriverStats, DriverTable, FrameDesc, Header, HostTable, InterfaceEvent, InterfaceInfo,
-    OptionSpec, OptionValue, PollEvent, PollWork, PoolInfo, ProtocolTable, SpawnSpec, TextBuf,
-    handshake::CHandshake, note::ModuleNote,
+    OptionSpec, OptionValue, PollEvent, PollWork, PoolInfo, ProtocolTable, ResolverAddress, ResolverAnswer,
+    ResolverArgs, ResolverQuery, ResolverTable, SpawnSpec, TextBuf, handshake::CHandshake, note::ModuleNote,
 };
 
 /// A structure that crosses the border.
@@ -75,7 +75,7 @@ layouts! {
     }
     HostTable = "io_pkt_host_table" {
         header, log, now, pool, alloc, free, retain, deliver, send, claim, interface, poll_add, poll_modify,
-        poll_remove, set_deadline, wake, spawn, kill, fail, log_level,
+        poll_remove, set_deadline, wake, spawn, kill, fail, log_level, open_resolver,
     }
     DriverTable = "io_pkt_driver_table" {
         header, capabilities, options, n_options, create, start, poll, transmit, stats, stop, destroy,
@@ -84,5 +84,10 @@ layouts! {
         header, capabilities, options, n_options, prefix, create, start, poll, receive, interface_event, report, stop,
         destroy,
     }
+    ResolverArgs = "io_pkt_resolver_args" { size, reserved, parameter, domain, log, ctx, error }
+    ResolverQuery = "io_pkt_resolver_query" { size, reserved, name, domain }
+    ResolverAddress = "io_pkt_resolver_address" { family, reserved, bytes }
+    ResolverAnswer = "io_pkt_resolver_answer" { size, cap, addresses, len, reserved }
+    ResolverTable = "io_pkt_resolver_table" { header, capabilities, create, resolve, destroy }
     CHandshake = "io_pkt_handshake" { magic, abi_major, abi_minor, reserved, name, build, get_table }
 }

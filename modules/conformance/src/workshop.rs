@@ -96,12 +96,12 @@ impl Workshop {
         &self.dir
     }
 
-    /// Every driver and protocol of the workspace: its shared object, copied under its installed name (`devn-tap.so`).
+    /// Every driver, protocol and resolver of the workspace: its shared object, copied under its installed name (`devn-tap.so`).
     ///
     /// # Errors
     /// [`WorkshopError`].
     pub fn workspace_modules(&self) -> Result<Vec<PathBuf>, WorkshopError> {
-        let is_module = |name: &str| name.starts_with("devn_") || name.starts_with("lsm_");
+        let is_module = |name: &str| ["devn_", "lsm_", "nr_"].iter().any(|kind| name.starts_with(kind));
         let built = self.libraries.iter().filter(|(name, file)| is_module(name) && is_shared(file));
         built
             .map(|(name, file)| {

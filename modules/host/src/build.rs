@@ -19,8 +19,8 @@ use std::{
 };
 
 use io_pkt_abi::{
-    DriverTable, ProtocolTable,
-    handshake::{KIND_DRIVER, KIND_PROTOCOL},
+    DriverTable, ProtocolTable, ResolverTable,
+    handshake::{KIND_DRIVER, KIND_PROTOCOL, KIND_RESOLVER},
     table::{CAP_SINGLE, CAP_UNMOUNTABLE},
 };
 
@@ -47,6 +47,8 @@ pub enum Kind {
     Driver,
     /// Takes frames of the ethertypes that it claims.
     Protocol,
+    /// Knows where nodes are.
+    Resolver,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
         match self {
             Self::Driver => "driver",
             Self::Protocol => "protocol",
+            Self::Resolver => "resolver",
         }
     }
 }
@@ -86,6 +89,7 @@ unsafe impl Sync for Build {}
 pub(crate) enum Table {
     Driver(DriverTable),
     Protocol(ProtocolTable, &'static str),
+    Resolver(ResolverTable),
 }
 
 impl std::fmt::Debug for Table {
@@ -99,6 +103,7 @@ impl Table {
         match self {
             Self::Driver(_) => Kind::Driver,
             Self::Protocol(..) => Kind::Protocol,
+            Self::Resolver(_) => Kind::Resolver,
         }
     }
 
@@ -106,6 +111,7 @@ impl Table {
         match self {
             Self::Driver(table) => table.capabilities | CAP_UNMOUNTABLE,
             Self::Protocol(table, _) => table.capabilities,
+            Self::Resolver(_) => 0,
         }
     }
 }
@@ -201,6 +207,7 @@ impl Build {
         match &self.table {
             Table::Driver(_) => "en",
             Table::Protocol(_, prefix) => prefix,
+            Table::Resolver(_) => "nr",
         }
     }
 
@@ -217,7 +224,17 @@ impl Build {
     pub fn accept(&self, given: &[Given]) -> Result<Accepted, OptionError> {
         match self.kind() {
             Kind::Driver => options::accept_driver(self.name(), &self.options, given),
-            Kind::Protocol => options::accept_protocol(self.name(), &self.options, given),
+            // A resolver has a parameter, which it judges itself.
+            Kind::Protocol | Kind::Resolver => options::accept_protocol(self.name(), &self.options, given),
+        }
+    }
+
+    /// The functions of a resolver, when it is one; valid for ever.
+    #[must_use]
+    pub fn resolver(&self) -> Option<ResolverTable> {
+        match self.table {
+            Table::Resolver(table) => Some(table),
+            Table::Driver(_) | Table::Protocol(..) => None,
         }
     }
 
@@ -330,6 +347,7 @@ fn make_build(kind: Kind, path: PathBuf, facts: ElfFacts, image: Image) -> Resul
     let (specs, count) = match &table {
         Table::Driver(table) => (table.options, table.n_options),
         Table::Protocol(table, _) => (table.options, table.n_options),
+        Table::Resolver(_) => (std::ptr::null(), 0),
     };
     // SAFETY: static data of the module, as the ABI says.
     let options = unsafe { tables::options(specs, count) }?;
@@ -352,8 +370,13 @@ fn make_build(kind: Kind, path: PathBuf, facts: ElfFacts, image: Image) -> Resul
 /// The table of the wanted kind, or else that of the other kind: the caller tells the two apart in words.
 fn fetch_table(kind: Kind, offer: &Offer) -> Result<Table, Refusal> {
     let (driver, protocol) = ((offer.get_table)(KIND_DRIVER), (offer.get_table)(KIND_PROTOCOL));
-    if driver.is_null() && protocol.is_null() {
-        return Err(Refusal::handshake("a driver table or a protocol table", "neither"));
+    let resolver = (offer.get_table)(KIND_RESOLVER);
+    if driver.is_null() && protocol.is_null() && resolver.is_null() {
+        return Err(Refusal::handshake("the table of a driver, a protocol or a resolver", "none"));
+    }
+    if !resolver.is_null() && (kind == Kind::Resolver || driver.is_null() && protocol.is_null()) {
+        // SAFETY: what `get_table` returned for this kind.
+        return Ok(Table::Resolver(unsafe { tables::resolver(resolver) }?));
     }
     if protocol.is_null() || (kind == Kind::Driver && !driver.is_null()) {
         // SAFETY: what `get_table` returned for this kind.

@@ -18,7 +18,7 @@ impl Functions for DriverTable {
     fn of(build: &Build) -> Option<Self> {
         match build.table() {
             Table::Driver(table) => Some(*table),
-            Table::Protocol(..) => None,
+            Table::Protocol(..) | Table::Resolver(_) => None,
         }
     }
 

@@ -21,7 +21,7 @@ impl Functions for ProtocolTable {
     fn of(build: &Build) -> Option<Self> {
         match build.table() {
             Table::Protocol(table, _) => Some(*table),
-            Table::Driver(_) => None,
+            Table::Driver(_) | Table::Resolver(_) => None,
         }
     }
 

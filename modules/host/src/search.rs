@@ -98,6 +98,7 @@ pub fn file_names(kind: Kind, name: &str) -> Vec<String> {
     match kind {
         Kind::Driver if base.starts_with("devn-") || base.starts_with("devnp-") => vec![format!("{base}.so")],
         Kind::Driver => vec![format!("devnp-{base}.so"), format!("devn-{base}.so")],
+        Kind::Resolver => vec![format!("nr-{}.so", base.strip_prefix("nr-").unwrap_or(base))],
         Kind::Protocol => {
             let bare = base.strip_prefix("lsm-").or_else(|| base.strip_prefix("npm-")).unwrap_or(base);
             vec![format!("lsm-{bare}.so")]

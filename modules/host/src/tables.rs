@@ -5,7 +5,7 @@ use std::{
     slice,
 };
 
-use io_pkt_abi::{ABI_MAJOR, DriverTable, Header, OptionSpec, ProtocolTable};
+use io_pkt_abi::{ABI_MAJOR, DriverTable, Header, OptionSpec, ProtocolTable, ResolverTable};
 
 use crate::{
     error::Refusal,
@@ -17,6 +17,8 @@ use crate::{
 const DRIVER_1_0: usize = offset_of!(DriverTable, destroy) + size_of::<usize>();
 /// Bytes of a protocol table of ABI 1.0. Frozen.
 const PROTOCOL_1_0: usize = offset_of!(ProtocolTable, destroy) + size_of::<usize>();
+/// Bytes of a resolver table of ABI 1.1. Frozen.
+const RESOLVER_1_1: usize = offset_of!(ResolverTable, destroy) + size_of::<usize>();
 /// Most options that a module may declare.
 const MAX_OPTIONS: u64 = 256;
 
@@ -43,6 +45,13 @@ const PROTOCOL_FUNCTIONS: [usize; 8] = [
     offset_of!(ProtocolTable, destroy),
 ];
 
+/// Offsets of the functions that every resolver has.
+const RESOLVER_FUNCTIONS: [usize; 3] = [
+    offset_of!(ResolverTable, create),
+    offset_of!(ResolverTable, resolve),
+    offset_of!(ResolverTable, destroy),
+];
+
 /// Copies a driver's table.
 ///
 /// # Safety
@@ -59,6 +68,15 @@ pub(crate) unsafe fn driver(header: *const Header) -> Result<DriverTable, Refusa
 pub(crate) unsafe fn protocol(header: *const Header) -> Result<ProtocolTable, Refusal> {
     // SAFETY: as above.
     unsafe { copy::<ProtocolTable>("protocol", header, PROTOCOL_1_0, &PROTOCOL_FUNCTIONS) }
+}
+
+/// Copies a resolver's table.
+///
+/// # Safety
+/// As [`driver`], for [`io_pkt_abi::handshake::KIND_RESOLVER`].
+pub(crate) unsafe fn resolver(header: *const Header) -> Result<ResolverTable, Refusal> {
+    // SAFETY: as above.
+    unsafe { copy::<ResolverTable>("resolver", header, RESOLVER_1_1, &RESOLVER_FUNCTIONS) }
 }
 
 /// # Safety

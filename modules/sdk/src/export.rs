@@ -10,8 +10,8 @@ pub use abi_stable::{
     std_types::RStr,
 };
 pub use io_pkt_abi::{
-    DriverTable, ProtocolTable,
-    handshake::{KIND_DRIVER, KIND_PROTOCOL},
+    DriverTable, ProtocolTable, ResolverTable,
+    handshake::{KIND_DRIVER, KIND_PROTOCOL, KIND_RESOLVER},
     note::ModuleNote,
 };
 
@@ -35,6 +35,14 @@ impl Static<ProtocolTable> {
     /// For [`crate::export_protocol!`].
     #[must_use]
     pub const fn protocol(table: ProtocolTable) -> Self {
+        Self(table)
+    }
+}
+
+impl Static<ResolverTable> {
+    /// For [`crate::export_resolver!`].
+    #[must_use]
+    pub const fn resolver(table: ResolverTable) -> Self {
         Self(table)
     }
 }
@@ -94,6 +102,19 @@ macro_rules! export_protocol {
             static TABLE: $crate::export::Static<$crate::export::ProtocolTable> =
                 $crate::export::Static::protocol($crate::protocol_table::<$protocol>());
             $crate::export::KIND_PROTOCOL
+        });
+    };
+}
+
+/// Makes the crate a node resolver: `export_resolver!("nr-static", Static)`, with a [`crate::Resolver`]. As
+/// [`crate::export_driver!`] otherwise.
+#[macro_export]
+macro_rules! export_resolver {
+    ($name:literal, $resolver:ty) => {
+        $crate::__export_module!($name, {
+            static TABLE: $crate::export::Static<$crate::export::ResolverTable> =
+                $crate::export::Static::resolver($crate::resolver_table::<$resolver>());
+            $crate::export::KIND_RESOLVER
         });
     };
 }

@@ -6,14 +6,21 @@
 use std::{
     cell::Cell,
     ffi::c_void,
+    mem::{MaybeUninit, offset_of},
     os::fd::{AsFd, AsRawFd},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use io_pkt_abi::{Bytes, CreateArgs, FrameDesc, HostTable, PoolInfo, info};
+use io_pkt_abi::{
+    ABI_MAJOR, ABI_MINOR, Bytes, CreateArgs, FrameDesc, Header, HostTable, PoolInfo, ResolverTable, TextBuf,
+    info,
+};
 
 use crate::{Batch, Error, Interface, InterfaceId, frame::Pool};
+
+/// Bytes of the host's table in ABI 1.0. Frozen: what came later is optional.
+const TABLE_1_0: usize = offset_of!(HostTable, log_level) + size_of::<usize>();
 
 /// Handle of the host, one per use. See the module documentation.
 #[derive(Clone, Debug)]
@@ -103,11 +110,15 @@ impl Host {
     pub(crate) unsafe fn new(args: &CreateArgs, name: &str) -> Result<Self, Error> {
         // SAFETY: valid or null by the caller's promise; only the header is read before its size is known.
         let header = unsafe { args.host.cast::<io_pkt_abi::Header>().as_ref() };
-        if header.is_none_or(|header| (header.size as usize) < size_of::<HostTable>()) {
+        let Some(size) = header.map(|header| header.size as usize).filter(|size| *size >= TABLE_1_0) else {
             return Err(Error::new(libc::EINVAL, "the host's table is smaller than ABI 1.0 says"));
-        }
-        // SAFETY: the table has at least the size of ours.
-        let table = unsafe { *args.host };
+        };
+        let mut table = MaybeUninit::<HostTable>::zeroed();
+        let bytes = size.min(size_of::<HostTable>());
+        // SAFETY: both sides have that many bytes.
+        unsafe { std::ptr::copy_nonoverlapping(args.host.cast::<u8>(), table.as_mut_ptr().cast(), bytes) };
+        // SAFETY: what ABI 1.0 has is there; what came later may be null, and is an `Option`.
+        let table = unsafe { table.assume_init() };
         // SAFETY: null or valid by the ABI; copied.
         let pool = unsafe { (table.pool)(args.ctx).as_ref() };
         let Some(pool) = pool.filter(|pool| pool.size as usize >= size_of::<PoolInfo>()) else {
@@ -316,6 +327,29 @@ impl Host {
 
     pub(crate) fn kill_raw(&self, helper: i64, signal: i32) -> i32 {
         self.with(-libc::ESRCH, |remote| (remote.table.kill)(remote.ctx, helper, signal))
+    }
+
+    /// The table of `nr-NAME.so`, checked by the host.
+    pub(crate) fn resolver_table(&self, name: &str) -> Result<ResolverTable, Error> {
+        let opened = self.with(None, |remote| remote.table.open_resolver.map(|open| (open, remote.ctx)));
+        let Some((open, ctx)) = opened else {
+            return Err(Error::new(libc::ENOSYS, "this io-pkt has no loadable resolvers"));
+        };
+        let mut table = MaybeUninit::<ResolverTable>::zeroed();
+        let size = size_of::<ResolverTable>() as u32;
+        // SAFETY: the header begins the table, which has room for it.
+        unsafe {
+            table.as_mut_ptr().cast::<Header>().write(Header { size, major: ABI_MAJOR, minor: ABI_MINOR })
+        };
+        let mut sentence = [0; 1024];
+        let mut room = TextBuf { ptr: sentence.as_mut_ptr(), cap: 1024, len: 0 };
+        let code = open(ctx, Bytes::borrow(name.as_bytes()), table.as_mut_ptr(), &raw mut room);
+        if code != 0 {
+            let len = usize::try_from(room.len).unwrap_or(0).min(sentence.len());
+            return Err(Error::new(-code, String::from_utf8_lossy(&sentence[..len]).into_owned()));
+        }
+        // SAFETY: the host has written a whole table, whose functions it has checked.
+        Ok(unsafe { table.assume_init() })
     }
 
     /// Makes all clones dead and waits for other threads that are inside `wake` or `log`.

@@ -31,6 +31,7 @@ mod mac;
 mod options;
 mod protocol;
 mod raw;
+mod resolver;
 mod stock;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -51,6 +52,7 @@ pub use io_pkt_abi::{DriverStats, FrameDesc, info::UNKNOWN};
 pub use mac::{Mac, ParseMacError};
 pub use options::Opt;
 pub use protocol::{Protocol, protocol_table};
+pub use resolver::{Log, NodeAddress, OpenResolver, Resolver, resolver_table};
 pub use stock::{PushError, Stock};
 pub use tx::TxBatch;
 pub use work::{Ready, Work};

@@ -156,6 +156,7 @@ fn table() -> HostTable {
         kill,
         fail,
         log_level,
+        open_resolver: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write, process::Command};
 
 use conformance::layout::layouts;
-use io_pkt_abi::{frame, handshake, info, note, table};
+use io_pkt_abi::{frame, handshake, info, note, resolver, table};
 
 use crate::common::workshop;
 
@@ -48,6 +48,10 @@ fn constants() -> Vec<(&'static str, u64)> {
         ("IO_PKT_HANDSHAKE_MAGIC", handshake::HANDSHAKE_MAGIC),
         ("IO_PKT_KIND_DRIVER", handshake::KIND_DRIVER.into()),
         ("IO_PKT_KIND_PROTOCOL", handshake::KIND_PROTOCOL.into()),
+        ("IO_PKT_KIND_RESOLVER", handshake::KIND_RESOLVER.into()),
+        ("IO_PKT_FAMILY_MAC", resolver::FAMILY_MAC.into()),
+        ("IO_PKT_FAMILY_IPV4", resolver::FAMILY_IPV4.into()),
+        ("IO_PKT_FAMILY_IPV6", resolver::FAMILY_IPV6.into()),
     ]
 }
 

@@ -8,3 +8,4 @@ mod header;
 mod layouts;
 mod loading;
 mod modules;
+mod resolvers;

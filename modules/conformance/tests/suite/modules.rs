@@ -5,6 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use io_pkt_host::{Build, Kind, State, options};
 
 use crate::common::{Driver, Protocol, carries_frames, driver, loader, module, workshop};
+use crate::resolvers;
 
 /// Options with which a module can be started anywhere, without rights and without touching the machine. The others are
 /// only made: `create` changes nothing outside.
@@ -24,9 +25,16 @@ fn harmless_options(name: &str) -> Option<String> {
 fn every_module_of_the_workspace_conforms() {
     let modules = workshop().workspace_modules().unwrap_or_else(|error| panic!("{error}"));
     let names: Vec<_> = modules.iter().filter_map(|file| file.file_stem()?.to_str()).collect();
-    for expected in
-        ["devn-packet", "devn-pcap", "devn-segment", "devn-tap", "devn-template", "lsm-bridge", "lsm-qnet"]
-    {
+    for expected in [
+        "devn-packet",
+        "devn-pcap",
+        "devn-segment",
+        "devn-tap",
+        "devn-template",
+        "lsm-bridge",
+        "lsm-qnet",
+        "nr-static",
+    ] {
         assert!(names.contains(&expected), "{expected} was not built: {names:?}");
     }
     for file in &modules {
@@ -58,7 +66,11 @@ const GOES_ON: &str = "the module goes on";
 fn conforms(file: &Path) {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).expect("a file name");
     println!("--- {stem}");
-    let kind = if stem.starts_with("lsm-") { Kind::Protocol } else { Kind::Driver };
+    let kind = match stem.split('-').next() {
+        Some("lsm") => Kind::Protocol,
+        Some("nr") => Kind::Resolver,
+        _ => Kind::Driver,
+    };
     let build = loader().load(kind, file).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(build.name(), stem, "the note's name is the file's");
     assert!(!build.build_text().is_empty() && build.code_size() > 0 && !build.range().is_empty());
@@ -66,6 +78,7 @@ fn conforms(file: &Path) {
     match kind {
         Kind::Driver => driver_conforms(&build),
         Kind::Protocol => protocol_conforms(&build),
+        Kind::Resolver => resolvers::conforms(&build),
     }
     assert_eq!(build.uses(), 0, "{stem}: no use remains");
 }

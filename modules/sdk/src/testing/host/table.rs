@@ -47,6 +47,7 @@ pub(super) static TABLE: HostTable = HostTable {
     kill,
     fail,
     log_level,
+    open_resolver: None,
 };
 
 extern "C" fn log(ctx: *mut c_void, level: u32, target: Bytes, text: Bytes) {
