@@ -6,6 +6,7 @@
 
 mod client;
 pub mod commands;
+pub mod loads;
 
 use std::{
     collections::VecDeque,
@@ -21,6 +22,7 @@ use slab::Slab;
 
 use crate::token::{Address, Class};
 use client::{Client, Step};
+use loads::Ticket;
 
 /// Most connections at a time.
 pub const MAX_CLIENTS: usize = 1000;
@@ -34,6 +36,15 @@ pub struct Request {
     pub command: Command,
     /// Descriptors that came along.
     pub files: Vec<std::os::fd::OwnedFd>,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is done.
+    Now(Outcome),
+    /// [`Control::finish`] tells the outcome when the module has arrived. The client is not read meanwhile.
+    Later(Ticket),
 }
 
 /// The server of one instance.
@@ -118,7 +129,7 @@ impl Control {
     }
 
     /// Does a little work: accepts, or serves one client. `answer` carries out a request.
-    pub fn step(&mut self, answer: impl FnOnce(Request) -> Outcome) {
+    pub fn step(&mut self, answer: impl FnOnce(Request) -> Answer) {
         self.clock += 1;
         if std::mem::take(&mut self.pending_accept) {
             self.accept();
@@ -129,13 +140,22 @@ impl Control {
         client.queued = false;
         match client.step(clock, |request, may_change| {
             if request.command.changes() && !may_change {
-                return Outcome::Error(refusal());
+                return Answer::Now(Outcome::Error(refusal()));
             }
             answer(request)
         }) {
             Step::Again => self.enqueue(place),
             Step::Wait => {}
             Step::Close => self.close(place),
+        }
+    }
+
+    /// Answers who waits for that, unless he has gone.
+    pub fn finish(&mut self, ticket: Ticket, outcome: Outcome) {
+        let waiting = self.clients.iter_mut().find(|(_, client)| client.waits_for(ticket));
+        if let Some((place, client)) = waiting {
+            client.finish(outcome);
+            self.enqueue(place);
         }
     }
 

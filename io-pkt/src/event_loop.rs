@@ -8,7 +8,7 @@
 mod alarm;
 mod spin;
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use ctl::report::LoopCounters;
 use io_pkt_abi::{PollEvent, info::READY_HELPER_EXIT};
@@ -24,6 +24,7 @@ use crate::{
     control::{
         Control,
         commands::{self, Facts},
+        loads::Loads,
     },
     registry::Registry,
     threads::ThreadLost,
@@ -53,6 +54,7 @@ pub struct EventLoop {
     events: Events,
     registry: Registry,
     control: Control,
+    loads: Loads,
     alarm: Alarm,
     signals: SignalFd,
     spin: Spin,
@@ -93,7 +95,20 @@ impl EventLoop {
         poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         let facts = Facts { program, ..Facts::default() };
         let events = Events::with_capacity(256);
-        Ok(Self { poll, events, registry, control, alarm, signals, spin, facts, stop: None, woken: false })
+        let loads = Loads::new(registry.finder(), Arc::clone(&registry.core().waker));
+        Ok(Self {
+            poll,
+            events,
+            registry,
+            control,
+            loads,
+            alarm,
+            signals,
+            spin,
+            facts,
+            stop: None,
+            woken: false,
+        })
     }
 
     /// The uses, for mounting at the start.
@@ -168,15 +183,18 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Control work. Mounting happens in here, between two turns of frames.
+    /// Control work. Mounting happens in here, between two turns of frames, when the module has been read.
     fn serve(&mut self, steps: usize) {
-        let Self { control, registry, facts, .. } = self;
+        let Self { control, registry, loads, facts, .. } = self;
+        while let Some(arrived) = loads.poll() {
+            control.finish(arrived.ticket, commands::mount(registry, &arrived.options, arrived.found));
+        }
         for _ in 0..steps {
             if !control.has_work() {
                 return;
             }
             facts.clients = control.len() as u64;
-            control.step(|request| commands::answer(registry, facts, request));
+            control.step(|request| commands::answer(registry, loads, facts, request));
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod carry;
 mod explain;
+mod find;
 mod leftovers;
 mod mount;
 mod unmount;
@@ -29,7 +30,8 @@ use crate::{
     uses::{Body, Use, UseId},
 };
 
-pub use mount::{ModuleFile, MountError};
+pub use find::{Finder, Found, ModuleFile};
+pub use mount::MountError;
 pub use unmount::UnmountError;
 
 /// Failed uses that are remembered.

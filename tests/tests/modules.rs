@@ -242,6 +242,17 @@ fn the_network_directory_of_any_root_is_busy() -> Result<()> {
     Ok(())
 }
 
+fn frames_flow_while_a_module_is_read_from_another_node() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    let module = alonzo.shell("ls -d $(dirname $(command -v io-pkt))/*devn[_-]segment.so | head -n 1")?;
+    joseph.shell(&format!("cp {} /tmp/devn-segment.so", module.trim()))?;
+    // By its path: io-pkt itself opens the file, and carries the answers to what it reads.
+    let mut client = Client::connect(&alonzo.outside("/run/io-pkt/io-pkt0.sock"), PATIENCE)?;
+    let mounted = client.mount("/net/joseph/tmp/devn-segment.so", "path=/tmp/segment", None)?;
+    ensure!(mounted.name == "en1", "{mounted:?}");
+    Ok(())
+}
+
 fn a_directory_in_use_is_never_covered() -> Result<()> {
     let Pair { alonzo, .. } = &Pair::bare()?;
     let start = "io-pkt --background -d packet dev=eth0 -p qnet";
@@ -272,5 +283,6 @@ cases! {
     the_systems_mount_knows_the_type_io_pkt: [Need::RootNodes, Need::Fuse],
     pidin_shows_the_modules: [Need::RootNodes, Need::Fuse],
     the_network_directory_of_any_root_is_busy: [Need::RootNodes, Need::Fuse],
+    frames_flow_while_a_module_is_read_from_another_node: [Need::RootNodes, Need::Fuse],
     a_directory_in_use_is_never_covered: [Need::RootNodes, Need::Fuse],
 }

@@ -23,7 +23,7 @@ use nix::{
     unistd::Uid,
 };
 
-use super::Request;
+use super::{Answer, Request, loads::Ticket};
 
 /// Bytes read in one step.
 const READ_PIECE: usize = 16 << 10;
@@ -58,6 +58,8 @@ pub(super) struct Client {
     writable: bool,
     /// Close once `out` is written.
     closing: bool,
+    /// The answer to this request comes later.
+    waiting: Option<(Ticket, u64)>,
 }
 
 impl Client {
@@ -78,6 +80,18 @@ impl Client {
             readable: true,
             writable: true,
             closing: false,
+            waiting: None,
+        }
+    }
+
+    pub(super) fn waits_for(&self, ticket: Ticket) -> bool {
+        self.waiting.is_some_and(|(waiting, _)| waiting == ticket)
+    }
+
+    /// The answer that it waits for.
+    pub(super) fn finish(&mut self, outcome: Outcome) {
+        if let Some((_, id)) = self.waiting.take() {
+            self.reply(id, outcome);
         }
     }
 
@@ -87,24 +101,30 @@ impl Client {
     }
 
     /// Writes, answers or reads, whichever comes first. Nothing is read while an answer waits to be written.
-    pub(super) fn step(&mut self, clock: u64, answer: impl FnOnce(Request, bool) -> Outcome) -> Step {
+    pub(super) fn step(&mut self, clock: u64, answer: impl FnOnce(Request, bool) -> Answer) -> Step {
         if self.sent < self.out.len() {
             return if self.writable { self.write() } else { Step::Wait };
         }
         if self.closing {
             return Step::Close;
         }
+        if self.waiting.is_some() {
+            return Step::Wait;
+        }
         match self.lines.next_line() {
             Ok(Some(line)) => {
                 let parsed = parse(line);
                 let files = std::mem::take(&mut self.files);
-                let (id, outcome) = match parsed {
+                let (id, answer) = match parsed {
                     Ok(request) => {
                         (request.id, answer(Request { command: request.command, files }, self.may_change))
                     }
-                    Err((id, error)) => (id, Outcome::Error(error)),
+                    Err((id, error)) => (id, Answer::Now(Outcome::Error(error))),
                 };
-                self.reply(id, outcome);
+                match answer {
+                    Answer::Now(outcome) => self.reply(id, outcome),
+                    Answer::Later(ticket) => self.waiting = Some((ticket, id)),
+                }
                 Step::Again
             }
             Ok(None) if self.readable => self.read(clock),

@@ -13,10 +13,10 @@ use io_pkt_abi::{ABI_MAJOR, ABI_MINOR};
 use nix::errno::Errno;
 use serde_json::{Value, json};
 
-use super::Request;
+use super::{Answer, Request, loads::Loads};
 use crate::{
     logging,
-    registry::{ModuleFile, Registry},
+    registry::{Found, ModuleFile, MountError, Registry},
 };
 
 /// Longest report that is passed on, in bytes; escaped it must still fit into a line.
@@ -34,28 +34,46 @@ pub struct Facts {
 }
 
 /// Carries out a request that is permitted.
-pub fn answer(registry: &mut Registry, facts: &Facts, request: Request) -> Outcome {
-    match carry_out(registry, facts, request) {
+pub fn answer(registry: &mut Registry, loads: &mut Loads, facts: &Facts, request: Request) -> Answer {
+    let Request { command, files } = request;
+    if let Command::Mount { module, options } = command {
+        let file = match files.into_iter().next() {
+            Some(fd) => ModuleFile::Open(fs::File::from(fd), module),
+            None => ModuleFile::Named(module),
+        };
+        return match loads.start(file, options) {
+            Ok(ticket) => Answer::Later(ticket),
+            Err(error) => Answer::Now(Outcome::Error(error)),
+        };
+    }
+    Answer::Now(outcome(carry_out(registry, facts, command)))
+}
+
+/// Mounts a module that has arrived.
+pub fn mount(registry: &mut Registry, options: &str, found: Result<Found, MountError>) -> Outcome {
+    let mounted = found.and_then(|found| registry.mount_found(found, options));
+    outcome(
+        mounted
+            .map_err(|error| {
+                tracing::warn!("mount refused: {error}");
+                ErrorReply::new(error.errno(), error.to_string())
+            })
+            .and_then(|mounted| value(&mounted)),
+    )
+}
+
+fn outcome(result: Result<Value, ErrorReply>) -> Outcome {
+    match result {
         Ok(value) => Outcome::Ok(value),
         Err(error) => Outcome::Error(error),
     }
 }
 
-fn carry_out(registry: &mut Registry, facts: &Facts, request: Request) -> Result<Value, ErrorReply> {
-    let Request { command, files } = request;
+fn carry_out(registry: &mut Registry, facts: &Facts, command: Command) -> Result<Value, ErrorReply> {
     match command {
+        // Answered when its module has arrived.
+        Command::Mount { .. } => Err(ErrorReply::new(Errno::EINVAL, "a mount is never answered at once")),
         Command::Ping => value(&version(registry, facts)),
-        Command::Mount { module, options } => {
-            let file = match files.into_iter().next() {
-                Some(fd) => ModuleFile::Open(fs::File::from(fd), module),
-                None => ModuleFile::Named(module),
-            };
-            let mounted = registry.mount(None, file, &options);
-            value(&mounted.map_err(|e| {
-                tracing::warn!("mount refused: {e}");
-                ErrorReply::new(e.errno(), e.to_string())
-            })?)
-        }
         Command::Umount { name } => {
             value(&registry.unmount(&name).map_err(|e| ErrorReply::new(e.errno(), e.to_string()))?)
         }

@@ -47,7 +47,7 @@ impl Server {
             let address = Address::of(event.token()).unwrap();
             self.control.on_event(address, event.is_readable(), event.is_writable());
         }
-        self.control.step(|request| Outcome::Ok(format!("{:?}", request.command).into()));
+        self.control.step(|request| Answer::Now(Outcome::Ok(format!("{:?}", request.command).into())));
     }
 
     /// Turns until `client` has a line or its end; `None` is the end.

@@ -25,7 +25,7 @@ impl Registry {
     }
 
     fn put_back(&mut self, driver: &str, device: &str) -> Result<(), MountError> {
-        let build = self.load(Some(Kind::Driver), ModuleFile::Named(driver.to_owned()))?;
+        let build = self.load(Kind::Driver, ModuleFile::Named(driver.to_owned()))?;
         let accepted = build.accept(&options::parse(&format!("dev={device}")))?;
         let context = self.context(&build, device, 0)?;
         let made = self.create(&build, device, &accepted, &context);

@@ -4,30 +4,21 @@
 //! (name, lock, port, holder, the module's own state) goes. Errors are one sentence that names the subject and the
 //! cause.
 
-use std::{fs::File, path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use ctl::Mounted;
 use io_pkt_abi::info::{EVENT_ARRIVED, EVENT_GONE};
-use io_pkt_host::{Accepted, Build, Kind, LoadError, OptionError, Refusal, UseError, options};
+use io_pkt_host::{Accepted, Build, Kind, LoadError, OptionError, UseError, options};
 use nix::errno::Errno;
 use thiserror::Error;
 
-use super::{Registry, explain};
+use super::{Finder, Found, ModuleFile, Registry, explain};
 use crate::{
     border::{self, Role, UseContext},
     names::{DeviceName, LockError, PidLock, devices::DeviceError, use_lock},
     threads::{Owned, PinnedDriver},
     uses::{Body, Use, UseId},
 };
-
-/// Where a module's bytes come from.
-#[derive(Debug)]
-pub enum ModuleFile {
-    /// A name to look up, or a path.
-    Named(String),
-    /// An open file that `mount` handed over, and what the user called it.
-    Open(File, String),
-}
 
 /// Why nothing was mounted.
 #[derive(Debug, Error)]
@@ -114,7 +105,29 @@ impl Registry {
         file: ModuleFile,
         option_text: &str,
     ) -> Result<Mounted, MountError> {
-        let build = self.load(kind, file)?;
+        let found = self.finder().find(kind, file)?;
+        self.mount_found(found, option_text)
+    }
+
+    /// Maps a module, and mounts nothing.
+    pub(super) fn load(&mut self, kind: Kind, file: ModuleFile) -> Result<Arc<Build>, MountError> {
+        let Found { kinds, module } = self.finder().find(Some(kind), file)?;
+        self.loader.load_read(&kinds, module).map_err(MountError::Load)
+    }
+
+    /// What finds and reads modules for [`Registry::mount_found`], on any thread.
+    #[must_use]
+    pub fn finder(&self) -> Finder {
+        Finder::new(self.loader.reader(), self.core.search.clone())
+    }
+
+    /// Mounts a module that was read.
+    ///
+    /// # Errors
+    /// As [`Registry::mount`].
+    pub fn mount_found(&mut self, found: Found, option_text: &str) -> Result<Mounted, MountError> {
+        let Found { kinds, module } = found;
+        let build = self.loader.load_read(&kinds, module).map_err(MountError::Load)?;
         let accepted = build.accept(&options::parse(option_text))?;
         let prepared = self.prepare(&build, &accepted)?;
         let context = self.context(&build, &prepared.name, accepted.verbose.unwrap_or(0))?;
@@ -147,50 +160,6 @@ impl Registry {
             }
             None => Ok(Mounted { name, module: build.name().to_owned(), path }),
         }
-    }
-
-    pub(super) fn load(&mut self, kind: Option<Kind>, file: ModuleFile) -> Result<Arc<Build>, MountError> {
-        let kinds = match (kind, &file) {
-            (Some(kind), _) => vec![kind],
-            (None, ModuleFile::Named(name) | ModuleFile::Open(_, name)) => explain::kinds_of(name),
-        };
-        match file {
-            ModuleFile::Open(file, shown) => self.load_first(&kinds, |loader, kind| {
-                let again = file.try_clone().map_err(|reason| LoadError {
-                    file: PathBuf::from(&shown),
-                    refusal: Refusal::from(reason),
-                })?;
-                loader.load_file(kind, again, shown.as_ref())
-            }),
-            ModuleFile::Named(name) => {
-                let search = self.core.search.clone();
-                let loaded =
-                    self.load_first(&kinds, |loader, kind| loader.load(kind, &search.resolve(kind, &name)?));
-                loaded.map_err(|error| match error {
-                    MountError::Load(error) if matches!(error.refusal, Refusal::NotFound { .. }) => {
-                        MountError::NoModule(explain::no_module(&kinds, &name, &error, &search))
-                    }
-                    other => other,
-                })
-            }
-        }
-    }
-
-    /// Tries the kinds in turn; the first error is the one that is told.
-    fn load_first(
-        &mut self,
-        kinds: &[Kind],
-        mut load: impl FnMut(&mut io_pkt_host::Loader, Kind) -> Result<Arc<Build>, LoadError>,
-    ) -> Result<Arc<Build>, MountError> {
-        let mut first = None;
-        for kind in kinds {
-            match load(&mut self.loader, *kind) {
-                Ok(build) => return Ok(build),
-                Err(error) => first.get_or_insert(error),
-            };
-        }
-        Err(first
-            .map_or_else(|| MountError::NoModule("no kind of module was asked for".into()), MountError::Load))
     }
 
     /// Takes the use's name: a device file, a lock for what there may be one of, or both.

@@ -6,11 +6,8 @@
 use std::{
     collections::HashMap,
     ffi::c_void,
-    fs::{File, OpenOptions},
-    hash::{DefaultHasher, Hasher},
-    io::{Read, Seek},
+    fs::File,
     ops::Range,
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -25,18 +22,15 @@ use io_pkt_abi::{
 };
 
 use crate::{
-    elf::{self, ElfFacts},
+    elf::ElfFacts,
     error::{LoadError, Refusal},
     handshake::{self, Offer},
-    image::{Image, LoadMode, Source},
+    image::{Image, LoadMode},
     options::{self, Accepted, Given, OptionError, OptionInfo},
+    reader::{Identity, ReadModule, Reader},
     tables,
 };
 
-/// Largest module file: a debug build of a large module has a tenth of it.
-const MAX_FILE: u64 = 1 << 30;
-/// Enough of a file for its headers.
-const START: u64 = 16 << 10;
 /// Most builds in one process unless [`Loader::set_max_builds`] says otherwise; a build takes about a megabyte.
 pub const MAX_BUILDS: usize = 128;
 
@@ -243,13 +237,10 @@ impl Build {
     }
 }
 
-/// Hash and length of a file's bytes.
-type Identity = (u64, usize);
-
 /// Loads module files; knows every build of the process.
 #[derive(Debug)]
 pub struct Loader {
-    mode: LoadMode,
+    reader: Reader,
     max_builds: usize,
     loads: usize,
     builds: HashMap<Identity, Arc<Build>>,
@@ -267,7 +258,8 @@ impl Loader {
     /// A loader without builds. A process has one, or else a file may be mapped twice.
     #[must_use]
     pub fn new(mode: LoadMode) -> Self {
-        Self { mode, max_builds: MAX_BUILDS, loads: 0, builds: HashMap::new(), refused: HashMap::new() }
+        let (reader, builds, refused) = (Reader::new(mode), HashMap::new(), HashMap::new());
+        Self { reader, max_builds: MAX_BUILDS, loads: 0, builds, refused }
     }
 
     /// Sets how many builds may be mapped.
@@ -283,17 +275,20 @@ impl Loader {
         builds
     }
 
+    /// What reads module files for this loader, on any thread.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
     /// Loads the file at `path` as a module of that kind, or finds that it is mapped already.
     ///
     /// # Errors
     /// [`LoadError`], ready to be shown. Nothing remains of a refused file, except that one which was refused after its
     /// handshake stays mapped.
     pub fn load(&mut self, kind: Kind, path: &Path) -> Result<Arc<Build>, LoadError> {
-        // Opening a FIFO for reading would wait for a writer.
-        let opened =
-            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
-        let file = opened.map_err(|reason| LoadError::new(path, reason))?;
-        self.load_file(kind, file, path)
+        let module = self.reader.read(path)?;
+        self.load_read(&[kind], module)
     }
 
     /// The same for an open file, which `mount` hands over; `shown` is what the operator called it.
@@ -301,18 +296,27 @@ impl Loader {
     /// # Errors
     /// As [`Loader::load`].
     pub fn load_file(&mut self, kind: Kind, file: File, shown: &Path) -> Result<Arc<Build>, LoadError> {
-        let source = read(file, shown)?;
-        let build = self.find_or_map(kind, source).map_err(|refusal| LoadError::new(shown, refusal))?;
-        if build.kind() != kind {
+        let module = self.reader.read_file(file, shown)?;
+        self.load_read(&[kind], module)
+    }
+
+    /// The same for a file that was read, as a module of one of `kinds`, the first of which is preferred.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub fn load_read(&mut self, kinds: &[Kind], module: ReadModule) -> Result<Arc<Build>, LoadError> {
+        let shown = module.path().to_owned();
+        let first = kinds.first().copied().unwrap_or(Kind::Driver);
+        let build = self.find_or_map(first, module).map_err(|refusal| LoadError::new(&shown, refusal))?;
+        if !kinds.contains(&build.kind()) {
             let found = format!("{}, which is a {}", build.name(), build.kind().word());
-            return Err(LoadError::new(shown, Refusal::handshake(format!("a {}", kind.word()), found)));
+            return Err(LoadError::new(&shown, Refusal::handshake(format!("a {}", first.word()), found)));
         }
         Ok(build)
     }
 
-    fn find_or_map(&mut self, kind: Kind, source: Source) -> Result<Arc<Build>, Refusal> {
-        let facts = elf::inspect(&source.bytes, source.len)?;
-        let identity = identity(&source.bytes);
+    fn find_or_map(&mut self, kind: Kind, module: ReadModule) -> Result<Arc<Build>, Refusal> {
+        let ReadModule { source, facts, identity, copy } = module;
         if let Some(build) = self.builds.get(&identity) {
             return Ok(Arc::clone(build));
         }
@@ -324,8 +328,9 @@ impl Loader {
         }
         let name = format!("{}-{:016x}", facts.name, identity.0);
         let path = source.path.clone();
-        let image = Image::map(self.mode, &name, source, self.loads)?;
+        let image = Image::map(self.reader.mode(), &name, source, copy, self.loads)?;
         self.loads += 1;
+        self.reader.note_known(identity);
         match make_build(kind, path, facts, image) {
             Ok(build) => {
                 let build = Arc::new(build);
@@ -391,48 +396,6 @@ fn fetch_table(kind: Kind, offer: &Offer) -> Result<Table, Refusal> {
         return Err(Refusal::handshake("a name prefix of 1 to 16 lower-case letters", format!("{prefix:?}")));
     }
     Ok(Table::Protocol(table, prefix))
-}
-
-/// Reads what of the file is loaded.
-fn read(mut file: File, path: &Path) -> Result<Source, LoadError> {
-    let fail = |refusal: Refusal| LoadError::new(path, refusal);
-    let metadata = file.metadata().map_err(|reason| LoadError::new(path, reason))?;
-    let kind = metadata.file_type();
-    if !kind.is_file() {
-        let found = match () {
-            () if kind.is_dir() => "a directory",
-            () if kind.is_fifo() => "a FIFO",
-            () if kind.is_socket() => "a socket",
-            () => "a device",
-        };
-        return Err(fail(Refusal::NotAFile(found)));
-    }
-    if metadata.size() > MAX_FILE {
-        return Err(fail(Refusal::TooLarge { limit: MAX_FILE, found: metadata.size() }));
-    }
-    let len = metadata.size();
-    let mut bytes = Vec::new();
-    // The descriptor may have been read by whoever handed it over.
-    file.rewind()
-        .and_then(|()| read_up_to(&file, &mut bytes, START))
-        .map_err(|reason| LoadError::new(path, reason))?;
-    let loaded = elf::loaded_part(&bytes).unwrap_or(len).min(len);
-    read_up_to(&file, &mut bytes, loaded).map_err(|reason| LoadError::new(path, reason))?;
-    Ok(Source { file, path: path.to_owned(), bytes, len })
-}
-
-/// Reads on until `bytes` has `len` of them or the file ends.
-fn read_up_to(file: &File, bytes: &mut Vec<u8>, len: u64) -> std::io::Result<()> {
-    let more = len.saturating_sub(bytes.len() as u64);
-    bytes.reserve_exact(more as usize);
-    file.take(more).read_to_end(bytes).map(drop)
-}
-
-/// Tells contents apart. Not meant against forgery: whoever chooses modules runs code here anyway.
-fn identity(bytes: &[u8]) -> Identity {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    (hasher.finish(), bytes.len())
 }
 
 /// Where the file that holds `address` begins in memory.

@@ -62,12 +62,18 @@ pub(crate) struct Source {
 }
 
 impl Image {
-    /// Maps the file. `name` shows up in `/proc/PID/maps`; `nth` counts the loads of this process, so that one path can
+    /// Maps the file, or its sealed `copy`. `name` shows up in `/proc/PID/maps`; `nth` counts the loads of this process, so that one path can
     /// be loaded twice in path mode.
-    pub(crate) fn map(mode: LoadMode, name: &str, source: Source, nth: usize) -> Result<Self, Refusal> {
+    pub(crate) fn map(
+        mode: LoadMode,
+        name: &str,
+        source: Source,
+        copy: Option<io::Result<OwnedFd>>,
+        nth: usize,
+    ) -> Result<Self, Refusal> {
         let path = &source.path;
         match mode {
-            LoadMode::Memfd => match sealed_memfd(name, &source.bytes) {
+            LoadMode::Memfd => match copy.unwrap_or_else(|| sealed_memfd(name, &source.bytes)) {
                 Ok(memfd) => Self::open_fd(memfd, path, mode),
                 Err(reason) => {
                     tracing::warn!(file = %path.display(), %reason, "no executable memfd here: mapping the file itself");
@@ -118,7 +124,7 @@ fn open(path: &Path, shown: &Path) -> Result<ManuallyDrop<Library>, Refusal> {
     })
 }
 
-fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     // Without MFD_EXEC a kernel from 6.3 on may be set to make the memfd not executable; older ones do not know it.
     let exec = MFdFlags::from_bits_retain(libc::MFD_EXEC);

@@ -26,6 +26,7 @@ mod life;
 mod mounted;
 pub mod options;
 mod protocol;
+mod reader;
 mod search;
 mod tables;
 
@@ -37,4 +38,5 @@ pub use image::LoadMode;
 pub use life::{CallError, State, UseError, UseSpec};
 pub use options::{Accepted, Given, OptionError, OptionInfo, OptionKind};
 pub use protocol::ProtocolUse;
+pub use reader::{ReadModule, Reader};
 pub use search::{PATH_VARIABLE, SearchPath, file_names};
