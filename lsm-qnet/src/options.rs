@@ -76,6 +76,19 @@ pub(crate) const OPTIONS: &[Opt] = &[
         MANY,
     ),
     Opt::number("conn_up_retries", "unanswered signs before the node counts as down (default 6)", 1, MANY),
+    Opt::number("no_ack", "1: neither send nor expect acknowledgements, on all nodes alike (default 0)", 0, 1),
+    Opt::number(
+        "slow_mode",
+        "ticks for which little is sent at once to a node that fell silent; 0: never (default 1200)",
+        0,
+        MANY,
+    ),
+    Opt::number(
+        "probe_no_l4_time",
+        "ticks after which an interface that has not heard of a node asks for it (default: as conn_up_idle)",
+        1,
+        MANY,
+    ),
     Opt::number("max_num_l4s", "most interfaces that are used towards one node (default 2)", 1, 4),
     Opt::number(
         "max_tx_bufs",
@@ -182,6 +195,9 @@ fn template(args: &Args<'_>) -> Result<Config, Error> {
     set(&mut config.conn_up_idle, "conn_up_idle");
     set(&mut config.conn_up_retries, "conn_up_retries");
     set(&mut config.max_num_l4s, "max_num_l4s");
+    set(&mut config.slow_mode, "slow_mode");
+    config.probe_no_l4_time = args.number("probe_no_l4_time").and_then(|ticks| u32::try_from(ticks).ok());
+    config.no_ack = args.number("no_ack") == Some(1);
     if let Some(ticks) = args.number("periodic_ticks").and_then(|ticks| u32::try_from(ticks).ok()) {
         config.tick = Duration::from_secs(1) / ticks.max(1);
     }

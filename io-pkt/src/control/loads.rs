@@ -8,7 +8,7 @@ use std::{
         Arc,
         mpsc::{Receiver, Sender, channel},
     },
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use ctl::ErrorReply;
@@ -43,7 +43,8 @@ pub struct Loads {
     sender: Sender<Arrived>,
     receiver: Receiver<Arrived>,
     next: u64,
-    under_way: usize,
+    /// The threads that read.
+    under_way: Vec<(Ticket, JoinHandle<()>)>,
 }
 
 impl Loads {
@@ -51,7 +52,7 @@ impl Loads {
     #[must_use]
     pub fn new(finder: Finder, waker: Arc<Waker>) -> Self {
         let (sender, receiver) = channel();
-        Self { finder, waker, sender, receiver, next: 0, under_way: 0 }
+        Self { finder, waker, sender, receiver, next: 0, under_way: Vec::new() }
     }
 
     /// Sends for a module.
@@ -60,7 +61,7 @@ impl Loads {
     /// `EAGAIN` when too many are on their way or no thread can be had.
     pub fn start(&mut self, file: ModuleFile, options: String) -> Result<Ticket, ErrorReply> {
         let refused = |text: String| ErrorReply::new(Errno::EAGAIN, text);
-        if self.under_way >= MOST {
+        if self.under_way.len() >= MOST {
             return Err(refused(format!(
                 "{MOST} modules are being read already; does their file system answer?"
             )));
@@ -74,19 +75,23 @@ impl Loads {
             let _ = waker.wake();
         };
         let thread = thread::Builder::new().name("module".into()).spawn(read);
-        thread.map_err(|error| refused(format!("cannot start a thread that reads the module: {error}")))?;
+        let thread = thread
+            .map_err(|error| refused(format!("cannot start a thread that reads the module: {error}")))?;
         self.next += 1;
-        self.under_way += 1;
+        self.under_way.push((ticket, thread));
         Ok(ticket)
     }
 
     /// One that has arrived, if any has.
     pub fn poll(&mut self) -> Option<Arrived> {
-        if self.under_way == 0 {
+        if self.under_way.is_empty() {
             return None;
         }
         let arrived = self.receiver.try_recv().ok()?;
-        self.under_way -= 1;
+        let at = self.under_way.iter().position(|(ticket, _)| *ticket == arrived.ticket)?;
+        let (_, thread) = self.under_way.swap_remove(at);
+        // It has nothing left to do but to end; the next one then gets its stack.
+        let _ended = thread.join();
         Some(arrived)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::rig::{EN0, EN1, INIT, RESOLVE, Rig, Sent, USER};
+use super::rig::{ACK, EN0, EN1, INIT, RESOLVE, Rig, Sent, USER};
 
 /// What a node sends when it comes.
 fn announcements(options: &[(&str, &str)]) -> Vec<Sent> {
@@ -69,6 +69,16 @@ pub(super) fn mtu_en() {
     };
     assert_eq!(longest(&[]), 1500);
     assert_eq!(longest(&[("mtu_en", "600")]), 600);
+}
+
+pub(super) fn no_ack() {
+    let acknowledged = |options: &[(&str, &str)]| {
+        let mut rig = Rig::new(options, &[options, &[("allow", "connect")]].concat());
+        rig.connect();
+        rig.alonzo.frames(ACK).len() + rig.joseph.frames(ACK).len()
+    };
+    assert!(acknowledged(&[]) > 0);
+    assert_eq!(acknowledged(&[("no_ack", "1")]), 0);
 }
 
 pub(super) fn max_num_l4s() {

@@ -4,6 +4,7 @@
 //! what is measured lies between two frames of one node, so it is exact however slow this machine is.
 
 use std::{
+    sync::mpsc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -34,6 +35,7 @@ const FLAGS: usize = 18;
 /// Kinds of packets.
 pub(super) const INIT: u8 = 1;
 pub(super) const USER: u8 = 8;
+pub(super) const ACK: u8 = 9;
 pub(super) const RESOLVE: u8 = 11;
 
 /// A frame that left a node.
@@ -216,6 +218,24 @@ impl Rig {
         })
     }
 
+    /// A program of alonzo that has sent 200,000 bytes to a channel of joseph, and sends `len` more when it is told to; it
+    /// ends with the errno.
+    pub(super) fn send_twice(&mut self, to: (i32, i32), len: usize) -> (mpsc::Sender<()>, JoinHandle<i32>) {
+        let root = self.alonzo.root.clone();
+        let (go, told) = mpsc::channel();
+        let (ready, done) = mpsc::channel();
+        let program = thread::spawn(move || {
+            let nd = Netmgr::attach(&root).unwrap().strtond("joseph").unwrap();
+            let connection = Connection::attach(&root, nd, to.0, to.1).unwrap();
+            connection.send(&[7; 200_000], &mut []).unwrap();
+            ready.send(()).unwrap();
+            told.recv().unwrap();
+            connection.send(&vec![7; len], &mut []).map_or_else(|error| error.errno(), |_| 0)
+        });
+        self.until("the first message", |_| done.try_recv().is_ok());
+        (go, program)
+    }
+
     /// A channel of joseph, and a program that answers `messages` there; it tells as whom each caller came.
     pub(super) fn serve(&self, messages: usize) -> ((i32, i32), JoinHandle<Vec<u32>>) {
         let channel = Channel::create(&self.joseph.root, ChannelFlags::empty()).unwrap();
@@ -225,6 +245,8 @@ impl Rig {
             while callers.len() < messages {
                 if let Ok(Received::Message(message)) = channel.receive(Some(Instant::now() + PATIENCE)) {
                     callers.push(message.info().credentials.euid);
+                    // All of it is fetched, as most servers do.
+                    let _all = message.read(0, &mut vec![0; 1 << 20]);
                     let _gone = message.reply(0, &[]);
                 } else {
                     break;

@@ -1,6 +1,8 @@
 //! Options whose effect is a time or a number of attempts. A tick is 200 ms.
 
-use super::rig::{INIT, RESOLVE, Rig, STEP, TICK, USER, gaps};
+use std::collections::BTreeSet;
+
+use super::rig::{EN1, INIT, RESOLVE, Rig, STEP, TICK, USER, gaps};
 
 /// Whether two times are the same, as exactly as can be seen.
 fn near(found: u64, expected: u64) {
@@ -135,4 +137,55 @@ pub(super) fn conn_up_retries() {
     let (few, many) =
         (silence(&[idle, ("conn_up_retries", "1")]).1, silence(&[idle, ("conn_up_retries", "4")]).1);
     near(many - few, 3 * 5 * TICK);
+}
+
+/// Packets of a message that alonzo sends before he hears of joseph, to whom he has sent enough to know the way; joseph
+/// fell silent `later` ticks before.
+fn at_once(options: &[(&str, &str)], later: u64) -> usize {
+    let quiet = [("bind", "en0"), ("conn_up_idle", "1000"), ("tx_retries", "5"), ("mtu_en", "150")];
+    let mut rig = Rig::new(&[&quiet, options].concat(), &[&quiet[..], &[("allow", "connect")]].concat());
+    let at = rig.connect();
+    rig.wire = (false, false);
+    let client = rig.send(at, 10);
+    assert!(rig.finish(client).is_err());
+    rig.wire = (true, true);
+    rig.ticks(later);
+    // The server gets both messages; its answer to the second is lost.
+    let (at, _server) = rig.serve(2);
+    let (go, client) = rig.send_twice(at, 8000);
+    rig.ticks(2);
+    rig.wire = (true, false);
+    let before = rig.alonzo.frames(USER).len();
+    go.send(()).unwrap();
+    assert_eq!(rig.finish(client), libc::EHOSTDOWN);
+    let frames = rig.alonzo.frames(USER).split_off(before);
+    // Before any of it is taken for lost; where each fragment stands in the stream, so that none counts twice.
+    let first = frames.iter().filter(|sent| sent.at <= frames[0].at + 2 * STEP);
+    first.map(|sent| &sent.frame[40..44]).collect::<BTreeSet<&[u8]>>().len()
+}
+
+pub(super) fn slow_mode() {
+    let (never, slow) = (at_once(&[("slow_mode", "0")], 10), at_once(&[], 10));
+    assert!(slow < never, "{slow} packets at once, and {never} without slow mode");
+    assert_eq!(at_once(&[("slow_mode", "5")], 30), never, "it is forgotten in time");
+}
+
+pub(super) fn probe_no_l4_time() {
+    // joseph has the other interface only, so this one never hears of him.
+    let searched = |options: &[(&str, &str)]| {
+        let mut rig = Rig::new(
+            &[&[("auto_add", "0")], options].concat(),
+            &[("auto_add", "0"), ("bind", "en0"), ("allow", "connect")],
+        );
+        rig.connect();
+        let before = rig.alonzo.frames(RESOLVE).len();
+        rig.ticks(130);
+        let mut frames = rig.alonzo.frames(RESOLVE).split_off(before);
+        frames.retain(|sent| sent.interface == EN1);
+        gaps(&frames)
+    };
+    let (often, seldom) = (searched(&[("probe_no_l4_time", "10")]), searched(&[]));
+    assert!(often.len() >= 10 && !seldom.is_empty(), "{often:?} {seldom:?}");
+    often.iter().for_each(|gap| near(*gap, 10 * TICK));
+    seldom.iter().for_each(|gap| near(*gap, 50 * TICK));
 }
