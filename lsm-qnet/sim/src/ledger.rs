@@ -202,6 +202,14 @@ impl Ledger {
         self.outcomes().filter(|&outcome| outcome == Outcome::Answered).count()
     }
 
+    /// Messages of one client that were answered; clients count from 1, in the order they were made.
+    #[must_use]
+    pub fn answered_of(&self, client: u64) -> usize {
+        let of_client = |entry: &&Entry| entry.stream >> 32 == client;
+        let answered = |entry: &&Entry| entry.outcome == Some(Outcome::Answered);
+        self.entries.iter().filter(of_client).filter(answered).count()
+    }
+
     /// Pulses that arrived.
     #[must_use]
     pub fn pulses(&self) -> usize {

@@ -9,6 +9,7 @@
 mod arrows;
 mod bench;
 mod ci;
+mod coverage;
 mod docs;
 mod fuzz;
 mod install;
@@ -63,6 +64,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Report which lines of the protocol core its tests run
+    Coverage,
     /// Let libFuzzer look for inputs that break a reader of foreign bytes
     Fuzz {
         /// The target, such as session; all of them when left out
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Task::Test { args } => ci::test(&args),
         Task::Docs => ci::one(Step::Docs),
         Task::Soak { args } => ci::soak(&args),
+        Task::Coverage => coverage::coverage(),
         Task::Fuzz { target, seconds, args } => fuzz::fuzz(target.as_deref(), seconds, &args),
         Task::Install { prefix } => install::install(&prefix),
         Task::Tour { args } => tour(&args),
