@@ -80,6 +80,25 @@ impl Netmgr {
         Ok(String::from_utf8_lossy(&text[..len]).into_owned())
     }
 
+    /// The descriptor by which node `remote` knows the node that is `local` here; both are descriptors of this node.
+    ///
+    /// # Errors
+    /// `ENOENT` when one of them does not know the other, `EHOSTUNREACH` or `EHOSTDOWN` when `remote` is not reached.
+    #[doc(alias = "netmgr_remote_nd")]
+    pub fn remote_nd(&self, remote: u32, local: u32) -> Result<u32, Error> {
+        let status = self.ask(&Request::RemoteNd { remote, local }, &mut [])?.0;
+        u32::try_from(status).map_err(|_| Error::Errno(libc::EIO))
+    }
+
+    /// Sends everything that is unacknowledged again at once, to every node.
+    ///
+    /// # Errors
+    /// The connection broke.
+    #[doc(alias = "_NETMGR_QOS_FLUSH")]
+    pub fn qos_flush(&self) -> Result<(), Error> {
+        self.ask(&Request::QosFlush { nd: 0 }, &mut []).map(drop)
+    }
+
     /// The nodes that this one knows, itself first.
     ///
     /// # Errors

@@ -88,6 +88,21 @@ pub struct PulseInfo {
     pub priority: i32,
 }
 
+/// A signal for a process (`SignalKill`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalInfo {
+    /// The process.
+    pub pid: i32,
+    /// Its thread; 0: any.
+    pub tid: i32,
+    /// Signal number, QNX's.
+    pub signo: i32,
+    /// Signal code.
+    pub code: i32,
+    /// Signal value.
+    pub value: i32,
+}
+
 /// A request to [`Node::handle_command`](crate::Node::handle_command).
 ///
 /// A command either takes effect, and its outcome comes as the events named here, or is refused at
@@ -129,6 +144,25 @@ pub enum Command {
         lookup: u32,
         /// Where the node is; empty when the resolver does not know it.
         addresses: Vec<LinkAddr>,
+    },
+
+    /// Ask a node for its number for another (`netmgr_remote_nd`). Outcome: `Event::RemoteNd`.
+    RemoteNd {
+        /// Comes back in the outcome.
+        token: u64,
+        /// The node that is asked.
+        nd: NodeId,
+        /// The FQNN of the node it is asked about.
+        name: String,
+    },
+    /// Send a signal to a process of another node (`SignalKill`). No outcome.
+    Signal {
+        /// The node.
+        nd: NodeId,
+        /// The signal.
+        signal: SignalInfo,
+        /// Who sends it. `nd` in it is filled in by the core.
+        cred: ClientInfo,
     },
 
     // ---- client side ----
@@ -208,6 +242,14 @@ pub enum Command {
     },
 
     // ---- server side ----
+    /// Deliver an event to the client of a connection (`MsgDeliverEvent`), which may have its reply
+    /// already. No outcome.
+    Deliver {
+        /// The connection.
+        server: ServerId,
+        /// `struct sigevent`, as the client gave it.
+        sigevent: [u32; 4],
+    },
     /// Answers `Event::Connect`: the channel exists and takes the client.
     Accept {
         /// The connection.

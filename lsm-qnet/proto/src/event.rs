@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use crate::command::{ClientId, Errno, Handle, PulseInfo, Rcv, ServerId, VtidInfo};
+use crate::command::{ClientId, Errno, Handle, PulseInfo, Rcv, ServerId, SignalInfo, VtidInfo};
 use crate::link::{LinkAddr, LinkId};
 use crate::names::Fqnn;
 use crate::wire::kif::ClientInfo;
@@ -173,7 +173,31 @@ pub enum Event {
         addr: LinkAddr,
     },
 
+    /// What `Command::RemoteNd` asked for.
+    RemoteNd {
+        /// From the command.
+        token: u64,
+        /// The other node's number; `ENOENT` when it does not know the name, or why it did not answer.
+        outcome: Result<u32, Errno>,
+    },
+    /// A process of another node signals one of this node.
+    Signal {
+        /// Its node.
+        nd: NodeId,
+        /// The signal.
+        signal: SignalInfo,
+        /// Who sends it, as its node claims.
+        cred: Option<ClientInfo>,
+    },
+
     // ---- client side ----
+    /// A server delivers an event that a client of it registered.
+    Sigevent {
+        /// The connection.
+        client: ClientId,
+        /// `struct sigevent`, as the client gave it.
+        sigevent: [u32; 4],
+    },
     /// `Command::Connect` succeeded.
     Connected {
         /// The connection.

@@ -31,7 +31,7 @@ mod table;
 mod time;
 pub mod wire;
 
-pub use command::{ClientId, Command, Errno, Handle, PulseInfo, Rcv, ServerId, VtidInfo};
+pub use command::{ClientId, Command, Errno, Handle, PulseInfo, Rcv, ServerId, SignalInfo, VtidInfo};
 pub use config::{Config, Directory, Limits, Resolver, Zone};
 pub use counters::{Counters, PeerCounters};
 pub use event::{Data, DownReason, Event, NodeId};

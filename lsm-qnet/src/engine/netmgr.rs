@@ -42,7 +42,7 @@ impl Engine {
             Request::Stats => self.asked.push(id),
             Request::Meter(plan) => self.meter(id, plan),
             Request::QosFlush { nd } => self.qos_flush(id, NodeId(nd)),
-            Request::RemoteNd { .. } => self.reply_error(id, libc::ENOTSUP),
+            Request::RemoteNd { remote, local } => self.remote_nd(id, remote, local),
         }
     }
 
@@ -71,6 +71,28 @@ impl Engine {
         match outcome {
             Ok(nd) => self.reply(id, nd.0.into(), 0, &[]),
             Err(errno) => self.reply_error(id, errno),
+        }
+    }
+
+    /// The number by which node `remote` knows the node that is `local` here.
+    fn remote_nd(&mut self, id: CallId, remote: u32, local: u32) {
+        let (remote, local) = (NodeId(remote), NodeId(local));
+        // What needs no question: our own numbers, and everybody's number for itself.
+        if remote.node() == NodeId::LOCAL.node() {
+            return self.reply(id, local.0.into(), 0, &[]);
+        }
+        if remote.node() == local.node() {
+            return self.reply(id, 0, 0, &[]);
+        }
+        let named = |view: &qnet_proto::NodeView<'_>| match view.domain.as_str() {
+            "" => format!("{}.", view.name),
+            domain => format!("{}.{domain}", view.name),
+        };
+        let view = self.node.nodes().find(|view| view.nd.node() == local.node());
+        let Some(name) = view.as_ref().map(named) else { return self.reply_error(id, libc::ENOENT) };
+        let command = Command::RemoteNd { token: id.into(), nd: remote, name };
+        if let Err(error) = self.node.handle_command(self.now, command) {
+            self.reply_error(id, errno_of(error));
         }
     }
 

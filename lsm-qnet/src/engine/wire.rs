@@ -129,6 +129,19 @@ impl Engine {
             Event::Death { client } => self.on_back_gone(client, libc::ESRCH),
             Event::Read { handle, offset, nbytes } => self.on_read(handle, offset, nbytes),
             Event::Reply { handle, status } => self.on_reply(handle, status),
+            Event::RemoteNd { token, outcome } => {
+                self.on_resolved(token, outcome.map(NodeId).map_err(from_wire));
+            }
+            // Local channels carry neither, so there is nobody who could have registered or may be signalled so.
+            Event::Sigevent { client, .. } => {
+                tracing::debug!("an event for connection {}: no program of this node takes it", client.0);
+            }
+            Event::Signal { nd, signal, .. } => {
+                let (name, pid, signo) = (self.name_of(nd), signal.pid, signal.signo);
+                tracing::debug!(
+                    "node {name} signals process {pid} with {signo}: signals go by its /proc only"
+                );
+            }
             Event::Error { handle, errno } => {
                 if let Some(id) = number(handle.0) {
                     self.reply_error(id, from_wire(errno));

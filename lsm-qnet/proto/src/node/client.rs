@@ -5,7 +5,7 @@
 //!   Send    ──► Held (until Open) ──► Sent ── Unblock ──► Unblocking ── reply, error ──► gone
 //! ```
 
-use crate::command::{ClientId, Errno, Handle, PulseInfo, VtidInfo};
+use crate::command::{ClientId, Errno, Handle, PulseInfo, SignalInfo, VtidInfo};
 use crate::event::{Event, NodeId};
 use crate::session::message::Message;
 use crate::session::order::{Class, GateKey};
@@ -457,9 +457,13 @@ impl Node {
             Kif::Unblock { client_handle, .. } => self.on_unblock(nd, client_handle),
             Kif::Pulse { server_id, pulse, .. } => self.on_pulse(nd, server_id, pulse),
             Kif::Disconnect { server_id } => self.on_disconnect(nd, server_id),
-            // No event of this node answers to these yet; they are counted as not understood.
-            Kif::Event { .. } | Kif::Signal { .. } | Kif::ConnectPulse => {
-                return Err(WireError::BadValue { what: "KIF message type", value: 0 });
+            Kif::Event { client_handle, sigevent } => self.on_sigevent(nd, client_handle, sigevent),
+            Kif::Signal { pid, tid, signo, code, value, cred, .. } => {
+                self.on_signal(nd, SignalInfo { pid, tid, signo, code, value }, cred);
+            }
+            // Nothing is known of its body: it is counted as not understood.
+            Kif::ConnectPulse => {
+                return Err(WireError::BadValue { what: "KIF message type", value: 17 });
             }
         }
         Ok(())

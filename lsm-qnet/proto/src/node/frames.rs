@@ -9,12 +9,10 @@ use std::borrow::Cow;
 use crate::link::{LinkAddr, LinkId};
 use crate::names::{Domain, Fqnn, NodeName};
 use crate::session::inbox::Arrival;
-use crate::session::message::Message;
 use crate::session::state::{Input, Phase};
 use crate::time::Instant;
 use crate::wire::lr::Lr;
 use crate::wire::lwl4::{Header, Kind, Layer, Packet};
-use crate::wire::nr::Nr;
 use crate::wire::tcs::Tcs;
 use crate::wire::tlv::Extensions;
 use crate::wire::{Order, WireError};
@@ -379,31 +377,6 @@ impl Node {
             Err(_) => self.counters.rx_bad_message += 1,
         }
         Fate::Used
-    }
-
-    /// A sequenced message of the network resolver.
-    fn on_nr(&mut self, now: Instant, incoming: &Incoming<'_>) -> Result<(), WireError> {
-        let answer = match Nr::parse(&incoming.bytes, incoming.order)? {
-            Nr::PingRequest => Nr::PingAnswer,
-            Nr::RemoteRequest { id, name } => self.remote_answer(id, name),
-            Nr::PingAnswer | Nr::RemoteAnswer { .. } | Nr::RemoteError { .. } => return Ok(()),
-        };
-        let mut bytes = [0; 8];
-        let len = answer.emit(&mut bytes, Order::Little)?;
-        self.send_message(now, incoming.nd, Message::plain(Layer::Nr, &bytes[..len]));
-        Ok(())
-    }
-
-    /// This node's number for a name.
-    fn remote_answer(&self, id: u16, name: &str) -> Nr<'static> {
-        let Ok(name) = Fqnn::parse(name, &self.config.domain) else {
-            return Nr::RemoteError { id, status: crate::Errno::ENOENT.0 };
-        };
-        match self.peers.find(&name) {
-            _ if name == self.own => Nr::RemoteAnswer { id, nd: 0 },
-            Some(nd) => Nr::RemoteAnswer { id, nd: nd.into() },
-            None => Nr::RemoteError { id, status: crate::Errno::ENOENT.0 },
-        }
     }
 }
 

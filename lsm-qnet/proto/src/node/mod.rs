@@ -11,6 +11,7 @@ mod discovery;
 mod entries;
 mod frames;
 mod holdings;
+mod kernel;
 mod links;
 mod peers;
 mod resolve;
@@ -38,6 +39,7 @@ use crate::time::Instant;
 use crate::wire::crc::Crc;
 
 use discovery::PendingReply;
+use kernel::Question;
 use peers::Peers;
 use resolve::Lookup;
 use tables::{Clients, Servers};
@@ -107,6 +109,8 @@ pub struct Node {
     /// Nodes that may have something to send.
     ready: VecDeque<u16>,
     budget: Budget,
+    /// What other nodes were asked, by the number in the message.
+    questions: BTreeMap<u16, Question>,
     /// Sessions that were only called, the oldest first.
     calls: VecDeque<(u16, u32)>,
     /// Messages queued for all nodes.
@@ -147,6 +151,7 @@ impl Node {
                 per_peer: limits.reassembly_per_peer,
                 reserved: 0,
             },
+            questions: BTreeMap::new(),
             calls: VecDeque::new(),
             queued: 0,
             hand: 0,
@@ -208,6 +213,9 @@ impl Node {
             Command::Reject { server, errno } => self.reject(now, server, errno),
             Command::Read { rcv, offset, nbytes, into } => self.read(now, rcv, (offset, nbytes), into),
             Command::Room { handle } => self.room(now, handle),
+            Command::RemoteNd { token, nd, name } => self.remote_nd(now, token, nd, &name),
+            Command::Deliver { server, sigevent } => self.deliver(now, server, sigevent),
+            Command::Signal { nd, signal, cred } => self.signal(now, nd, signal, cred),
             Command::Write { rcv, offset, data } => self.write(now, rcv, offset, data),
             Command::Reply { rcv, status, data } => self.reply(now, rcv, status, data),
             Command::Error { rcv, errno } => self.error(now, rcv, errno),

@@ -45,6 +45,7 @@ impl Node {
             nd,
             qos: self.answer_qos,
             client_id,
+            last_handle: 0,
             state: ServerState::Asked { first },
             received: Default::default(),
         };
@@ -93,6 +94,9 @@ impl Node {
         let Some(rcv) = self.servers.add_received(received) else {
             return self.fail(now, nd, send.client_handle, Errno::EAGAIN);
         };
+        if let Some(server) = self.servers.connections.get_mut(send.server_id) {
+            server.last_handle = send.client_handle;
+        }
         let server = ServerId(send.server_id);
         self.event(Event::Message { rcv: Rcv(rcv), server, info: send.info, data });
     }

@@ -264,6 +264,7 @@ impl Node {
             End::Unreachable => Errno::EHOSTUNREACH,
             End::Down(_) => Errno::EHOSTDOWN,
         };
+        self.questions_down(nd, errno);
         self.clients_down(nd, errno);
         self.servers_down(nd);
         if let End::Down(why) = end {

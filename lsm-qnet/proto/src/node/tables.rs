@@ -181,6 +181,8 @@ pub(super) struct Server {
     pub(super) qos: u16,
     pub(super) nd: u16,
     pub(super) client_id: u32,
+    /// The client's number of the last transaction on it.
+    pub(super) last_handle: u32,
     pub(super) state: ServerState,
     pub(super) received: BTreeSet<u32>,
 }

@@ -35,6 +35,8 @@ fn table_of_command(command: &Command) -> &'static str {
         | Command::ConnectDeath { .. } => "servers",
         // They change the list of nodes, not a state.
         Command::Rename { .. } | Command::Forget { .. } => "none",
+        // Handed on, or asked and answered.
+        Command::RemoteNd { .. } | Command::Signal { .. } | Command::Deliver { .. } => "none",
     }
 }
 
@@ -51,7 +53,7 @@ fn table_of_message(message: &Kif) -> &'static str {
         | Kif::MsgReadXfer(_)
         | Kif::MsgReadError(_)
         | Kif::Disconnect { .. } => "servers",
-        // Read and counted.
+        // Handed on without a state of their own; the last is read and counted.
         Kif::Event { .. } | Kif::Signal { .. } | Kif::ConnectPulse => "none",
     }
 }

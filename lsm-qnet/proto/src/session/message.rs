@@ -121,11 +121,12 @@ impl Message {
         Some(made)
     }
 
-    /// A message of another layer, without data of its own.
+    /// A message of another layer.
     pub(crate) fn plain(layer: Layer, bytes: &[u8]) -> Option<Message> {
+        let (front, rest) = bytes.split_at(bytes.len().min(MAX_HEAD));
         let mut head = [0; MAX_HEAD];
-        head.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Message::new(layer, head, bytes.len(), Data::Own(Body::empty()))
+        head[..front.len()].copy_from_slice(front);
+        Message::new(layer, head, front.len(), Data::Own(Body::from(rest)))
     }
 
     fn new(layer: Layer, head: [u8; MAX_HEAD], head_len: usize, body: Data) -> Option<Message> {

@@ -228,3 +228,47 @@ fn between_programs_of_one_node_a_slow_reader_holds_up_its_server_and_nobody_els
     assert_eq!(caller.status, Some(Ok(5)));
     assert!(caller.reply == bytes(0..70_000_000), "the reply came through damaged");
 }
+
+#[test]
+fn the_network_manager_asks_another_node_for_its_numbers() {
+    let mut lab = Lab::new(None);
+    let number = |lab: &Lab, desk: usize| {
+        lab.desks[desk].engine.core().nodes().find(|view| view.nd != NodeId::LOCAL).unwrap().nd.0
+    };
+    let (barbara, alonzo) = (number(&lab, 0), number(&lab, 1));
+    let mut end = lab.desks[0].client();
+    end.say(ToServer::Connect(Connect { conn: 1, nd: 0, pid: 0, chid: 0, flags: 0, claim: None }));
+    lab.step();
+    assert!(matches!(end.hear(), ToClient::ConnectOk { .. }));
+    for (txn, (remote, local, expected)) in [
+        (barbara, 0, Ok(i64::from(alonzo))),
+        (barbara, barbara, Ok(0)),
+        (0, barbara, Ok(i64::from(barbara))),
+        (barbara, 999, Err(libc::ENOENT)),
+        (999, 0, Err(libc::EHOSTUNREACH)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let message = Request::RemoteNd { remote, local }.emit().unwrap();
+        end.say(ToServer::Send(send(txn as u32 + 1, 1, message.len() as u32), &message));
+        let mut answer = None;
+        for _ in 0..MANY {
+            lab.step();
+            answer = match end.peer.recv(&mut end.buffer).unwrap() {
+                Some(ToClient::Reply { status, .. }) => Some(Ok(status)),
+                Some(ToClient::Error { errno, .. }) => Some(Err(errno)),
+                Some(other) => panic!("{other:?}"),
+                None => None,
+            };
+            if answer.is_some() {
+                break;
+            }
+        }
+        assert_eq!(answer, Some(expected), "{remote} about {local}");
+    }
+    let message = Request::QosFlush { nd: 0 }.emit().unwrap();
+    end.say(ToServer::Send(send(99, 1, message.len() as u32), &message));
+    lab.step();
+    assert!(matches!(end.hear(), ToClient::Reply { txn: 99, status: 0, .. }));
+}
