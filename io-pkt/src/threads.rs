@@ -9,8 +9,10 @@
 //! ```
 //!
 //! Loop 0 keeps the books: every chunk that goes to a pinned driver is held by its use, and what comes back is checked as
-//! if the driver ran on loop 0. So a pinned driver that goes wrong or dies costs no chunk and no other use. Protocols run
-//! on loop 0. A new interface goes to the loop with the fewest interfaces, the lowest-numbered of these.
+//! if the driver ran on loop 0. So a pinned driver that goes wrong or dies costs no chunk and no other use.
+//!
+//! A new interface goes to the loop with the fewest interfaces, the lowest-numbered of these. Protocols run on loop 0, and so
+//! do drivers that do not declare `CAP_PARALLEL`.
 //!
 //! With `-t 1` there are no threads, and nothing of this is on the way of a frame.
 

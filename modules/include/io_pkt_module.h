@@ -227,7 +227,7 @@ struct io_pkt_header {
 };
 
 #define IO_PKT_CAP_UNMOUNTABLE 1u
-#define IO_PKT_CAP_PARALLEL 2u /* reserved */
+#define IO_PKT_CAP_PARALLEL 2u /* different uses may run on different threads at the same time */
 #define IO_PKT_CAP_SINGLE 4u
 
 struct io_pkt_host_table;

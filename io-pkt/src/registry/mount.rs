@@ -234,7 +234,8 @@ impl Registry {
             return border::create_protocol(build, &owned.spec(), context).map(Body::Protocol);
         }
         let on_main = self.uses.iter().filter(|use_| matches!(use_.body, Body::Driver(_))).count();
-        match self.threads.choose(on_main) {
+        // A driver that may share something between its uses stays here.
+        match self.threads.choose(on_main).filter(|_| build.is_parallel()) {
             None => border::create_driver(build, &owned.spec(), context).map(Body::Driver),
             Some(thread) => PinnedDriver::create(thread, &self.core, build, owned, context).map(Body::Pinned),
         }

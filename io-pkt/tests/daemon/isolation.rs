@@ -26,6 +26,11 @@ pub(crate) fn naughty() -> &'static Path {
     &built().0
 }
 
+/// The driver in C.
+pub(crate) fn echo() -> &'static Path {
+    &built().1
+}
+
 /// A daemon with a storm between en0 and en1, which every further interface gets a copy of.
 fn storm(place: &Place) -> Daemon {
     place.start(&["-d", "template", "period=1", "-dtemplate", "-pbridge"])

@@ -6,7 +6,7 @@ use ctl::{Client, UseState};
 use nix::sys::signal::Signal;
 
 use crate::{
-    isolation::naughty,
+    isolation::{echo, naughty},
     support::{Daemon, Place, eventually, names},
 };
 
@@ -384,4 +384,15 @@ fn a_start_after_a_crash_with_threads_and_traffic_works() {
     flows(&mut daemon.client());
     daemon.stop();
     assert_eq!(names(place.root().dir()), [] as [&str; 0]);
+}
+
+#[test]
+fn a_driver_that_does_not_declare_parallel_stays_on_the_main_thread() {
+    let place = Place::new();
+    let c = echo().to_str().unwrap();
+    let daemon = place.start(&["-t", "2", "-d", "template", "period=1", "-d", c, "-dtemplate", "-pbridge"]);
+    let mut client = daemon.client();
+    assert_eq!(pins(&mut client), ["en0 0", "en1 0", "en2 1"]);
+    flows(&mut client);
+    daemon.stop();
 }

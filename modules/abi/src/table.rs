@@ -36,7 +36,8 @@ pub struct Header {
 
 /// Capability: the use can be taken away at run time with `umount`.
 pub const CAP_UNMOUNTABLE: u64 = 1 << 0;
-/// Capability: `receive` and `poll` may run on any loop at the same time for different uses. (No effect yet: reserved.)
+/// Capability: different uses may run on different threads at the same time. A driver without it runs on the main thread
+/// only. (No effect for protocols yet: they all run there.)
 pub const CAP_PARALLEL: u64 = 1 << 1;
 /// Capability: at most one use per daemon.
 pub const CAP_SINGLE: u64 = 1 << 2;

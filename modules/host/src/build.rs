@@ -18,7 +18,7 @@ use std::{
 use io_pkt_abi::{
     DriverTable, ProtocolTable, ResolverTable,
     handshake::{KIND_DRIVER, KIND_PROTOCOL, KIND_RESOLVER},
-    table::{CAP_SINGLE, CAP_UNMOUNTABLE},
+    table::{CAP_PARALLEL, CAP_SINGLE, CAP_UNMOUNTABLE},
 };
 
 use crate::{
@@ -187,6 +187,12 @@ impl Build {
     #[must_use]
     pub fn is_unmountable(&self) -> bool {
         self.table.capabilities() & CAP_UNMOUNTABLE != 0
+    }
+
+    /// Whether different uses may run on different threads at the same time.
+    #[must_use]
+    pub fn is_parallel(&self) -> bool {
+        self.table.capabilities() & CAP_PARALLEL != 0
     }
 
     /// Whether there may be only one use.

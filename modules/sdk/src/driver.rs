@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use io_pkt_abi::{
     ABI_MAJOR, ABI_MINOR, CreateArgs, DriverStats, DriverTable, FrameDesc, Header, PollWork, TextBuf,
-    table::CAP_UNMOUNTABLE,
+    table::{CAP_PARALLEL, CAP_UNMOUNTABLE},
 };
 
 use crate::{
@@ -58,7 +58,8 @@ pub trait Driver: Sized + 'static {
 pub const fn driver_table<D: Driver>() -> DriverTable {
     DriverTable {
         header: Header { size: size_of::<DriverTable>() as u32, major: ABI_MAJOR, minor: ABI_MINOR },
-        capabilities: CAP_UNMOUNTABLE,
+        // What safe Rust shares between uses may be shared between threads.
+        capabilities: CAP_UNMOUNTABLE | CAP_PARALLEL,
         // `Opt` is a transparent wrapper.
         options: D::OPTIONS.as_ptr().cast(),
         n_options: D::OPTIONS.len() as u64,
