@@ -1,8 +1,8 @@
-//! The module's file, opened so that neither this program nor io-pkt waits for it.
+//! The module's file, opened so that io-pkt need not wait for it.
 //!
-//! io-pkt reads the file between two turns of frames. A file behind a network or behind another program is therefore
-//! copied here, where waiting harms nobody. Below `/net` it is more than a matter of time: io-pkt itself carries the
-//! answer, and would wait for itself for ever.
+//! io-pkt reads modules with a few threads, and a file system that does not answer keeps one of them for as long as it
+//! likes. A file behind a network or behind another program is therefore copied here, where waiting harms nobody and
+//! Ctrl-C ends it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
