@@ -47,6 +47,26 @@ fn a_reader_of_the_statistics_sees_one_moment() -> Result<()> {
     Ok(())
 }
 
+fn qnet_ping_tells_the_way_to_a_node_and_where_it_ends() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    let text = alonzo.shell("qnet-ping -c 3 -i 0.01 -W 10 joseph")?;
+    ensure!(text.contains("qnet-ping joseph: found, node number "), "{text}");
+    ensure!(text.contains(" over en0 time=") && text.contains("\n3 asked, 3 answered, 0% lost\n"), "{text}");
+    ensure!(text.ends_with("links: en0 3\n"), "{text}");
+    alonzo.shell("qnet-ping -q -c 1 -I en0 -W 10 joseph && qnet-ping -c 1 alonzo")?;
+    let status = |line: &str| -> Result<String> { Ok(alonzo.shell(&format!("{line}; echo $?"))?) };
+    let text = status("qnet-ping -c 1 nosuch 2>&1")?;
+    ensure!(text.contains("nosuch: not found") && text.ends_with("\n2\n"), "{text}");
+    let text = status("qnet-ping -c 1 -I en9 joseph 2>&1")?;
+    ensure!(text.contains("not over en9") && text.ends_with("\n2\n"), "{text}");
+    let daemon = joseph.daemon().context("io-pkt runs")?;
+    kill(Pid::from_raw(daemon.pid), Signal::SIGKILL)?;
+    eventually("the end of io-pkt", || !daemon.is_alive())?;
+    let text = status("qnet-ping -c 2 -i 0.01 -W 0.3 joseph")?;
+    ensure!(text.contains("100% lost") && text.ends_with("\n1\n"), "{text}");
+    Ok(())
+}
+
 fn pidin_net_shows_every_node() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &up()?;
     let text = alonzo.shell("pidin net")?;
@@ -93,6 +113,7 @@ fn two_nodes_of_one_name_are_shown_as_such() -> Result<()> {
 cases! {
     the_statistics_hold_the_documented_lines: [Need::RootNodes, Need::Fuse],
     a_reader_of_the_statistics_sees_one_moment: [Need::RootNodes, Need::Fuse],
+    qnet_ping_tells_the_way_to_a_node_and_where_it_ends: [Need::RootNodes, Need::Fuse],
     pidin_net_shows_every_node: [Need::RootNodes, Need::Fuse],
     pidin_net_shows_a_dead_node_with_its_error: [Need::RootNodes, Need::Fuse],
     two_nodes_of_one_name_are_shown_as_such: [Need::RootNodes, Need::Fuse],

@@ -1,8 +1,10 @@
 //! The network manager: node names and node descriptors.
 
 pub use qnet_iomsg::meter;
+use std::time::Duration;
+
 pub use qnet_iomsg::netmgr::NodeState;
-use qnet_iomsg::netmgr::{ADDRESS_CLASH, NAME_CLASH, RENAMED, Request, nodes};
+use qnet_iomsg::netmgr::{self, ADDRESS_CLASH, NAME_CLASH, RENAMED, Request, nodes};
 use qnet_ipc::Root;
 
 use crate::{Connection, Error};
@@ -30,6 +32,17 @@ pub struct Node {
     pub name: String,
     /// Domain, possibly empty.
     pub domain: String,
+}
+
+/// A node's sign of life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pong {
+    /// How long it took there and back.
+    pub rtt: Duration,
+    /// The link it took; empty for this node itself.
+    pub link: String,
+    /// The node's address there.
+    pub addr: String,
 }
 
 /// A connection to the network manager of this node.
@@ -139,6 +152,21 @@ impl Netmgr {
         let mut data = [0; 64];
         let (_, len) = self.ask(&Request::Meter(*plan), &mut data)?;
         Ok(meter::Outcome::parse(&data[..len])?)
+    }
+
+    /// Asks node `nd` for a sign of life, over `link` or the best one, and waits for at most `patience`.
+    ///
+    /// # Errors
+    /// `EHOSTUNREACH`: no address is known for it, or it does not answer the set-up of a session. `EHOSTDOWN`: the session to
+    /// it ended. `ETIMEDOUT`: no answer in time. `ENODEV`: it was never heard on that link. `ENOENT`: no such node.
+    pub fn ping(&self, nd: u32, link: Option<&str>, patience: Duration) -> Result<Pong, Error> {
+        let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        let mut data = [0; 1024];
+        let request = Request::Ping { nd, patience, link: link.unwrap_or_default().as_bytes() };
+        let (_, len) = self.ask(&request, &mut data)?;
+        let pong = netmgr::Pong::parse(&data[..len])?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Pong { rtt: Duration::from_nanos(pong.nanoseconds), link: text(pong.link), addr: text(pong.addr) })
     }
 
     fn ask(&self, request: &Request<'_>, reply: &mut [u8]) -> Result<(i64, usize), Error> {

@@ -15,7 +15,7 @@
 //! | [`message`] | messages on an open connection, combined chains of them |
 //! | [`stat`] | the STAT reply: QNX's 72 bytes and our wide structure behind them |
 //! | [`dirent`] | directory entries in a READ reply |
-//! | [`netmgr`] | STRTOND, NDTOSTR, REMOTE_ND and our NODES, STATS |
+//! | [`netmgr`] | STRTOND, NDTOSTR, REMOTE_ND and our NODES, STATS, PING |
 //! | [`meter`] | our METER: measure the way to a node |
 //! | [`errno`], [`flags`] | QNX's numbers ↔ Linux's |
 

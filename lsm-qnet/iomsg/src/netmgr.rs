@@ -3,15 +3,18 @@
 //! STRTOND turns a node's name into its descriptor, NDTOSTR back, REMOTE_ND into the number another
 //! node uses, QOS_FLUSH forgets dead links. NODES (ours) lists the nodes this one knows, its own first
 //! with nd 0; LIST (ours) lists them for one network directory, FORGET (ours) takes one off the list;
-//! STATS (ours) gives the statistics as a text for people:
+//! STATS (ours) gives the statistics as a text for people, PING (ours) tells
+//! whether a node answers:
 //!
 //! ```text
 //! NODES reply: records of  nd u32, state u16, flags u16, name_len u16, domain_len u16, name, domain
 //! LIST reply: a record without a name, whose domain is the directory's; then as NODES
 //! STATS reply: the text; status: its length
+//! PING:        nd u32, patience u32 (milliseconds), name of a link with its NUL, or only the NUL for the best one
+//! PING reply:  nanoseconds u64, link_len u16, addr_len u16, name of the link, address there as a text
 //! ```
 
-use zerocopy::little_endian::{U16, U32};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::message::Io;
@@ -27,12 +30,16 @@ const NDTOSTR: u16 = 3;
 const QOS_FLUSH: u16 = 0x100;
 const NODES: u16 = 0xf001;
 const STATS: u16 = 0xf002;
+const PING: u16 = 0xf005;
 const METER: u16 = 0xf010;
 const LIST: u16 = 0xf003;
 const FORGET: u16 = 0xf004;
 
 /// Longest node name in a request, with domain and quality of service.
 pub const NAME_MAX: usize = 1024;
+
+/// Longest name of a link.
+pub const LINK_MAX: usize = 64;
 
 /// A request to the network manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +72,16 @@ pub enum Request<'a> {
     Nodes,
     /// The statistics of this node; the reply's data is the text of `/net/.qnetstats`.
     Stats,
+    /// Does the node answer? The reply is a [`Pong`]; errors: EHOSTUNREACH, EHOSTDOWN, ETIMEDOUT, ENODEV for a link on which
+    /// the node was never heard.
+    Ping {
+        /// The node.
+        nd: u32,
+        /// How long to wait, in milliseconds.
+        patience: u32,
+        /// The link to take, by its name; empty: the best one.
+        link: &'a [u8],
+    },
     /// Measure the way to a node; the reply is a [`meter::Outcome`].
     Meter(meter::Plan),
     /// The same nodes as they are listed in a network directory: the reply begins with a record
@@ -106,6 +123,14 @@ impl<'a> Request<'a> {
             QOS_FLUSH => Self::QosFlush { nd: take::<U32>(data, "QOS_FLUSH")?.0.get() },
             NODES => Self::Nodes,
             STATS => Self::Stats,
+            PING => {
+                let ([nd, patience], link) = take::<[U32; 2]>(data, "PING")?;
+                let link = until_nul(link, "link")?;
+                if link.len() > LINK_MAX {
+                    return Err(ParseError::Invalid { what: "link", value: link.len() as u64 });
+                }
+                Self::Ping { nd: nd.get(), patience: patience.get(), link }
+            }
             METER => Self::Meter(meter::Plan::parse(data)?),
             _ => return Err(ParseError::Unknown { what: "netmgr subtype", value: subtype.into() }),
         })
@@ -147,6 +172,18 @@ impl<'a> Request<'a> {
             }
             Self::Nodes => NODES,
             Self::Stats => STATS,
+            Self::Ping { nd, patience, link } => {
+                if link.len() > LINK_MAX {
+                    return Err(BuildError::TooLong { what: "link", len: link.len(), max: LINK_MAX });
+                }
+                if link.contains(&0) {
+                    return Err(BuildError::Nul { what: "link" });
+                }
+                data.extend_from_slice([U32::new(nd), U32::new(patience)].as_bytes());
+                data.extend_from_slice(link);
+                data.push(0);
+                PING
+            }
             Self::Meter(plan) => {
                 plan.emit(&mut data);
                 METER
@@ -253,6 +290,57 @@ impl Node<'_> {
         out.extend_from_slice(self.name);
         out.extend_from_slice(self.domain);
         Ok(())
+    }
+}
+
+/// The reply of PING.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pong<'a> {
+    /// There and back, in nanoseconds.
+    pub nanoseconds: u64,
+    /// The link it took.
+    pub link: &'a [u8],
+    /// The node's address there, as a text.
+    pub addr: &'a [u8],
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct PongHead {
+    nanoseconds: U64,
+    link_len: U16,
+    addr_len: U16,
+}
+
+impl<'a> Pong<'a> {
+    /// The reply's data.
+    ///
+    /// # Errors
+    /// A text longer than its 16-bit length.
+    pub fn emit(&self) -> Result<Vec<u8>, BuildError> {
+        let max = usize::from(u16::MAX);
+        let len = |what, text: &[u8]| {
+            u16::try_from(text.len()).map_err(|_| BuildError::TooLong { what, len: text.len(), max })
+        };
+        let head = PongHead {
+            nanoseconds: U64::new(self.nanoseconds),
+            link_len: U16::new(len("link", self.link)?),
+            addr_len: U16::new(len("address", self.addr)?),
+        };
+        Ok([head.as_bytes(), self.link, self.addr].concat())
+    }
+
+    /// Reads the reply's data.
+    ///
+    /// # Errors
+    /// It is cut.
+    pub fn parse(data: &'a [u8]) -> Result<Self, ParseError> {
+        let (head, rest) = take::<PongHead>(data, "PING reply")?;
+        let (link, addr) = (usize::from(head.link_len.get()), usize::from(head.addr_len.get()));
+        let short = ParseError::Short { what: "PING reply", need: link + addr, have: rest.len() };
+        let texts = rest.get(..link + addr).ok_or(short)?;
+        let (link, addr) = texts.split_at(link);
+        Ok(Self { nanoseconds: head.nanoseconds.get(), link, addr })
     }
 }
 

@@ -175,6 +175,7 @@ proptest! {
             Request::QosFlush { nd: a },
             Request::Nodes,
             Request::Stats,
+            Request::Ping { nd: a, patience: b, link: &name[..name.len().min(netmgr::LINK_MAX)] },
         ] {
             let bytes = request.emit().unwrap();
             prop_assert_eq!(Request::parse(&bytes).unwrap(), request);

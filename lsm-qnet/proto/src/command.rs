@@ -7,8 +7,10 @@
 //!
 //! Error numbers are the ones of the wire, QNX's (see [`Errno`]).
 
+use std::time::Duration;
+
 use crate::event::NodeId;
-use crate::link::LinkAddr;
+use crate::link::{LinkAddr, LinkId};
 use crate::names::{Domain, NodeName};
 use crate::sink::Outlet;
 use crate::source::Body;
@@ -163,6 +165,17 @@ pub enum Command {
         signal: SignalInfo,
         /// Who sends it. `nd` in it is filled in by the core.
         cred: ClientInfo,
+    },
+    /// Ask a node for a sign of life, over a session that is opened when there is none. Outcome: `Pong` or `PingFailed`.
+    Ping {
+        /// Comes back in the outcome.
+        token: u64,
+        /// The node, from `Resolved`.
+        nd: NodeId,
+        /// The link to take; `None`: the best one.
+        link: Option<LinkId>,
+        /// How long to wait for the answer.
+        patience: Duration,
     },
 
     // ---- client side ----

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::time::Duration;
 
 use crate::command::{ClientId, Errno, Handle, PulseInfo, Rcv, ServerId, SignalInfo, VtidInfo};
 use crate::link::{LinkAddr, LinkId};
@@ -133,6 +134,25 @@ pub enum Event {
         resolver: u32,
         /// The name looked for.
         name: Fqnn,
+    },
+    /// `Command::Ping` was answered.
+    Pong {
+        /// From the command.
+        token: u64,
+        /// How long it took there and back.
+        rtt: Duration,
+        /// The link it took.
+        link: LinkId,
+        /// The node's address there.
+        addr: LinkAddr,
+    },
+    /// `Command::Ping` was not answered.
+    PingFailed {
+        /// From the command.
+        token: u64,
+        /// `EHOSTUNREACH`: no address, or no answer to the set-up of a session; `EHOSTDOWN`: the session ended;
+        /// `ETIMEDOUT`: no answer in time.
+        errno: Errno,
     },
     /// A session to a node is established.
     NodeUp {

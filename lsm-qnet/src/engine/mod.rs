@@ -22,6 +22,7 @@ mod inlet;
 mod local;
 mod meter;
 mod netmgr;
+mod pinging;
 mod remote;
 mod reply;
 mod resolving;

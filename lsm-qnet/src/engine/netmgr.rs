@@ -40,6 +40,7 @@ impl Engine {
             Request::List { directory } => self.list(id, directory),
             Request::Forget { name } => self.forget(id, name),
             Request::Stats => self.asked.push(id),
+            Request::Ping { nd, patience, link } => self.ping(id, nd, patience, link),
             Request::Meter(plan) => self.meter(id, plan),
             Request::QosFlush { nd } => self.qos_flush(id, NodeId(nd)),
             Request::RemoteNd { remote, local } => self.remote_nd(id, remote, local),

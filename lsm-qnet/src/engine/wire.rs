@@ -112,6 +112,8 @@ impl Engine {
         match event {
             Event::Resolved { token, nd } => self.on_resolved(token, Ok(nd)),
             Event::ResolveFailed { token, errno } => self.on_resolved(token, Err(from_wire(errno))),
+            Event::Pong { token, rtt, link, addr } => self.on_pong(token, rtt, link, addr),
+            Event::PingFailed { token, errno } => self.on_ping_failed(token, from_wire(errno)),
             Event::NodeUp { nd } => self.on_node_up(nd),
             Event::NodeDown { nd, why } => self.on_node_down(nd, why),
             Event::NodesChanged => tracing::debug!("the list of nodes changed"),
@@ -304,6 +306,7 @@ pub(super) fn errno_of(error: CommandError) -> i32 {
         CommandError::NoSuchConnection => libc::EBADF,
         CommandError::NoSuchMessage => libc::ESRCH,
         CommandError::NoSuchNode => libc::EHOSTUNREACH,
+        CommandError::NoSuchPath => libc::ENODEV,
         CommandError::BadName => libc::ENOENT,
         CommandError::TooLarge => libc::EMSGSIZE,
         CommandError::Busy => libc::EAGAIN,

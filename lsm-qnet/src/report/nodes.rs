@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use qnet_proto::{Clash, Instant, LinkId, NodeState, NodeView, SessionEnd};
+use qnet_proto::{Clash, Instant, LinkId, NodeState, NodeView, PathState, PathView, SessionEnd};
 
 use crate::{engine::Engine, ports::Ports};
 
@@ -56,9 +56,6 @@ fn node<'n>(
     if view.own_name != view.name {
         writeln!(out, "    calls itself     {}: that name was taken, give it another", view.own_name)?;
     }
-    if view.clash == Some(Clash::Address) {
-        writeln!(out, "    shares           its address with another node: give one of them another")?;
-    }
     match view.clash {
         Some(Clash::Name) if view.own_name == view.name => {
             writeln!(
@@ -74,7 +71,8 @@ fn node<'n>(
         }
         _ => {}
     }
-    if !view.addresses.is_empty() {
+    // A node with a session tells of each of its paths below.
+    if !view.addresses.is_empty() && view.paths.is_empty() {
         write!(out, "    reached by       ")?;
         for (i, (link, addr)) in view.addresses.iter().enumerate() {
             write!(out, "{}{} {addr}", if i > 0 { ", " } else { "" }, name_of(*link))?;
@@ -82,11 +80,36 @@ fn node<'n>(
         writeln!(out)?;
     }
     let talked = view.counters.sessions > 0 || view.counters.tx_frames > 0 || view.last_end.is_some();
-    if talked { session(out, view, now) } else { Ok(()) }
+    if talked { session(out, name_of, view, now) } else { Ok(()) }
 }
 
-fn session(out: &mut String, view: &NodeView<'_>, now: Instant) -> fmt::Result {
+/// A path of the session: where it leads, whether it works, how fast it is, how full.
+fn path<'n>(out: &mut String, name_of: &impl Fn(LinkId) -> &'n str, path: &PathView) -> fmt::Result {
+    let state = match path.state {
+        PathState::Up => "works",
+        PathState::Unproven => "not proven yet",
+        PathState::Suspect => "does not answer at the moment",
+        PathState::Down => "does not answer",
+    };
+    let rtt = path.rtt.map_or_else(|| "not measured".to_owned(), |rtt| format!("{} us", rtt.as_micros()));
+    writeln!(
+        out,
+        "    path             {} {}: {state}; round trip {rtt}; {} of {} bytes under way",
+        name_of(path.link),
+        path.addr,
+        path.in_flight,
+        path.window
+    )
+}
+
+fn session<'n>(
+    out: &mut String,
+    name_of: &impl Fn(LinkId) -> &'n str,
+    view: &NodeView<'_>,
+    now: Instant,
+) -> fmt::Result {
     let c = &view.counters;
+    view.paths.iter().try_for_each(|one| path(out, name_of, one))?;
     if view.state == NodeState::Up {
         let rtt =
             view.rtt.map_or_else(|| "not measured yet".to_owned(), |rtt| format!("{} us", rtt.as_micros()));

@@ -13,6 +13,7 @@ use crate::session::state::{Input, Phase};
 use crate::time::Instant;
 use crate::wire::lr::Lr;
 use crate::wire::lwl4::{Header, Kind, Layer, Packet};
+use crate::wire::nr::Nr;
 use crate::wire::tcs::Tcs;
 use crate::wire::tlv::Extensions;
 use crate::wire::{Order, WireError};
@@ -310,10 +311,14 @@ impl Node {
                 Ok(()) => Fate::Used,
                 Err(error) => error.into(),
             },
-            Kind::User if is_ping(header, payload) => {
-                session.on_ping(now, payload.first() == Some(&0));
-                Fate::Used
-            }
+            Kind::User if is_ping(header, payload) => match Nr::parse(payload, header.order) {
+                Ok(ping) => {
+                    let answered = session.on_ping(now, &ping);
+                    self.on_echo(answered);
+                    Fate::Used
+                }
+                Err(error) => error.into(),
+            },
             Kind::User => {
                 let mut sinks = Sinks {
                     nd,

@@ -51,7 +51,7 @@ impl Node {
         };
         let periodic = |timer: &Timer| match timer {
             Timer::Announce(_) | Timer::Expire => true,
-            Timer::Reply(_) | Timer::Lookup(_) | Timer::Peer(_) => false,
+            Timer::Reply(_) | Timer::Lookup(_) | Timer::Peer(_) | Timer::Ping(_) => false,
         };
         let periodic_timers = self.timers.iter().filter(|(_, timer)| periodic(timer)).count();
         Holdings {

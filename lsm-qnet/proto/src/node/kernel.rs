@@ -67,6 +67,7 @@ impl Node {
     pub(super) fn on_nr(&mut self, now: Instant, incoming: &Incoming<'_>) -> Result<(), WireError> {
         let answer = match Nr::parse(&incoming.bytes, incoming.order)? {
             Nr::PingRequest => Nr::PingAnswer,
+            Nr::EchoRequest { id } => Nr::EchoAnswer { id },
             Nr::RemoteRequest { id, name } => self.remote_answer(id, name),
             Nr::RemoteAnswer { id, nd } => {
                 self.on_remote_answer(incoming.nd, id, Ok(nd));
@@ -76,7 +77,7 @@ impl Node {
                 self.on_remote_answer(incoming.nd, id, Err(Errno(status)));
                 return Ok(());
             }
-            Nr::PingAnswer => return Ok(()),
+            Nr::PingAnswer | Nr::EchoAnswer { .. } => return Ok(()),
         };
         let mut bytes = [0; 8];
         let len = answer.emit(&mut bytes, Order::Little)?;

@@ -14,6 +14,7 @@ mod holdings;
 mod kernel;
 mod links;
 mod peers;
+mod ping;
 mod resolve;
 mod server;
 mod sessions;
@@ -41,6 +42,7 @@ use crate::wire::crc::Crc;
 use discovery::PendingReply;
 use kernel::Question;
 use peers::Peers;
+use ping::Ping;
 use resolve::Lookup;
 use tables::{Clients, Servers};
 use timers::Timer;
@@ -64,6 +66,9 @@ pub enum CommandError {
     /// The node number is not known (answer `EHOSTUNREACH`).
     #[error("no such node")]
     NoSuchNode,
+    /// The node was never heard on that link (answer `ENODEV`).
+    #[error("the node was never heard on that link")]
+    NoSuchPath,
     /// The text cannot be a node's name (answer `ENOENT`).
     #[error("not a node's name")]
     BadName,
@@ -104,6 +109,8 @@ pub struct Node {
     lookups: BTreeMap<u32, Lookup>,
     replies: BTreeMap<u32, PendingReply>,
     next_id: u32,
+    pings: BTreeMap<u16, Ping>,
+    last_ping: u16,
     timers: BTreeSet<(Instant, Timer)>,
     control: VecDeque<Control>,
     /// Nodes that may have something to send.
@@ -143,6 +150,8 @@ impl Node {
             lookups: BTreeMap::new(),
             replies: BTreeMap::new(),
             next_id: 0,
+            pings: BTreeMap::new(),
+            last_ping: 0,
             timers: BTreeSet::new(),
             control: VecDeque::new(),
             ready: VecDeque::new(),
@@ -198,6 +207,7 @@ impl Node {
                 self.on_answer(now, lookup, &addresses);
                 Ok(())
             }
+            Command::Ping { token, nd, link, patience } => self.ping(now, token, nd, link, patience),
             Command::Connect { client, nd, pid, chid, cred } => {
                 self.connect(now, client, nd, (pid, chid), cred)
             }

@@ -266,6 +266,7 @@ impl Node {
         };
         self.questions_down(nd, errno);
         self.clients_down(nd, errno);
+        self.pings_down(nd, errno);
         self.servers_down(nd);
         if let End::Down(why) = end {
             self.counters.sessions_down += 1;

@@ -25,6 +25,8 @@ pub(super) enum Timer {
     Lookup(u32),
     /// Something about this node's sessions.
     Peer(u16),
+    /// A ping has waited long enough.
+    Ping(u16),
     /// Look for entries to drop.
     Expire,
 }
@@ -44,6 +46,7 @@ impl Node {
                 Timer::Reply(id) => self.send_reply(id),
                 Timer::Lookup(id) => self.on_lookup_timer(now, id),
                 Timer::Peer(nd) => self.on_peer_timer(now, nd, at),
+                Timer::Ping(id) => self.on_ping_timer(id),
                 Timer::Expire => self.expire(now),
             }
         }

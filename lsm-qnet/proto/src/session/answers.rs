@@ -1,4 +1,4 @@
-//! What a session says in answer to data: acknowledgements, refusals, and pings.
+//! What a session says in answer to data: acknowledgements and refusals.
 
 use crate::time::Instant;
 use crate::wire::ack::{self, Ack, Nack};
@@ -56,12 +56,4 @@ impl Session {
         header.length = written.ok()? as u32; // bounded by the frame
         Some(Out::Packet(header, 0))
     }
-}
-
-/// An NR ping outside of the sequence.
-pub(super) fn ping(frame: &mut [u8], kind: u8) -> Option<Out> {
-    *frame.get_mut(HEADER)? = kind;
-    let mut header = Header::new(Kind::User, Layer::Nr);
-    header.length = 1;
-    Some(Out::Packet(header, 0))
 }

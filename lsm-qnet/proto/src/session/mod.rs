@@ -7,6 +7,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod congestion;
+pub(crate) mod echo;
 pub(crate) mod health;
 pub(crate) mod inbox;
 pub(crate) mod lane;
@@ -32,9 +33,10 @@ use crate::time::Instant;
 use crate::wire::WireError;
 use crate::wire::ack::{self, Ack, Nack};
 use crate::wire::lwl4::{Header, Kind, LAST, Layer};
+use crate::wire::nr::Nr;
 use crate::wire::tlv::{ABILITY_CRC, ABILITY_SACK, Extensions};
 
-use answers::ping;
+use echo::Echoes;
 use inbox::{Arrival, Budget, Inbox};
 use lane::{Lane, LaneId};
 use lanes::MAX_LANES;
@@ -112,6 +114,8 @@ pub(crate) struct Session {
     /// A link of ours has no address of the peer: when that one is asked for again.
     search: Option<Instant>,
     search_due: bool,
+    /// Pings that somebody asked for.
+    pub(crate) echoes: Echoes,
 }
 
 impl Session {
@@ -147,6 +151,7 @@ impl Session {
             broken: false,
             search: None,
             search_due: false,
+            echoes: Echoes::default(),
         }
     }
 
@@ -424,20 +429,6 @@ impl Session {
         self.outbox.lanes.iter_mut().for_each(|lane| lane.health.ask());
     }
 
-    /// A ping outside of the sequence: `request` or answer.
-    pub(crate) fn on_ping(&mut self, now: Instant, request: bool) {
-        if request {
-            // The answer takes the same way, whether we would use it ourselves or not: that is what it proves.
-            let path =
-                self.came_by.filter(|path| self.pinged.len() < MAX_PINGED && !self.pinged.contains(path));
-            self.pinged.extend(path);
-        } else if let Some(lane) = self.arrival.and_then(|id| self.outbox.lanes.get_mut(id))
-            && let Some(sample) = lane.health.on_answer(now)
-        {
-            lane.rtt.on_sample(sample);
-        }
-    }
-
     /// The next packet, its payload in `frame[HEADER..]`, and where it goes.
     pub(crate) fn poll(&mut self, now: Instant, frame: &mut [u8], budget: &Budget) -> Option<(Out, Path)> {
         if let Some(found) = self.poll_tcs(now) {
@@ -451,10 +442,14 @@ impl Session {
             return Some((out, to));
         }
         if let Some(path) = self.pinged.pop() {
-            return Some((ping(frame, 1)?, path));
+            return Some((echo::packet(Nr::PingAnswer, frame)?, path));
         }
         if let Some(lane) = self.outbox.lanes.iter_mut().find_map(|l| l.health.take_probe(now).then_some(l)) {
-            return Some((ping(frame, 0)?, path(lane)));
+            return Some((echo::packet(Nr::PingRequest, frame)?, path(lane)));
+        }
+        let numbered = self.extensions.is_some();
+        if let Some(found) = self.echoes.poll(now, &self.outbox.lanes, numbered, frame) {
+            return Some(found);
         }
         let sent = self.outbox.poll(now, frame)?;
         let to = self.outbox.lanes.get(sent.lane).map(path)?;

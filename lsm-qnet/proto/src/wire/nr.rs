@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   ping request 0, ping answer 1:  type 1
+//!   the same, numbered (ours):      type 1, 0, id 2
 //!   remote request 2:               type 1, length 1, id 2, name (NUL counted)
 //!   remote answer 3:                type 1, 0, id 2, nd 4
 //!   remote error 4:                 type 1, 0, id 2, errno 4
@@ -14,6 +15,9 @@ use super::WireError;
 use super::bytes::{Order, Reader, Writer};
 use super::tcs::ascii;
 
+/// Bytes of a numbered ping.
+const ECHO: usize = 4;
+
 /// An NR message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nr<'a> {
@@ -21,6 +25,16 @@ pub enum Nr<'a> {
     PingRequest,
     /// 1: yes.
     PingAnswer,
+    /// 0 with a number (ours): somebody asks how long it takes.
+    EchoRequest {
+        /// Comes back in the answer.
+        id: u16,
+    },
+    /// 1 with a number (ours).
+    EchoAnswer {
+        /// From the request.
+        id: u16,
+    },
     /// 2: what is your number for this node?
     RemoteRequest {
         /// Comes back in the answer.
@@ -53,7 +67,14 @@ impl<'a> Nr<'a> {
         let mut r = Reader::new(bytes, order, "NR message");
         let kind = r.u8()?;
         if kind <= 1 {
-            return Ok(if kind == 0 { Nr::PingRequest } else { Nr::PingAnswer });
+            let numbered = bytes.len() >= ECHO;
+            let id = if numbered { Reader::new(&bytes[2..], order, "NR message").u16()? } else { 0 };
+            return Ok(match (kind, numbered) {
+                (0, false) => Nr::PingRequest,
+                (0, true) => Nr::EchoRequest { id },
+                (_, false) => Nr::PingAnswer,
+                (_, true) => Nr::EchoAnswer { id },
+            });
         }
         let len = r.u8()?;
         let id = r.u16()?;
@@ -79,6 +100,8 @@ impl<'a> Nr<'a> {
         match *self {
             Nr::PingRequest => w.u8(0),
             Nr::PingAnswer => w.u8(1),
+            Nr::EchoRequest { id } => w.u8(0).u8(0).u16(id),
+            Nr::EchoAnswer { id } => w.u8(1).u8(0).u16(id),
             Nr::RemoteRequest { id, name } => {
                 let len = u8::try_from(name.len() + 1);
                 let len = len.map_err(|_| WireError::BadText { what: "NR name" })?;

@@ -85,6 +85,28 @@ fn a_node_with_a_session_tells_all_of_it() {
 }
 
 #[test]
+fn each_path_of_a_session_has_a_line() {
+    let one = PathView {
+        link: LinkId(1),
+        addr: MAC,
+        state: PathState::Up,
+        rtt: Some(Duration::from_micros(90)),
+        in_flight: 10,
+        window: 20,
+    };
+    let text = said(|view| {
+        view.counters.sessions = 1;
+        view.paths = vec![one, PathView { state: PathState::Down, rtt: None, ..one }];
+    });
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("    path ")).collect();
+    let works =
+        "    path             en0 02:00:00:00:00:02: works; round trip 90 us; 10 of 20 bytes under way";
+    assert_eq!(lines[0], works);
+    assert!(lines[1].contains(": does not answer; round trip not measured;"), "{text}");
+    assert!(!text.contains("reached by"), "the paths say it: {text}");
+}
+
+#[test]
 fn clashes_are_told_with_their_cure() {
     let text = said(|view| view.clash = Some(Clash::Name));
     assert!(text.contains("another node calls itself the same: give one of them another name\n"), "{text}");
@@ -103,6 +125,16 @@ fn no_line_holds_the_letters_of_the_documented_counters() {
             {
                 let text = said_of("joe", |view| {
                     view.state = state;
+                    view.paths = [PathState::Unproven, PathState::Up, PathState::Suspect, PathState::Down]
+                        .map(|state| PathView {
+                            link: LinkId(1),
+                            addr: MAC,
+                            state,
+                            rtt: None,
+                            in_flight: 1,
+                            window: 2,
+                        })
+                        .into();
                     view.extended = extended;
                     view.clash = clash;
                     view.last_end = Some(SessionEnd { at: Instant::from_nanos(1), why });
