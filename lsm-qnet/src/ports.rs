@@ -5,7 +5,8 @@
 //!  | dst  | src  | 8204 | two pad bytes and the packet … | zeros up to 60 |
 //! ```
 //!
-//! Nothing is allocated for a frame: the core writes into one buffer, from where it goes into pool chunks.
+//! Nothing is allocated for a frame: the core writes it where the driver takes it from, into a chunk of the pool. Only one
+//! that is longer than a chunk is written elsewhere first, and copied into several.
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,8 @@ pub(crate) struct Port {
     pub(crate) mac: Mac,
     /// Whether it has a carrier.
     pub(crate) up: bool,
+    /// Longest payload.
+    mtu: usize,
 }
 
 /// All interfaces, and the way out.
@@ -46,6 +49,8 @@ pub(crate) struct Ports {
     stock: Stock,
     out: Batch,
     out_link: LinkId,
+    /// Longest payload of all of them.
+    longest: usize,
     buffer: Vec<u8>,
     vlan: Option<u16>,
     /// Frames lost because the pool had no free chunk; the core sends them again.
@@ -68,6 +73,7 @@ impl Ports {
             stock: Stock::new(host),
             out: host.batch(),
             out_link: LinkId(0),
+            longest: 0,
             buffer: vec![0; LONGEST],
             vlan: None,
             no_memory: 0,
@@ -159,13 +165,17 @@ impl Ports {
 
     /// Takes news of an interface, and tells whether it was not known before.
     pub(crate) fn on_event(&mut self, event: &Event) -> bool {
-        if event.kind == EventKind::Gone {
+        let is_new = if event.kind == EventKind::Gone {
             self.ports.remove(&event.id);
-            return false;
-        }
-        let interface = &event.interface;
-        let port = Port { name: event.name.clone(), mac: interface.mac, up: interface.link_up };
-        self.ports.insert(event.id, port).is_none()
+            false
+        } else {
+            let interface = &event.interface;
+            let mtu = (interface.mtu as usize).min(LONGEST);
+            let port = Port { name: event.name.clone(), mac: interface.mac, up: interface.link_up, mtu };
+            self.ports.insert(event.id, port).is_none()
+        };
+        self.longest = self.ports.values().map(|port| port.mtu).max().unwrap_or(0);
+        is_new
     }
 
     /// Tells the core about a link.
@@ -205,45 +215,67 @@ impl Ports {
     pub(crate) fn transmit(&mut self, node: &mut Node, now: Instant, work: &mut Budget<'_, '_>) -> bool {
         let mut drained = false;
         while work.may_go_on() {
-            let Some(transmit) = node.poll_transmit(now, &mut self.buffer) else {
+            let sent = self.send_in_place(node, now).unwrap_or_else(|| self.send_copied(node, now));
+            let Some(bytes) = sent else {
                 drained = true;
                 break;
             };
-            work.handled(transmit.len);
-            match (&mut self.internet, transmit.dst) {
-                (Some(internet), Destination::Unicast(to)) if transmit.link == internet::LINK => {
-                    internet.send(node, now, to, &self.buffer[..transmit.len]);
-                }
-                _ => self.push(transmit),
-            }
+            work.handled(bytes);
         }
         self.flush();
         while self.stock.replenish() {}
         drained
     }
 
-    fn push(&mut self, Transmit { link, dst, len }: Transmit) {
-        if link != self.out_link {
-            self.flush();
-            self.out_link = link;
+    /// Sends the next packet, which the core writes into a chunk, and gives its length. `None` when that cannot be: packets
+    /// may be longer than a chunk, or no frames, or the pool is empty.
+    fn send_in_place(&mut self, node: &mut Node, now: Instant) -> Option<Option<usize>> {
+        let header_len = self.header_len();
+        let end = header_len + self.longest;
+        let chunk = if self.internet.is_none() { self.stock.begin().ok() } else { None };
+        let (header, packet) = chunk?.get_mut(..end.max(SHORTEST))?.split_at_mut(header_len);
+        let Some(transmit) = node.poll_transmit(now, &mut packet[..self.longest]) else { return Some(None) };
+        let len = transmit.len.max(SHORTEST - header_len);
+        packet[transmit.len..len].fill(0);
+        if let Some(built) = header_of(&self.ports, self.vlan, &transmit) {
+            header.copy_from_slice(&built[..header_len]);
+            self.turn_to(transmit.link);
+            if self.stock.finish(&mut self.out, header_len + len) == Err(PushError::Full) {
+                self.flush();
+                // There is room now, and the chunk is still there.
+                let _done = self.stock.finish(&mut self.out, header_len + len);
+            }
         }
-        let Some(port) = self.ports.get(&InterfaceId(link.0)) else { return };
-        let destination = match dst {
-            Destination::Broadcast => Mac::BROADCAST.0,
-            Destination::Unicast(addr) => match addr.as_mac() {
-                Some(mac) => mac,
-                None => return,
-            },
-        };
-        let mut header = [0; ETHERNET_HEADER + vlan::TAG];
-        header[..6].copy_from_slice(&destination);
-        header[6..12].copy_from_slice(&port.mac.0);
-        let header_len = vlan::put_types(&mut header, self.vlan, ETHERTYPE);
-        let padding = &PADDING[..SHORTEST.saturating_sub(header_len + len)];
-        let parts: [&[u8]; 3] = [&header[..header_len], &self.buffer[..len], padding];
+        Some(Some(transmit.len))
+    }
+
+    /// Sends the next packet by way of the buffer, and gives its length.
+    fn send_copied(&mut self, node: &mut Node, now: Instant) -> Option<usize> {
+        let transmit = node.poll_transmit(now, &mut self.buffer)?;
+        match (&mut self.internet, transmit.dst) {
+            (Some(internet), Destination::Unicast(to)) if transmit.link == internet::LINK => {
+                internet.send(node, now, to, &self.buffer[..transmit.len]);
+            }
+            _ => self.push(&transmit),
+        }
+        Some(transmit.len)
+    }
+
+    /// Bytes before a packet.
+    fn header_len(&self) -> usize {
+        ETHERNET_HEADER + if self.vlan.is_some() { vlan::TAG } else { 0 }
+    }
+
+    /// Copies a packet out of the buffer, into as many chunks as it takes.
+    fn push(&mut self, transmit: &Transmit) {
+        let Some(header) = header_of(&self.ports, self.vlan, transmit) else { return };
+        self.turn_to(transmit.link);
+        let header = &header[..self.header_len()];
+        let padding = &PADDING[..SHORTEST.saturating_sub(header.len() + transmit.len)];
+        let parts: [&[u8]; 3] = [header, &self.buffer[..transmit.len], padding];
         let mut pushed = self.stock.push(&mut self.out, &parts);
         if pushed == Err(PushError::Full) {
-            self.host.send(InterfaceId(link.0), &mut self.out);
+            self.host.send(InterfaceId(transmit.link.0), &mut self.out);
             pushed = self.stock.push(&mut self.out, &parts);
         }
         if pushed.is_err() {
@@ -251,9 +283,36 @@ impl Ports {
         }
     }
 
+    /// What follows goes out by that link.
+    fn turn_to(&mut self, link: LinkId) {
+        if link != self.out_link {
+            self.flush();
+            self.out_link = link;
+        }
+    }
+
     fn flush(&mut self) {
         self.host.send(InterfaceId(self.out_link.0), &mut self.out);
     }
+}
+
+/// The header of a frame, as long as the VLAN wants it; `None` when its interface is gone or its address is not one of
+/// Ethernet.
+fn header_of(
+    ports: &BTreeMap<InterfaceId, Port>,
+    vlan: Option<u16>,
+    transmit: &Transmit,
+) -> Option<[u8; ETHERNET_HEADER + vlan::TAG]> {
+    let port = ports.get(&InterfaceId(transmit.link.0))?;
+    let destination = match transmit.dst {
+        Destination::Broadcast => Mac::BROADCAST.0,
+        Destination::Unicast(addr) => addr.as_mac()?,
+    };
+    let mut header = [0; ETHERNET_HEADER + vlan::TAG];
+    header[..6].copy_from_slice(&destination);
+    header[6..12].copy_from_slice(&port.mac.0);
+    vlan::put_types(&mut header, vlan, ETHERTYPE);
+    Some(header)
 }
 
 /// How many frames may be sent in one go: a call of `poll` has a budget, one of `receive` a fixed share.

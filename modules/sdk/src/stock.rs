@@ -1,7 +1,7 @@
 //! Fresh chunks kept in stock, so that composing frames one by one costs one call of the host per 64 frames; and, for who
 //! wants it, a reserve for the time when the pool is empty.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use crate::{Batch, Host, batch::BATCH};
 
@@ -20,15 +20,28 @@ pub enum PushError {
 }
 
 /// Chunks in stock; at most 64 are set aside, and the reserve.
-#[derive(Debug)]
 pub struct Stock {
     host: Host,
-    free: Batch,
+    /// Chunks that were handed over, then fresh ones.
+    chunks: Batch,
+    used: usize,
     room: usize,
     /// Full batches for when the pool is empty; the last one may be short.
     reserve: VecDeque<Batch>,
     /// Chunks that `reserve` should hold.
     wanted: usize,
+}
+
+impl fmt::Debug for Stock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stock({} chunks)", self.chunks.len() - self.used)
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        self.forget_used();
+    }
 }
 
 impl Stock {
@@ -37,7 +50,7 @@ impl Stock {
     pub fn new(host: &Host) -> Self {
         let pool = host.pool();
         let room = pool.chunk_size().saturating_sub(pool.headroom());
-        Self { host: host.clone(), free: host.batch(), room, reserve: VecDeque::new(), wanted: 0 }
+        Self { host: host.clone(), chunks: host.batch(), used: 0, room, reserve: VecDeque::new(), wanted: 0 }
     }
 
     /// Wants `chunks` more kept for when the pool is empty; [`Self::replenish`] fetches them.
@@ -83,7 +96,7 @@ impl Stock {
         let mut part: &[u8] = &[];
         for index in 0..pieces {
             let room = self.room;
-            let target = self.free.bytes_mut(index).ok_or(PushError::NoMemory)?;
+            let target = self.chunks.bytes_mut(self.used + index).ok_or(PushError::NoMemory)?;
             let mut at = 0;
             while at < room {
                 if part.is_empty() {
@@ -103,6 +116,36 @@ impl Stock {
         Ok(())
     }
 
+    /// The whole room of the next fresh chunk, to be filled; [`Stock::finish`] makes a frame of it. Asking again gives the
+    /// same chunk.
+    ///
+    /// # Errors
+    /// [`PushError::NoMemory`].
+    #[inline]
+    pub fn begin(&mut self) -> Result<&mut [u8], PushError> {
+        self.fill(1)?;
+        let (room, at) = (self.room, self.used);
+        let chunk = self.chunks.bytes_mut(at).ok_or(PushError::NoMemory)?;
+        Ok(&mut chunk[..room])
+    }
+
+    /// Appends the chunk that [`Stock::begin`] gave to `out`, as a frame of its first `bytes`.
+    ///
+    /// # Errors
+    /// [`PushError::Full`], and `out` is as it was; [`PushError::NoMemory`] when none was begun.
+    #[inline]
+    pub fn finish(&mut self, out: &mut Batch, bytes: usize) -> Result<(), PushError> {
+        if self.used == self.chunks.len() {
+            return Err(PushError::NoMemory);
+        }
+        if out.room() == 0 {
+            return Err(PushError::Full);
+        }
+        self.finish_piece(0, bytes.min(self.room), false);
+        self.hand_over(out, 1);
+        Ok(())
+    }
+
     /// Appends a frame of at most one chunk that `fill` writes; it gets the whole room and returns how many bytes it
     /// used.
     ///
@@ -114,13 +157,11 @@ impl Stock {
         fill: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), PushError> {
         self.reserve(out, 1)?;
-        let room = self.room;
-        let target = self.free.bytes_mut(0).ok_or(PushError::NoMemory)?;
-        target[..14.min(room)].fill(0);
-        let used = fill(&mut target[..room]).min(room);
-        self.finish_piece(0, used, false);
-        self.hand_over(out, 1);
-        Ok(())
+        let target = self.begin()?;
+        let len = target.len();
+        target[..14.min(len)].fill(0);
+        let used = fill(target).min(len);
+        self.finish(out, used)
     }
 
     /// Number of chunks for a frame of `bytes`, which are then in stock and have room in `out`.
@@ -135,18 +176,36 @@ impl Stock {
         if pieces > out.room() {
             return Err(PushError::Full);
         }
-        if self.free.len() < pieces && self.free.refill(BATCH) < pieces && !self.draw(pieces) {
-            return Err(PushError::NoMemory);
-        }
+        self.fill(pieces)?;
         Ok(pieces)
     }
 
-    /// Takes chunks from the reserve until `pieces` are in stock.
+    /// Makes sure that there are so many fresh chunks.
+    #[inline]
+    fn fill(&mut self, pieces: usize) -> Result<(), PushError> {
+        if self.chunks.len() - self.used >= pieces {
+            return Ok(());
+        }
+        self.forget_used();
+        if self.chunks.refill(BATCH) >= pieces || self.draw(pieces) {
+            Ok(())
+        } else {
+            Err(PushError::NoMemory)
+        }
+    }
+
+    /// Moves what is fresh to the front. Once for 64 chunks: moving it for every frame cost more than composing one.
+    fn forget_used(&mut self) {
+        self.chunks.forget_first(self.used);
+        self.used = 0;
+    }
+
+    /// Takes chunks from the reserve until `pieces` are fresh; nothing is used then.
     fn draw(&mut self, pieces: usize) -> bool {
-        while self.free.len() < pieces {
+        while self.chunks.len() < pieces {
             let Some(batch) = self.reserve.front_mut() else { return false };
-            let count = batch.len().min(self.free.room());
-            self.free.append_raw(&batch.descs()[..count]);
+            let count = batch.len().min(self.chunks.room());
+            self.chunks.append_raw(&batch.descs()[..count]);
             batch.forget_first(count);
             if batch.is_empty() {
                 self.reserve.pop_front();
@@ -159,12 +218,12 @@ impl Stock {
     }
 
     fn finish_piece(&mut self, index: usize, bytes: usize, continues: bool) {
-        self.free.set_len(index, bytes);
-        self.free.set_continues(index, continues);
+        self.chunks.set_len(self.used + index, bytes);
+        self.chunks.set_continues(self.used + index, continues);
     }
 
     fn hand_over(&mut self, out: &mut Batch, pieces: usize) {
-        out.append_raw(&self.free.descs()[..pieces]);
-        self.free.forget_first(pieces);
+        out.append_raw(&self.chunks.descs()[self.used..self.used + pieces]);
+        self.used += pieces;
     }
 }

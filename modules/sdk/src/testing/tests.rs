@@ -335,9 +335,42 @@ fn a_composed_frame_spreads_over_chunks() {
         })
         .unwrap();
     assert_eq!(out.frames().last().unwrap().contiguous(), Some(&b"tiny"[..]));
+    stock.begin().unwrap()[..6].copy_from_slice(b"begun ");
+    let again = stock.begin().unwrap();
+    assert_eq!((again.len(), &again[..6]), (1920, &b"begun "[..]));
+    stock.finish(&mut out, 5).unwrap();
+    assert_eq!(out.frames().last().unwrap().contiguous(), Some(&b"begun"[..]));
     assert_eq!(stock.push(&mut out, &[&vec![0; 200_000]]), Err(PushError::TooLarge));
     assert_eq!(stock.push(&mut out, &[&vec![0; 61 * 1920]]), Err(PushError::Full));
     drop((out, stock));
+    assert_eq!(host.held_by_use(), 0);
+}
+
+#[test]
+fn a_stock_that_is_used_up_is_filled_again_and_gives_back_only_its_own() {
+    let host = TestHost::new();
+    let args = bare_args(&host);
+    // SAFETY: `host` outlives everything made here.
+    let handle = unsafe { Host::new(&args, "en0") }.unwrap();
+    let (mut stock, mut out) = (Stock::new(&handle), handle.batch());
+    assert_eq!(stock.finish(&mut out, 1), Err(PushError::NoMemory), "nothing was begun");
+    for number in 0..200_u8 {
+        if out.room() == 0 {
+            out.clear();
+        }
+        stock.begin().unwrap()[0] = number;
+        stock.finish(&mut out, 1).unwrap();
+        assert_eq!(out.frames().last().unwrap().contiguous(), Some(&[number][..]));
+    }
+    let kept = out.len();
+    while out.room() > 0 {
+        stock.push(&mut out, &[b"x"]).unwrap();
+    }
+    stock.begin().unwrap();
+    assert_eq!(stock.finish(&mut out, 1), Err(PushError::Full));
+    drop(stock);
+    assert_eq!((kept, host.held_by_use()), (8, BATCH));
+    drop(out);
     assert_eq!(host.held_by_use(), 0);
 }
 
