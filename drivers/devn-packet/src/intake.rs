@@ -92,6 +92,16 @@ impl Intake {
         self.stock.chunk_room()
     }
 
+    /// The same, but half a batch at least (unless the pool is empty): one system call is to fill many.
+    #[inline]
+    pub(crate) fn many_fresh(&mut self) -> usize {
+        if self.batch.len() - self.used < BATCH / 2 {
+            self.flush();
+            self.batch.refill(BATCH);
+        }
+        self.batch.len() - self.used
+    }
+
     /// Fresh chunks behind the frames collected, topped up when none is left.
     #[inline]
     pub(crate) fn fresh(&mut self) -> usize {

@@ -52,15 +52,16 @@ impl Driver for Packet {
         Opt::text("dev", "Linux interface, by any of its names (required)"),
         Opt::choice(
             "mode",
-            "how to receive: ring, memory shared with the kernel; mmsg, batches of messages (default ring)",
-            "ring|mmsg",
+            "how to receive: ring, memory shared with the kernel; mmsg, batches of messages; mixed, short frames by the \
+             ring and others by messages (default ring)",
+            "ring|mmsg|mixed",
         ),
         Opt::choice(
             "offload",
             "off: switch the interface's offloads off while mounted; keep: leave them (default off)",
             "off|keep",
         ),
-        Opt::number("receive", "slots of the receive ring (default 2048)", 64, 65536),
+        Opt::number("receive", "slots of the receive ring (default 2048; with mode=mixed 8192)", 64, 65536),
     ];
 
     fn create(host: Host, args: &Args<'_>) -> Result<Self, Error> {

@@ -16,8 +16,10 @@ use crate::{
     sys::{Hearing, ethtool},
 };
 
-/// Slots of a receive ring: about 30 ms of a busy gigabit link.
+/// Slots of a receive ring for whole frames: about 30 ms of a busy gigabit link.
 const SLOTS: u64 = 2048;
+/// Short slots take a quarter of the memory.
+const SHORT_SLOTS: u64 = 4 * SLOTS;
 
 /// The driver's options, resolved.
 #[derive(Clone, Debug)]
@@ -43,8 +45,10 @@ impl Config {
         }
         let mode = match args.text("mode") {
             Some("mmsg") => Mode::Messages,
+            Some("mixed") => Mode::Mixed,
             _ => Mode::Ring,
         };
+        let slots = if mode == Mode::Mixed { SHORT_SLOTS } else { SLOTS };
         Ok(Self {
             dev: dev.to_owned(),
             root: args.root().to_owned(),
@@ -59,7 +63,7 @@ impl Config {
                     // neighbours' caches and its routes, so ours is added to the card's own.
                     extra_mac: generic.mac.map(|mac| mac.0),
                 },
-                slots: args.number("receive").unwrap_or(SLOTS) as usize,
+                slots: args.number("receive").unwrap_or(slots) as usize,
             },
         })
     }

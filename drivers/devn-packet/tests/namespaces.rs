@@ -137,8 +137,8 @@ fn is_on(interface: &str, feature: &str) -> bool {
 }
 
 fn frames_cross_whole_in_every_mode() {
-    for sender in ["ring", "mmsg"] {
-        for receiver in ["ring", "mmsg"] {
+    for sender in ["mixed", "ring", "mmsg"] {
+        for receiver in ["mixed", "ring", "mmsg"] {
             let (_netns, root) = pair();
             let mut a = mount(&root, &[("dev", "va"), ("mode", sender)]);
             let mut b = mount(&root, &[("dev", "vb"), ("mode", receiver)]);
@@ -155,7 +155,7 @@ fn frames_cross_whole_in_every_mode() {
 }
 
 fn jumbo_frames_span_chunks() {
-    for mode in ["ring", "mmsg"] {
+    for mode in ["mixed", "ring", "mmsg"] {
         let (_netns, root) = pair();
         let options = |dev| [("dev", dev), ("mode", mode), ("mtu", "9014")];
         let mut a = mount(&root, &options("va"));
@@ -170,7 +170,7 @@ fn jumbo_frames_span_chunks() {
 }
 
 fn vlan_tags_are_put_back() {
-    for mode in ["ring", "mmsg"] {
+    for mode in ["mixed", "ring", "mmsg"] {
         let (_netns, root) = pair();
         let mut a = mount(&root, &[("dev", "va"), ("mode", mode)]);
         let mut b = mount(&root, &[("dev", "vb"), ("mode", mode)]);
@@ -189,7 +189,7 @@ fn vlan_tags_are_put_back() {
 /// Two real stacks with everything that veth offers them, joined by two drivers.
 fn tcp_crosses_with_linux_default_offloads() {
     const BYTES: usize = 8 << 20;
-    for mode in ["ring", "mmsg"] {
+    for mode in ["mixed", "ring", "mmsg"] {
         let (left, right) = (Netns::enter_fresh(), Netns::enter_fresh());
         let middle = Netns::enter_fresh();
         let root = tempfile::tempdir().expect("a root");
@@ -290,7 +290,7 @@ fn up_again(bench: &mut Bench) -> bool {
 }
 
 fn an_interface_that_vanishes_and_returns_is_followed() {
-    for mode in ["ring", "mmsg"] {
+    for mode in ["mixed", "ring", "mmsg"] {
         let (_netns, root) = pair();
         let mut a = mount(&root, &[("dev", "va"), ("mode", mode)]);
         let mac = a.interface().expect("told").mac;
@@ -404,7 +404,7 @@ fn an_interface_is_mounted_once() {
 }
 
 fn nomulticast_keeps_broadcast() {
-    for mode in ["ring", "mmsg"] {
+    for mode in ["mixed", "ring", "mmsg"] {
         let (_netns, root) = pair();
         let mut a = mount(&root, &[("dev", "va")]);
         let mut b = mount(&root, &[("dev", "vb"), ("mode", mode), ("nomulticast", "1")]);
@@ -417,7 +417,7 @@ fn nomulticast_keeps_broadcast() {
 }
 
 fn an_empty_pool_costs_frames_and_nothing_else() {
-    for mode in ["ring", "mmsg"] {
+    for mode in ["mixed", "ring", "mmsg"] {
         let (_netns, root) = pair();
         let mut a = mount(&root, &[("dev", "va"), ("mode", mode)]);
         let mut b = make(&root, &[("dev", "vb"), ("mode", mode)]).expect("the options are right");
@@ -453,7 +453,7 @@ fn frames_that_nobody_fetches_are_counted() {
 }
 
 fn frames_too_long_for_the_interface_are_counted() {
-    for mode in ["ring", "mmsg"] {
+    for mode in ["mixed", "ring", "mmsg"] {
         let (_netns, root) = pair();
         let mut a = mount(&root, &[("dev", "va"), ("mode", mode)]);
         let mut b = mount(&root, &[("dev", "vb"), ("mode", mode)]);
