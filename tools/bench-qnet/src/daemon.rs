@@ -22,7 +22,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `program` with one interface and Qnet.
+    /// Starts `program` with one interface (`dev=` of devn-packet, further options behind a comma) and Qnet.
     ///
     /// # Errors
     /// When it does not come up; the error has what it said.

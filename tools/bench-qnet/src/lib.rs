@@ -4,6 +4,7 @@
 //!  namespace a                                        namespace b
 //!  io-pkt ── q0 ════════════════════════════ q1 ── io-pkt            wire, process
 //!  io-pkt ── c0 ════════════════════════════ c1 ── io-pkt            the same with do_crc=1
+//!  io-pkt ── m0 ════════════════════════════ m1 ── io-pkt            the same with devn-packet's mode=mixed
 //!  TCP, UDP, ZeroMQ, raw frames ── t0 ══ t1 ── their other ends      offloads off
 //!  TCP ── o0 ═══════════════════════════════ o1 ── TCP               offloads as they come
 //!  io-pkt ── z0 ════════════════════════════ z1 ── a thousand nodes in one program

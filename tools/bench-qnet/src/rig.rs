@@ -15,7 +15,7 @@ pub const CPU_A: usize = 0;
 pub const CPU_B: usize = 1;
 
 /// The pairs, by the first letter of their ends (`q0` in `a`, `q1` in `b`).
-const PAIRS: [&str; 5] = ["q", "c", "t", "o", "z"];
+const PAIRS: [&str; 6] = ["q", "c", "m", "t", "o", "z"];
 /// The pairs whose ends have addresses; the index is the third number of the address.
 const ADDRESSED: [&str; 2] = ["t", "o"];
 

@@ -52,10 +52,10 @@ struct Pair {
 }
 
 impl Pair {
-    fn start(rig: &Rig, program: &Path, pair: &str, options: &str) -> Result<Self> {
+    fn start(rig: &Rig, program: &Path, pair: &str, device: &str, options: &str) -> Result<Self> {
         let daemon = |side: &str, end: u8, cpu| {
             let options = format!("host={pair}{side},allow=connect,{options}");
-            Daemon::start(rig, program, side, &format!("{pair}{end}"), Some(cpu), &options)
+            Daemon::start(rig, program, side, &format!("{pair}{end}{device}"), Some(cpu), &options)
         };
         let (near, far) = (daemon("a", 0, CPU_A)?, daemon("b", 1, CPU_B)?);
         let nd = near.find(&format!("{pair}b"))?;
@@ -91,8 +91,9 @@ pub fn bulk(effort: &Effort, mtu: u32) -> Result<Table> {
     let rig = Rig::new(mtu)?;
     let directory = tempfile::tempdir()?;
     let options = format!("mtu_en={mtu}");
-    let mut pair = Pair::start(&rig, &effort.program, "q", &options)?;
-    let checked = Pair::start(&rig, &effort.program, "c", &format!("{options},do_crc=1"))?;
+    let mut pair = Pair::start(&rig, &effort.program, "q", "", &options)?;
+    let checked = Pair::start(&rig, &effort.program, "c", "", &format!("{options},do_crc=1"))?;
+    let mut mixed = Pair::start(&rig, &effort.program, "m", ",mode=mixed", &options)?;
     let mut flood = Flood::start(&rig, mtu)?;
     let mut zmq = Zmq::start(&rig, directory.path())?;
     let (plain, clever) = (Iperf::start(&rig, "t")?, Iperf::start(&rig, "o")?);
@@ -107,6 +108,12 @@ pub fn bulk(effort: &Effort, mtu: u32) -> Result<Table> {
         }
         if effort.wants("wire, do_crc=1") {
             table.add("wire, do_crc=1", mega(checked.wire(load)?.rate(load.size)));
+        }
+        if effort.wants("wire, mode=mixed") {
+            table.add("wire, mode=mixed", mega(mixed.wire(load)?.rate(load.size)));
+        }
+        if effort.wants("process, mode=mixed") {
+            table.add("process, mode=mixed", mega(mixed.process(load)?.rate(load.size)));
         }
         if effort.wants("process") {
             table.add("process", mega(pair.process(load)?.rate(load.size)));
@@ -182,7 +189,7 @@ impl Placement {
 pub fn round_trips(effort: &Effort) -> Result<Vec<Table>> {
     const SIZE: u32 = 64;
     let rig = Rig::new(1500)?;
-    let mut pair = Pair::start(&rig, &effort.program, "q", "mtu_en=1500")?;
+    let mut pair = Pair::start(&rig, &effort.program, "q", "", "mtu_en=1500")?;
     let address = Rig::address("t")?;
     let raw = format!("t0/{}", rig.mac("b", "t1")?);
     let kinds = [("UDP", "udp", &address, &address), ("TCP", "tcp", &address, &address)];
