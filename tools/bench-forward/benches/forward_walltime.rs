@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, Result, ensure};
 use bench_forward::{
     measure::{Forwarder, Spans, measure},
+    peers::Peer,
     report::{self, Series},
     role::{self, Role},
 };
@@ -62,7 +63,13 @@ fn main() -> Result<()> {
     );
     let io_pkt = |&threads| Forwarder::IoPkt { program: program.clone(), threads };
     let mut forwarders: Vec<_> = cli.threads.iter().map(io_pkt).collect();
-    forwarders.extend([Forwarder::MinimalRing, Forwarder::MinimalMmsg, Forwarder::KernelBridge]);
+    forwarders.extend([
+        Forwarder::MinimalRing,
+        Forwarder::MinimalRingMmsg,
+        Forwarder::MinimalMmsg,
+        Forwarder::KernelBridge,
+    ]);
+    forwarders.extend(Peer::installed().into_iter().map(Forwarder::Peer));
     forwarders.retain(|forwarder| forwarder.name().contains(&cli.only));
     ensure!(!forwarders.is_empty(), "no forwarder's name contains `{}`", cli.only);
     let spans =

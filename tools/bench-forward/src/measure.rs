@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    peers::Peer,
     rig::{FORWARDER_CPU, GENERATOR_CPU, Part, Rig},
     role::SINK,
 };
@@ -24,10 +25,14 @@ pub enum Forwarder {
     },
     /// The minimal forwarder with rings.
     MinimalRing,
+    /// The minimal forwarder that receives with rings and sends out of their slots with `sendmmsg`.
+    MinimalRingMmsg,
     /// The minimal forwarder with `recvmmsg`.
     MinimalMmsg,
     /// The kernel's bridge.
     KernelBridge,
+    /// Somebody else's program.
+    Peer(Peer),
 }
 
 impl Forwarder {
@@ -38,8 +43,10 @@ impl Forwarder {
             Self::IoPkt { threads: 1, .. } => "io-pkt bridge".to_owned(),
             Self::IoPkt { threads, .. } => format!("io-pkt bridge, -t {threads}"),
             Self::MinimalRing => "minimal, V2 ring".to_owned(),
+            Self::MinimalRingMmsg => "minimal, ring and sendmmsg".to_owned(),
             Self::MinimalMmsg => "minimal, recvmmsg".to_owned(),
             Self::KernelBridge => "kernel bridge".to_owned(),
+            Self::Peer(peer) => peer.name().to_owned(),
         }
     }
 }
@@ -88,7 +95,7 @@ pub fn measure(forwarder: &Forwarder, size: usize, spans: Spans) -> Result<Rates
 
 /// What must live while the forwarder forwards.
 struct Forwarding {
-    _part: Option<Part>,
+    _parts: Vec<Part>,
     _root: Option<tempfile::TempDir>,
 }
 
@@ -96,11 +103,17 @@ fn start(rig: &Rig, forwarder: &Forwarder) -> Result<Forwarding> {
     let minimal = |kind: &str| -> Result<Forwarding> {
         let mut part = rig.play("fwd", Some(FORWARDER_CPU), &words(&[kind, "f0", "f1"]))?;
         part.line()?;
-        Ok(Forwarding { _part: Some(part), _root: None })
+        Ok(Forwarding { _parts: vec![part], _root: None })
     };
     match forwarder {
         Forwarder::MinimalRing => minimal("ring"),
+        Forwarder::MinimalRingMmsg => minimal("ring-mmsg"),
         Forwarder::MinimalMmsg => minimal("mmsg"),
+        Forwarder::Peer(peer) => {
+            let directory = tempfile::tempdir()?;
+            let parts = peer.start(rig, directory.path())?;
+            Ok(Forwarding { _parts: parts, _root: Some(directory) })
+        }
         Forwarder::KernelBridge => {
             rig.ip(
                 "fwd",
@@ -109,7 +122,7 @@ fn start(rig: &Rig, forwarder: &Forwarder) -> Result<Forwarding> {
             rig.ip("fwd", &["link", "set", "f0", "master", "br0"])?;
             rig.ip("fwd", &["link", "set", "f1", "master", "br0"])?;
             rig.ip("fwd", &["link", "set", "br0", "addrgenmode", "none", "up"])?;
-            Ok(Forwarding { _part: None, _root: None })
+            Ok(Forwarding { _parts: Vec::new(), _root: None })
         }
         Forwarder::IoPkt { program, threads } => {
             let root = tempfile::tempdir()?;
@@ -123,7 +136,7 @@ fn start(rig: &Rig, forwarder: &Forwarder) -> Result<Forwarding> {
                 (*threads == 1).then_some(FORWARDER_CPU),
                 &line.split(' ').map(str::to_owned).collect::<Vec<_>>(),
             )?;
-            Ok(Forwarding { _part: Some(part), _root: Some(root) })
+            Ok(Forwarding { _parts: vec![part], _root: Some(root) })
         }
     }
 }

@@ -164,6 +164,14 @@ impl Part {
         Ok(text)
     }
 
+    /// Waits for the end of the process; true when it ended well.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn ended_well(&mut self) -> Result<bool> {
+        Ok(self.child.wait()?.success())
+    }
+
     /// True while the process runs.
     ///
     /// # Errors

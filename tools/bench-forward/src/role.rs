@@ -27,6 +27,13 @@ pub enum Role {
         /// The other
         b: String,
     },
+    /// Forward between two interfaces with TPACKET_V2 rings to receive and sendmmsg to send
+    RingMmsg {
+        /// One interface
+        a: String,
+        /// The other
+        b: String,
+    },
     /// Forward between two interfaces with recvmmsg and sendmmsg
     Mmsg {
         /// One interface
@@ -93,6 +100,7 @@ pub fn play(namespace: &Path, cpu: Option<usize>, role: Role) -> Result<()> {
     }
     match role {
         Role::Ring { a, b } => minimal::ring(&a, &b)?,
+        Role::RingMmsg { a, b } => minimal::ring_mmsg(&a, &b)?,
         Role::Mmsg { a, b } => minimal::mmsg(&a, &b)?,
         Role::Flood { interface, destination, size, span } => {
             let frame = generate::frame(parse_mac(&destination)?, GENERATOR, size);

@@ -215,6 +215,38 @@ impl Ring {
         done
     }
 
+    /// Sends up to 64 received frames out of `to`, straight from their slots; how many. Frames that find no room are
+    /// dropped, as a forwarder must.
+    pub(crate) fn send(&mut self, to: &OwnedFd, vectors: &mut Vectors) -> usize {
+        let mut ready = 0;
+        while ready < vectors.parts.len() {
+            let slot = self.slot((self.rx + ready) % self.slots);
+            if status(slot).load(std::sync::atomic::Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
+                break;
+            }
+            let header = slot.cast::<libc::tpacket2_hdr>();
+            // SAFETY: the status says that the slot is ours, with a valid header.
+            let (length, mac) = unsafe { ((*header).tp_snaplen as usize, usize::from((*header).tp_mac)) };
+            // SAFETY: the kernel placed `length` bytes at `mac` inside the slot.
+            let start = unsafe { slot.add(mac) };
+            vectors.parts[ready] = libc::iovec { iov_base: start.cast(), iov_len: length };
+            ready += 1;
+        }
+        for (message, part) in vectors.messages.iter_mut().zip(&mut vectors.parts) {
+            message.msg_hdr.msg_iov = part;
+        }
+        // SAFETY: each of the first `ready` messages points to one part and it into a slot that is ours; all live over the
+        // call, which only reads them.
+        unsafe {
+            libc::sendmmsg(to.as_raw_fd(), vectors.messages.as_mut_ptr(), ready as u32, libc::MSG_DONTWAIT)
+        };
+        for _ in 0..ready {
+            status(self.slot(self.rx)).store(libc::TP_STATUS_KERNEL, std::sync::atomic::Ordering::Release);
+            self.rx = (self.rx + 1) % self.slots;
+        }
+        ready
+    }
+
     /// Tells the kernel to send what stands in the transmit slots.
     pub(crate) fn kick(&self) {
         // SAFETY: an empty send; a full queue is answered with an error that costs the frames, as for any forwarder.
@@ -257,6 +289,23 @@ impl Drop for Ring {
 fn status<'a>(slot: *mut u8) -> &'a std::sync::atomic::AtomicU32 {
     // SAFETY: `tp_status` is the first, aligned word of every slot and shared with the kernel.
     unsafe { std::sync::atomic::AtomicU32::from_ptr(slot.cast()) }
+}
+
+/// Message headers for sending 64 frames from where they are.
+pub(crate) struct Vectors {
+    parts: Vec<libc::iovec>,
+    messages: Vec<libc::mmsghdr>,
+}
+
+impl Vectors {
+    /// Without frames.
+    pub(crate) fn new() -> Self {
+        // SAFETY: all-zero is a valid `mmsghdr`.
+        let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        message.msg_hdr.msg_iovlen = 1;
+        let part = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Self { parts: vec![part; 64], messages: vec![message; 64] }
+    }
 }
 
 /// Buffers for `recvmmsg` and `sendmmsg` of up to 64 frames.
