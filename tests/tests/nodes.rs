@@ -221,6 +221,20 @@ fn a_node_without_root_serves_as_its_owner_only_when_told() -> Result<()> {
     refused(alonzo, "cat /net/joseph/etc/hostname", "Operation not permitted").map(|_| ())
 }
 
+fn only_exported_directories_are_seen() -> Result<()> {
+    let qnet = ["export=/tmp:ro", "export=/usr/lib"].map(str::to_owned).to_vec();
+    let Pair { alonzo, joseph, .. } = &Pair::up(&Options { qnet, ..Options::default() })?;
+    joseph.shell("mkdir -m 755 /tmp/pub; echo hello >/tmp/pub/file; ln -s /etc/hostname /tmp/pub/out")?;
+    ensure!(alonzo.shell("cat /net/joseph/tmp/pub/file")? == "hello\n");
+    ensure!(alonzo.shell("ls /net/joseph")? == "tmp\nusr\n");
+    ensure!(alonzo.shell("ls /net/joseph/usr")? == "lib\n");
+    ensure!(!alonzo.shell("ls /net/joseph/usr/lib")?.is_empty());
+    for hidden in ["etc/hostname", "proc/1/status", "usr/bin", "tmp/pub/out"] {
+        refused(alonzo, &format!("cat /net/joseph/{hidden}"), "No such file or directory")?;
+    }
+    Ok(())
+}
+
 cases! {
     each_node_lists_itself_and_the_other: [Need::RootNodes, Need::Fuse],
     files_of_the_other_node_are_read: [Need::RootNodes, Need::Fuse],
@@ -232,6 +246,7 @@ cases! {
     files_without_a_size_are_read_to_their_end: [Need::RootNodes, Need::Fuse],
     attributes_and_links_are_the_other_nodes: [Need::RootNodes, Need::Fuse],
     a_directory_of_thousands_is_listed_once_each: [Need::RootNodes, Need::Fuse],
+    only_exported_directories_are_seen: [Need::RootNodes, Need::Fuse],
     remote_root_is_nobody_here: [Need::RootNodes, Need::Fuse],
     a_network_directory_is_not_entered_through_another: [Need::RootNodes, Need::Fuse],
     nothing_is_written_without_leave: [Need::RootNodes, Need::Fuse],

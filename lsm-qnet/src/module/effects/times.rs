@@ -89,10 +89,11 @@ fn in_vain(options: &[(&str, &str)]) -> (u64, Vec<u64>) {
     rig.wire = (false, false);
     let before = rig.alonzo.frames(USER).len();
     let client = rig.send(at, 10);
+    rig.until("joseph is down", |rig| !rig.alonzo.said("node joseph is down").is_empty());
+    let down = rig.now;
     assert!(rig.finish(client).is_err());
     let frames = rig.alonzo.frames(USER).split_off(before);
-    assert!(!rig.alonzo.said("node joseph is down").is_empty());
-    (rig.now - frames[0].at, gaps(&frames))
+    (down - frames[0].at, gaps(&frames))
 }
 
 pub(super) fn tx_ticks() {
