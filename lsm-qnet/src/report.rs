@@ -103,6 +103,14 @@ fn links(out: &mut dyn Write, engine: &Engine, ports: &Ports) -> fmt::Result {
         let state = if port.up { "up" } else { "no carrier" };
         writeln!(out, "  {:<7} {addr:<22} {mtu:>6}  {state}", port.name)?;
     }
+    if let Some((name, own, unsent)) = ports.internet() {
+        writeln!(
+            out,
+            "  {name:<7} {:<22} {:>6}  up, {unsent} packets not taken by the system",
+            own.to_string(),
+            "-"
+        )?;
+    }
     Ok(())
 }
 

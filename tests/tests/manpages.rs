@@ -141,7 +141,11 @@ fn the_pages_have_the_options_of_the_modules() -> Result<()> {
     let mut loader = Loader::default();
     let mut checked = 0;
     for page in pages()?.iter().filter(|page| page.section == '7') {
-        let kind = if page.name.starts_with("devn-") { Kind::Driver } else { Kind::Protocol };
+        let kind = match page.name.split('-').next() {
+            Some("devn") => Kind::Driver,
+            Some("nr") => Kind::Resolver,
+            _ => Kind::Protocol,
+        };
         let file = built.join(format!("lib{}.so", page.name.replace('-', "_")));
         let build = loader.load(kind, &file).with_context(|| file.display().to_string())?;
         let there: Options = build.options().iter().map(|option| option.name.clone()).collect();

@@ -191,13 +191,14 @@ impl Node {
                 self.update_paths(now, nd);
             }
             None => {
-                let name = lost.then(|| peer.own_name.clone());
+                let search_for = lost.then(|| (peer.directory, peer.own_name.clone()));
                 if down {
                     peer.next_path();
                     self.update_paths(now, nd);
                 }
-                if let Some(name) = name {
-                    self.ask(&name);
+                if let Some((directory, name)) = search_for {
+                    // Whoever is full now is asked again by the session's next timeout.
+                    let _busy = self.look_up(now, directory, name, None, None);
                 }
                 if search {
                     self.search_paths(nd);
