@@ -128,7 +128,7 @@ fn wrong_options_are_refused_before_anything_is_done() {
         (&[("mount", "net")], "mount=net: an absolute path"),
         (&[("mapany", "root")], "mapany=root: "),
         (&[("enforce_crc", "1")], "enforce_crc=1: "),
-        (&[("vtag", "7"), ("bind", "udp")], "vtag=7: "),
+        (&[("vtag", "7"), ("bind", "udp"), ("resolve", "dns")], "vtag=7: "),
         (&[("export", "srv")], "export=srv: an absolute path"),
         (&[("export", "/usr"), ("export", "/usr/lib:ro")], "export=/usr/lib:ro: lies in export=/usr"),
     ] {
