@@ -66,18 +66,6 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     if args.is_empty() { run(cargo().args(["test", "--workspace", "--doc"])) } else { Ok(()) }
 }
 
-/// Runs the tests with their large counts, optimised: `IO_PKT_SOAK=1` is what the tests look for.
-pub(crate) fn soak(args: &[String]) -> Result<()> {
-    run(cargo().args(["build", "--workspace", "--release"]))?;
-    let mut command = cargo();
-    if run::in_path("cargo-nextest") {
-        command.args(["nextest", "run", "--workspace", "--release", "--no-fail-fast", "--profile", "soak"]);
-    } else {
-        command.args(["test", "--workspace", "--release", "--no-fail-fast"]);
-    }
-    run(command.env("IO_PKT_SOAK", "1").args(args))
-}
-
 fn deny() -> Result<()> {
     if run::in_path("cargo-deny") {
         return run(cargo().args(["deny", "check"]));

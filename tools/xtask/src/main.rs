@@ -15,6 +15,7 @@ mod fuzz;
 mod install;
 mod man;
 mod run;
+mod soak;
 mod sources;
 mod workspace;
 
@@ -60,9 +61,8 @@ enum Task {
     Docs,
     /// Run the tests with their large counts (hours)
     Soak {
-        /// Arguments for the test runner, such as a part of a test's name
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
+        /// The parts, such as seeds or kills; all of them when left out
+        parts: Vec<String>,
     },
     /// Report which lines of the protocol core its tests run
     Coverage,
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
         Task::Build => ci::one(Step::Build),
         Task::Test { args } => ci::test(&args),
         Task::Docs => ci::one(Step::Docs),
-        Task::Soak { args } => ci::soak(&args),
+        Task::Soak { parts } => soak::soak(&parts),
         Task::Coverage => coverage::coverage(),
         Task::Fuzz { target, seconds, args } => fuzz::fuzz(target.as_deref(), seconds, &args),
         Task::Install { prefix } => install::install(&prefix),
