@@ -1,4 +1,4 @@
-//! `cargo xtask bench forward`: frames a second through io-pkt's bridge, a minimal forwarder and the kernel's bridge.
+//! `cargo xtask bench forward`: frames a second through io-pkt's bridge and through others.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -23,6 +23,9 @@ struct Cli {
     /// Milliseconds of overload
     #[arg(long, default_value_t = 1500)]
     overload: u64,
+    /// Two rounds, shorter measurements
+    #[arg(long)]
+    quick: bool,
     /// Where the JSON goes
     #[arg(long, default_value = "target/bench/forward.json")]
     json: PathBuf,
@@ -72,14 +75,15 @@ fn main() -> Result<()> {
     forwarders.extend(Peer::installed().into_iter().map(Forwarder::Peer));
     forwarders.retain(|forwarder| forwarder.name().contains(&cli.only));
     ensure!(!forwarders.is_empty(), "no forwarder's name contains `{}`", cli.only);
-    let spans =
-        Spans { overload: Duration::from_millis(cli.overload), step: Duration::from_millis(400), steps: 7 };
+    let (rounds, overload, steps) =
+        if cli.quick { (cli.rounds.min(2), cli.overload.min(700), 5) } else { (cli.rounds, cli.overload, 7) };
+    let spans = Spans { overload: Duration::from_millis(overload), step: Duration::from_millis(400), steps };
     let mut all: Vec<Series> = cli
         .sizes
         .iter()
         .flat_map(|&size| forwarders.iter().map(move |f| Series { name: f.name(), size, rounds: Vec::new() }))
         .collect();
-    for round in 1..=cli.rounds {
+    for round in 1..=rounds {
         for (series, forwarder) in all.iter_mut().zip(forwarders.iter().cycle()) {
             let rates = measure(forwarder, series.size, spans)
                 .with_context(|| format!("{} with {} bytes", series.name, series.size))?;
