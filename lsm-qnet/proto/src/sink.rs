@@ -10,14 +10,21 @@ use std::rc::Rc;
 
 /// Takes bytes at any offset.
 pub trait Sink {
-    /// Bytes it can take now, beside those it was given and did not pass on yet. The core never gives
-    /// more than it was told, and what it was told stays promised: it may be given later, in pieces.
+    /// Bytes it can take now, beside those it was given and did not pass on yet, and beside those that
+    /// other sinks keep room for. The core never gives more than it was told, and tells what it relies
+    /// on ([`Sink::keep`]): it may come later, in pieces.
     ///
     /// A sink whose room was too small must have room for [`MAX_TRANSFER`](crate::MAX_TRANSFER) bytes
     /// some time; [`Command::Room`](crate::Command::Room) says when. One that has none for thirty
     /// seconds loses its transaction.
     fn room(&self) -> u64 {
         u64::MAX
+    }
+
+    /// So many bytes will come that it was found to have room for; told whenever it changes. Sinks that
+    /// share their room keep it for each other.
+    fn keep(&mut self, bytes: u64) {
+        let _ = bytes;
     }
 
     /// Takes `bytes`, whose place is `offset`: in the reply buffer, or in the message that is read.
@@ -44,6 +51,12 @@ impl Outlet {
 impl Sink for Outlet {
     fn room(&self) -> u64 {
         self.0.as_ref().map_or(u64::MAX, |sink| sink.room())
+    }
+
+    fn keep(&mut self, bytes: u64) {
+        if let Some(sink) = &mut self.0 {
+            sink.keep(bytes);
+        }
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) {

@@ -10,12 +10,14 @@ use qnet_ipc::{ClientPeer, MAX_DATA, PeerError, ToClient, ToServer, connect_chan
 use super::{
     Back, CallId, Caller, ConnId, Engine, Front, MAX_READS, Piece, Stage, Token, Watched, flow::Gauge,
 };
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// Bytes that may wait for a server that does not read; beyond, sends end with `EAGAIN`.
 const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
 /// Packets read from one server in one go.
 const PACKETS: usize = 64;
+/// Bytes that may be on their way from one node to one server, because it asked for them.
+const MAX_FETCHING: usize = 4 * 1024 * 1024;
 /// Sockets to channels; beyond, connecting ends with `EAGAIN`.
 const MAX_CHANNELS: usize = 1024;
 
@@ -26,8 +28,8 @@ pub(super) struct Channel {
     peer: ClientPeer,
     writing: bool,
     pub(super) gauge: Gauge,
-    /// Bytes that the server asked other nodes for and that are not there yet.
-    pub(super) fetching: usize,
+    /// Bytes that the server asked each other node for and that are not there yet.
+    pub(super) fetching: HashMap<u16, usize>,
     /// Calls with reads that wait until there are fewer.
     pub(super) waiting: VecDeque<CallId>,
 }
@@ -78,7 +80,7 @@ impl Engine {
             peer,
             writing: false,
             gauge: Gauge::default(),
-            fetching: 0,
+            fetching: HashMap::new(),
             waiting: VecDeque::new(),
         };
         self.channels.insert(token, channel);
@@ -258,6 +260,20 @@ impl Engine {
 }
 
 impl Channel {
+    /// Whether more may be fetched from a node. Each has its share: one whose programs do not answer holds up itself.
+    pub(super) fn may_fetch(&self, nd: u16) -> bool {
+        self.fetching.get(&nd).copied().unwrap_or(0) + self.queued() < MAX_FETCHING
+    }
+
+    /// More, or fewer, bytes are on their way from a node.
+    pub(super) fn count_fetching(&mut self, nd: u16, more: usize, fewer: usize) {
+        let bytes = self.fetching.entry(nd).or_default();
+        *bytes = (*bytes + more).saturating_sub(fewer);
+        if *bytes == 0 {
+            self.fetching.remove(&nd);
+        }
+    }
+
     /// Bytes that wait to be written.
     pub(super) fn queued(&self) -> usize {
         self.peer.queued()

@@ -27,6 +27,8 @@ pub(super) type Ready = Rc<RefCell<Vec<CallId>>>;
 pub(super) struct Allowance {
     /// Bytes in inlets.
     held: Cell<usize>,
+    /// Bytes that inlets keep room for.
+    kept: Cell<usize>,
     /// Bytes that wait in the socket's queue.
     queued: Cell<usize>,
     /// Somebody was told that there is little room.
@@ -43,7 +45,7 @@ impl Allowance {
     }
 
     fn room(&self) -> usize {
-        LIMIT.saturating_sub(self.held.get() + self.queued.get())
+        LIMIT.saturating_sub(self.held.get() + self.kept.get() + self.queued.get())
     }
 
     /// The socket's queue holds so many bytes.
@@ -87,12 +89,15 @@ struct Pieces {
     /// Open ones first in, first out.
     open: Vec<Run>,
     full: Vec<Run>,
+    /// Bytes that room is kept for.
+    kept: usize,
     allowance: Rc<Allowance>,
 }
 
 impl Drop for Pieces {
     /// A call that ended without its reply leaves nothing in the account.
     fn drop(&mut self) {
+        self.keep(0);
         for run in self.full.drain(..).chain(self.open.drain(..)) {
             self.allowance.give_back(run.bytes);
         }
@@ -109,7 +114,8 @@ pub(super) struct Inlet {
 impl Inlet {
     pub(super) fn new(call: CallId, allowance: &Rc<Allowance>) -> Self {
         let allowance = Rc::clone(allowance);
-        let pieces = Pieces { call, open: Vec::new(), full: Vec::new(), allowance: Rc::clone(&allowance) };
+        let pieces =
+            Pieces { call, open: Vec::new(), full: Vec::new(), kept: 0, allowance: Rc::clone(&allowance) };
         Self { pieces: Rc::new(RefCell::new(pieces)), allowance }
     }
 
@@ -133,6 +139,12 @@ impl Inlet {
 }
 
 impl Pieces {
+    fn keep(&mut self, bytes: usize) {
+        let others = self.allowance.kept.get().saturating_sub(self.kept);
+        self.allowance.kept.set(others + bytes);
+        self.kept = bytes;
+    }
+
     /// The open piece that ends at `offset` is continued; returns how many bytes went there.
     fn append(&mut self, offset: u32, bytes: &[u8]) -> usize {
         let ends_here = |run: &Run| run.offset as usize + run.bytes.len() == offset as usize;
@@ -154,7 +166,12 @@ impl Sink for Inlet {
         if room < MAX_TRANSFER {
             self.allowance.wanted.set(true);
         }
-        room as u64
+        // The core takes off what it keeps here itself.
+        (room + self.pieces.borrow().kept) as u64
+    }
+
+    fn keep(&mut self, bytes: u64) {
+        self.pieces.borrow_mut().keep(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) {
@@ -223,6 +240,20 @@ mod tests {
             copy[run.offset as usize..][..run.bytes.len()].copy_from_slice(&run.bytes);
         }
         assert!(copy.chunks(3).enumerate().all(|(i, three)| three == [i as u8, 1, 2]));
+    }
+
+    #[test]
+    fn inlets_of_one_client_keep_room_for_each_other() {
+        let (mut inlet, allowance) = inlet();
+        let mut other = Inlet::new(8, &allowance);
+        inlet.keep(LIMIT as u64 - 10);
+        assert_eq!((inlet.room(), other.room()), (LIMIT as u64, 10));
+        inlet.keep(100);
+        inlet.write_at(0, &[1; 50]);
+        assert_eq!(other.room(), LIMIT as u64 - 150);
+        other.keep(50);
+        drop(inlet);
+        assert_eq!(other.room(), LIMIT as u64, "what an ended call kept is free");
     }
 
     #[test]

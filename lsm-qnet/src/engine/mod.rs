@@ -80,7 +80,7 @@ pub trait Watched {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Front {
     Local { client: Token, conn: u32 },
-    Remote { server: ServerId },
+    Remote { server: ServerId, nd: u16 },
 }
 
 /// Where a server is.
@@ -390,7 +390,7 @@ impl Engine {
     }
 
     fn add_conn(&mut self, id: ConnId, front: Front, back: Back, open: bool) {
-        if let Front::Remote { server } = front {
+        if let Front::Remote { server, .. } = front {
             self.by_server.insert(server, id);
         }
         self.conns.insert(id, Conn { front, back, open, calls: HashSet::new() });
@@ -446,7 +446,7 @@ impl Engine {
         }
         let conn = self.conns.remove(&id)?;
         match conn.front {
-            Front::Remote { server } => {
+            Front::Remote { server, .. } => {
                 self.by_server.remove(&server);
             }
             Front::Local { client, conn } => {

@@ -12,9 +12,6 @@ use qnet_proto::{
 
 use super::{Back, Call, CallId, Caller, Engine, Front, Piece, Stage, Token, to_wire, wire::errno_of};
 
-/// Bytes that may be on their way to one server, because it asked for them.
-const MAX_FETCHING: usize = 4 * 1024 * 1024;
-
 impl Engine {
     /// A process of another node wants to connect.
     pub(super) fn remote_connect(
@@ -41,7 +38,7 @@ impl Engine {
         };
         self.totals.remote_connects += 1;
         let id = self.fresh_id();
-        self.add_conn(id, Front::Remote { server }, Back::Channel(channel), false);
+        self.add_conn(id, Front::Remote { server, nd: nd.node() }, Back::Channel(channel), false);
         let flags = rights.flags() & right::ALL;
         let connect = packet::Connect { conn: id, nd: nd.0, pid, chid, flags, claim: Some(claim) };
         self.tell_channel(channel, &ToServer::Connect(connect));
@@ -72,6 +69,7 @@ impl Engine {
     /// Asks the caller's node for the pieces of its message that the server waits for, in order, as far as there is
     /// room for them.
     pub(super) fn fetch(&mut self, token: Token, id: CallId) {
+        let Some(nd) = self.node_of(id) else { return };
         loop {
             let (Some(channel), Some(call)) = (self.channels.get_mut(&token), self.calls.get_mut(&id)) else {
                 return;
@@ -79,7 +77,7 @@ impl Engine {
             let Caller::Remote { rcv } = call.caller else { return };
             let waiting = |piece: &Piece| matches!(piece.stage, Stage::Waiting);
             let Some(at) = call.reads.iter().position(waiting) else { break };
-            if channel.fetching + channel.queued() >= MAX_FETCHING {
+            if !channel.may_fetch(nd) {
                 if !channel.waiting.contains(&id) {
                     channel.waiting.push_back(id);
                 }
@@ -92,7 +90,7 @@ impl Engine {
             let command = Command::Read { rcv, offset, nbytes, into };
             piece.stage = match self.node.handle_command(self.now, command) {
                 Ok(()) => {
-                    channel.fetching += nbytes as usize;
+                    channel.count_fetching(nd, nbytes as usize, 0);
                     Stage::Asked(buffer)
                 }
                 Err(error) => Stage::Done(Err(errno_of(error))),
@@ -140,8 +138,8 @@ impl Engine {
                 bytes
             }));
         }
-        if let Some(channel) = self.channels.get_mut(&token) {
-            channel.fetching = channel.fetching.saturating_sub(nbytes);
+        if let (Some(nd), Some(channel)) = (self.node_of(id), self.channels.get_mut(&token)) {
+            channel.count_fetching(nd, 0, nbytes);
         }
         self.pass_reads(token, id);
         self.fetch_more(token);
@@ -149,11 +147,12 @@ impl Engine {
 
     /// A call is over: what was fetched for it does not count any more.
     pub(super) fn reads_over(&mut self, call: &Call) {
-        let Some(Back::Channel(token)) = self.conns.get(&call.conn).map(|conn| conn.back) else { return };
+        let conn = self.conns.get(&call.conn).map(|conn| (conn.front, conn.back));
+        let Some((Front::Remote { nd, .. }, Back::Channel(token))) = conn else { return };
         let Some(channel) = self.channels.get_mut(&token) else { return };
         let asked = call.reads.iter().filter(|piece| matches!(piece.stage, Stage::Asked(_)));
         let bytes: usize = asked.map(|piece| piece.nbytes as usize).sum();
-        channel.fetching = channel.fetching.saturating_sub(bytes);
+        channel.count_fetching(nd, 0, bytes);
         if bytes > 0 && !channel.waiting.is_empty() {
             self.again.insert(token);
         }
@@ -179,6 +178,14 @@ impl Engine {
     pub(super) fn remote_disconnect(&mut self, server: ServerId) {
         if let Some(id) = self.by_server.get(&server).copied() {
             self.front_gone(id);
+        }
+    }
+
+    /// The node that a call came from.
+    fn node_of(&self, id: CallId) -> Option<u16> {
+        match self.conns.get(&self.calls.get(&id)?.conn)?.front {
+            Front::Remote { nd, .. } => Some(nd),
+            Front::Local { .. } => None,
         }
     }
 

@@ -74,7 +74,7 @@ impl Engine {
             Front::Local { client, conn } => {
                 self.tell_client(client, &ToClient::ConnectOk { conn, scoid, limit });
             }
-            Front::Remote { server } => {
+            Front::Remote { server, .. } => {
                 self.command(Command::Accept { server, scoid, nbytes: limit });
                 tracing::debug!("connection {id} of another node is open");
             }
@@ -85,7 +85,7 @@ impl Engine {
     pub(super) fn tell_refusal(&mut self, front: Front, errno: i32) {
         match front {
             Front::Local { client, conn } => self.tell_client(client, &ToClient::ConnectFail { conn, errno }),
-            Front::Remote { server } => {
+            Front::Remote { server, .. } => {
                 self.totals.remote_refused += 1;
                 self.command(Command::Reject { server, errno: to_wire(errno) });
             }
@@ -96,7 +96,7 @@ impl Engine {
     pub(super) fn tell_death(&mut self, front: Front) {
         match front {
             Front::Local { client, conn } => self.tell_client(client, &ToClient::Death { conn }),
-            Front::Remote { server } => self.command(Command::ConnectDeath { server }),
+            Front::Remote { server, .. } => self.command(Command::ConnectDeath { server }),
         }
     }
 

@@ -75,11 +75,13 @@ impl Delivery for Sinks<'_> {
             Target::Reply(number) => {
                 if let Some(send) = self.clients.send_of(self.nd, number) {
                     send.promised += bytes;
+                    send.outlet.keep(send.promised);
                 }
             }
             Target::Read(number) => {
                 if let Some(reading) = self.reading(number) {
                     reading.promised += bytes;
+                    reading.outlet.keep(reading.promised);
                 }
             }
             Target::Nowhere => {}
@@ -91,11 +93,13 @@ impl Delivery for Sinks<'_> {
             Target::Reply(number) => {
                 if let Some(send) = self.clients.send_of(self.nd, number) {
                     send.promised = send.promised.saturating_sub(bytes);
+                    send.outlet.keep(send.promised);
                 }
             }
             Target::Read(number) => {
                 if let Some(reading) = self.reading(number) {
                     reading.promised = reading.promised.saturating_sub(bytes);
+                    reading.outlet.keep(reading.promised);
                 }
             }
             Target::Nowhere => {}

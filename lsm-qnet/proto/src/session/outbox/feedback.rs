@@ -33,11 +33,15 @@ impl Outbox {
         for seq in self.base..base {
             self.complete(now, seq);
         }
+        // An honest one names each message once; ranges that overlap are not worth the time.
+        let mut left = self.started.len();
         for range in ack.whole() {
             let Some(first) = self.expand(range.first) else { continue };
             let end = self.base + self.started.len() as u64;
-            for seq in first..first.saturating_add(u64::from(range.count)).min(end) {
+            let named = first..first.saturating_add(u64::from(range.count)).min(end);
+            for seq in named.take(left) {
                 self.complete(now, seq);
+                left -= 1;
             }
         }
         for span in ack.partial() {
