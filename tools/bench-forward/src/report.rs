@@ -77,9 +77,9 @@ pub fn print(all: &[Series]) {
             series.size,
             offered.median,
             show(overload, 0),
-            show(ratio(series, all, |r| r.overload), 2),
+            show_ratio(ratio(series, all, |r| r.overload)),
             show(loss_free, 0),
-            show(ratio(series, all, |r| r.loss_free), 2),
+            show_ratio(ratio(series, all, |r| r.loss_free)),
         );
     }
 }
@@ -108,6 +108,11 @@ pub fn json(all: &[Series]) -> Value {
 
 fn show(spread: Spread, digits: usize) -> String {
     format!("{:.digits$} ({:.digits$} to {:.digits$})", spread.median, spread.min, spread.max)
+}
+
+/// A dash when no minimal forwarder took part.
+fn show_ratio(ratio: Spread) -> String {
+    if ratio.max > 0.0 { show(ratio, 2) } else { "–".to_owned() }
 }
 
 #[cfg(test)]
