@@ -202,6 +202,14 @@ impl Node {
         fate
     }
 
+    /// A message of the node was received whole.
+    fn count_message(&mut self, nd: u16) {
+        self.counters.messages_in += 1;
+        if let Some(peer) = self.peers.get_mut(nd) {
+            peer.counters.messages_in += 1;
+        }
+    }
+
     fn count(&mut self, nd: u16, fate: &Fate) {
         let Some(peer) = self.peers.get_mut(nd) else { return };
         *match fate {
@@ -351,7 +359,7 @@ impl Node {
             Arrival::Message(bytes) => Cow::Owned(bytes),
             Arrival::Transfer(message) => {
                 self.counters.rx_bytes += payload.len() as u64;
-                self.counters.messages_in += 1;
+                self.count_message(nd);
                 self.on_transfer(nd, &message);
                 return Fate::Used;
             }
@@ -373,12 +381,7 @@ impl Node {
             Layer::Lr => return Fate::Unknown,
         };
         match delivered {
-            Ok(()) => {
-                self.counters.messages_in += 1;
-                if let Some(peer) = self.peers.get_mut(nd) {
-                    peer.counters.messages_in += 1;
-                }
-            }
+            Ok(()) => self.count_message(nd),
             Err(_) => self.counters.rx_bad_message += 1,
         }
         Fate::Used
