@@ -72,6 +72,7 @@ fn exchange() -> Result<Pair> {
         alonzo.start(&alonzo.usual_start(&options))?;
         eventually("joseph in /net", || alonzo.shell("ls /net").is_ok_and(|names| names.contains("joseph")))?;
         ensure!(alonzo.shell("cat /net/joseph/etc/hostname")? == "joseph\n");
+        alonzo.shell("qnet-ping -q -c 3 -i 0.01 -W 10 joseph")?;
         let (here, there) =
             (alonzo.shell("md5sum </net/joseph/tmp/file")?, joseph.shell("md5sum </tmp/file")?);
         ensure!(here == there);
