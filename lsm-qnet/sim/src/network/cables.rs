@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use qnet_proto::NodeId;
 use qnet_proto::wire::lwl4::{Kind, Layer, Packet};
 
 use super::{HostId, Network};
@@ -18,6 +19,8 @@ pub(super) struct Cables {
     pulled: BTreeSet<(usize, u32)>,
     /// Bytes of messages that were put on each segment.
     carried: BTreeMap<u32, u64>,
+    /// Acknowledgements and refusals, on all segments.
+    answers: u64,
 }
 
 impl Cables {
@@ -32,11 +35,13 @@ impl Cables {
     }
 
     pub(super) fn count(&mut self, segment: u32, frame: &[u8]) {
-        if let Ok(packet) = Packet::parse(frame)
-            && packet.header.kind == Kind::User
-            && packet.header.layer == Layer::Kif
-        {
-            *self.carried.entry(segment).or_default() += u64::from(packet.header.length);
+        let Ok(packet) = Packet::parse(frame) else { return };
+        match packet.header.kind {
+            Kind::User if packet.header.layer == Layer::Kif => {
+                *self.carried.entry(segment).or_default() += u64::from(packet.header.length);
+            }
+            Kind::Ack | Kind::Nack => self.answers += 1,
+            _ => {}
         }
     }
 }
@@ -54,6 +59,19 @@ impl Network {
         } else {
             self.cables.pulled.remove(&(host.0, segment));
         }
+    }
+
+    /// Acknowledgements and refusals that were sent so far, by anybody.
+    #[must_use]
+    pub fn acknowledgements(&self) -> u64 {
+        self.cables.answers
+    }
+
+    /// `_NETMGR_QOS_FLUSH` on a host, for all nodes.
+    pub fn flush(&mut self, host: HostId) {
+        let now = self.clock(host);
+        self.hosts[host.0].node.flush(now, NodeId::LOCAL);
+        self.drain(host.0);
     }
 
     /// Bytes of messages that were put on a segment so far, by anybody, again or for the first time.

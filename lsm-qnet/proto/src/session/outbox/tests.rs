@@ -89,6 +89,39 @@ fn what_fits_into_one_packet_goes_before_bulk_but_not_for_ever() {
 }
 
 #[test]
+fn a_small_message_waits_for_a_packet_of_bulk_and_one_of_each_other_policy_at_most() {
+    for others in 0..4u16 {
+        for frames_before in 0..30 {
+            let mut outbox = outbox(true);
+            for index in 0..=others {
+                for _ in 0..5 {
+                    outbox.push(at(0), message(5000), Route { index, ..Route::default() });
+                }
+            }
+            let mut frame = vec![0; HEADER + PIECE as usize + 2];
+            for _ in 0..frames_before {
+                assert!(outbox.poll(at(0), &mut frame).is_some(), "there is always bulk to send");
+            }
+            push(&mut outbox, at(0), message(50));
+            let is_small = |sent: &Outgoing| sent.header.length == 50;
+            let waited =
+                std::iter::from_fn(|| outbox.poll(at(0), &mut frame)).position(|sent| is_small(&sent));
+            assert!(waited.is_some_and(|frames| frames <= 1 + usize::from(others)), "{others}: {waited:?}");
+        }
+    }
+}
+
+#[test]
+fn a_full_window_of_bulk_lets_small_messages_through() {
+    let mut outbox = outbox(true);
+    push(&mut outbox, at(0), message(500_000));
+    let filled = sent(&mut outbox, at(0)).len() as u64 * u64::from(PIECE);
+    assert!(filled >= outbox.window() - u64::from(PIECE), "nothing more of the bulk fits");
+    push(&mut outbox, at(0), message(50));
+    assert_eq!(sent(&mut outbox, at(0)).len(), 1);
+}
+
+#[test]
 fn bulk_messages_take_turns() {
     let mut outbox = outbox(true);
     push(&mut outbox, at(0), message(300));
