@@ -119,8 +119,14 @@ impl Node {
 
     /// A packet of type `wire_type` came by the link: answers go under the same policy.
     pub(super) fn note_policy(&mut self, link: LinkId, wire_type: u16) {
-        let name = self.links.get(&link).map_or("", |info| info.name.as_str());
-        self.answer_qos = self.qos.answer(wire_type, name);
+        self.answer_qos = match wire_type {
+            // the usual case
+            0 => 0,
+            _ => {
+                let name = self.links.get(&link).map_or("", |info| info.name.as_str());
+                self.qos.answer(wire_type, name)
+            }
+        };
     }
 
     fn update_routes(&mut self, nd: u16) {
