@@ -8,6 +8,7 @@ use std::{
     io::{self, Read},
     os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use ctl::Root;
@@ -71,10 +72,19 @@ fn tap() -> Finding {
 fn fuse(path: &Path) -> Finding {
     const SUBJECT: &str = "FUSE";
     let shown = path.display();
-    let cure = "modprobe fuse (in a container: give it /dev/fuse); without it Qnet runs and /net stays empty";
+    let cure =
+        "modprobe fuse (in a container: give it /dev/fuse); without it Qnet runs, but there is no /net";
     let mut device = match fs::File::options().read(true).write(true).open(path) {
         Ok(device) => device,
-        Err(cause) => return Finding::no(SUBJECT, format!("{shown}: {}", plain(&cause)), cure),
+        Err(cause) => {
+            let cure = match cause.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "as root: chmod 666 /dev/fuse; without it Qnet runs, but there is no /net"
+                }
+                _ => cure,
+            };
+            return Finding::no(SUBJECT, format!("{shown}: {}", plain(&cause)), cure);
+        }
     };
     // A FUSE device that is not mounted yet answers a read with EPERM. Anything else is not that device.
     match device.read(&mut [0; 1]).map_err(|cause| cause.raw_os_error()) {
@@ -87,7 +97,7 @@ fn fuse(path: &Path) -> Finding {
             Err(errno) => Finding::no(
                 SUBJECT,
                 format!("mounting a FUSE file system: {}", errno.desc()),
-                "give the container CAP_SYS_ADMIN; without it Qnet runs and /net stays empty",
+                "give the container CAP_SYS_ADMIN; without it Qnet runs, but there is no /net",
             ),
         };
     }
@@ -118,7 +128,18 @@ fn try_mount(device: fs::File) -> Result<(), Errno> {
         mount(Some("check"), "/", Some("fuse.qnet"), MsFlags::MS_NOSUID, Some(options.as_str()))
     };
     // A panic in there could only be ours.
-    std::thread::spawn(attempt).join().unwrap_or(Err(Errno::EIO))
+    let result = std::thread::spawn(attempt).join().unwrap_or(Err(Errno::EIO));
+    until_alone();
+    result
+}
+
+/// A thread that was joined is still there while its mount namespace is taken down, and as long as it is, the kernel
+/// refuses this process a user namespace (EINVAL), which is another probe.
+fn until_alone() {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
 }
 
 fn network_directory(root: Option<&Path>) -> Finding {
