@@ -8,6 +8,8 @@
 //! The system routes, so nodes of other networks are reached; there is no broadcast, so nobody is found but by name. One
 //! link of the core stands for all of it, over IPv4 and IPv6 alike. How large a packet may be without being cut on the
 //! way the system knows for each destination; it is asked when a destination is used first, and again while it is.
+//!
+//! DEVIATION: QNX has no UDP here; it passes networks that drop protocol 106.
 
 pub(crate) mod sys;
 
