@@ -30,7 +30,7 @@ fn modules(_request: &Value) -> Value {
 
 const EXPECTED: &str = "     pid tid name               prio STATE             code   data        stack
     4242   1 sbin/io-pkt-v4-hc   20o SLEEPING          875K   672K   8192(132K)
-    4242   2 sbin/io-pkt-v4-hc   50r RUNNING           875K   672K         ?(?)
+    4242   2 log                 50r RUNNING           875K   672K         ?(?)
             lsm-qnet.so        @b8213000               168K    36K /opt/lsm-qnet.so qnet
             devn-tap.so        @b0000000               4096   4096 /opt/devn-tap.so (not in use)
 ";
