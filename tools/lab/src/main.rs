@@ -43,9 +43,9 @@ Exit status:
 enum Task {
     /// Bring nodes up until there are N
     Up {
-        /// How many nodes
-        #[arg(default_value_t = 2)]
-        count: usize,
+        /// How many nodes; the switch has room for 1000
+        #[arg(default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        count: u16,
         #[command(flatten)]
         how: How,
     },
@@ -205,7 +205,7 @@ fn run(dir: Option<PathBuf>, task: Task) -> Result<u8> {
         Task::Connect { node } => service::connect(&state, &node)?,
         Task::Up { count, how } => {
             let lab = Lab::open(dir)?;
-            lab.up(count, &how.options())?;
+            lab.up(count.into(), &how.options())?;
             status(&lab)?;
         }
         Task::Status => status(&Lab::open(dir)?)?,
@@ -248,4 +248,18 @@ fn status(lab: &Lab) -> Result<()> {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_has_a_node_at_least_and_no_more_than_the_switch_has_room_for() {
+        for (count, accepted) in [("0", false), ("1", true), ("1000", true), ("1001", false), ("two", false)]
+        {
+            let parsed = Cli::try_parse_from(["qnet-lab", "up", count]);
+            assert_eq!(parsed.is_ok(), accepted, "up {count}");
+        }
+    }
 }
