@@ -151,3 +151,12 @@ fn the_transport_is_as_fast_and_as_fair_as_the_table_says() {
         path.display()
     );
 }
+
+#[test]
+fn a_line_slower_than_the_first_timeout_is_measured_and_used() {
+    // The round trip takes longer than the first guess of it, so everything is sent twice until it is known.
+    for delay in [30, 70, 100].map(Duration::from_millis) {
+        let rate = alone(0, delay, 8 << 20, 1);
+        assert!(rate > 1.0, "{delay:?} one way: {rate} MB/s");
+    }
+}

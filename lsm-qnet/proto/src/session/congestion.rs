@@ -28,6 +28,11 @@ impl Congestion {
         Congestion { window: frame * FIRST_FRAMES, threshold: LARGEST, frame, reduced_at: Instant::ZERO }
     }
 
+    /// Begins anew: what reduced the window was no sign of the line.
+    pub(crate) fn restart(&mut self) {
+        (self.window, self.threshold) = (self.frame * FIRST_FRAMES, LARGEST);
+    }
+
     /// Bytes that may be unacknowledged.
     pub(crate) fn window(&self) -> u64 {
         self.window
@@ -79,6 +84,17 @@ mod tests {
             c.on_timeout(Instant::from_millis(ms), Instant::from_millis(ms));
         }
         assert_eq!(c.window(), 8000);
+    }
+
+    #[test]
+    fn a_restart_forgets_every_reduction() {
+        let mut c = Congestion::new(1000);
+        let start = c.window();
+        c.on_timeout(Instant::from_millis(10), Instant::from_millis(5));
+        c.restart();
+        assert_eq!(c.window(), start);
+        c.on_ack(5000, true);
+        assert_eq!(c.window(), start + 5000, "slow start again");
     }
 
     #[test]

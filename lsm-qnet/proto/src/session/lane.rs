@@ -14,6 +14,8 @@ use super::health::Health;
 use super::pacer::{Pacer, Rate};
 use super::rtt::Rtt;
 
+/// How far the timeout may back off while answers come and the round trip time is not known.
+const LONGEST_UNMEASURED: Duration = Duration::from_secs(1);
 /// Frames of the window in slow mode.
 const SLOW_FRAMES: u64 = 16;
 
@@ -139,7 +141,9 @@ impl Lane {
 
     /// When to send again what is not acknowledged.
     pub(crate) fn timeout(&self, longest: Duration) -> Duration {
-        self.rtt.timeout(self.backoff, longest)
+        // Answers come, and none tells the round trip time: the line is slower than the bound, and has to be waited for once.
+        let slow = self.rtt.smoothed().is_none() && self.progress != Instant::ZERO;
+        self.rtt.timeout(self.backoff, if slow { longest.max(LONGEST_UNMEASURED) } else { longest })
     }
 
     /// How long a frame sent now will take, for comparison: the round trip time, up to three times as long when the

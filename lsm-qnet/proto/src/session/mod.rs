@@ -243,9 +243,11 @@ impl Session {
         let _ = self.step(now, times, Input::Open);
     }
 
-    /// The address became known: what was due in vain goes out at once.
+    /// An address became known: a call that did not go there yet does at once. One that did is not repeated, because the
+    /// answer to a repeated call does not tell the round trip time.
     pub(crate) fn hurry(&mut self, now: Instant) {
-        if self.phase == Phase::InitSent && self.tcs_due.is_none() {
+        let asked_all = self.tcs_place >= self.outbox.lanes.len().min(MAX_LANES);
+        if self.phase == Phase::InitSent && self.tcs_due.is_none() && !asked_all {
             self.retry_at = now;
         }
     }

@@ -111,6 +111,10 @@ impl Outbox {
             && frag.state != FragState::Acked
             && let Some(lane) = self.lanes.get_mut(frag.lane)
         {
+            if lane.rtt.smoothed().is_none() {
+                // Timeouts before were guesses and say nothing of what the line carries.
+                lane.congestion.restart();
+            }
             lane.rtt.on_sample(now.since(frag.sent).saturating_sub(delay));
         }
     }
@@ -123,7 +127,11 @@ impl Outbox {
         }
         lane.arrived += u64::from(length).max(1);
         lane.progress = now;
-        lane.backoff = 0;
+        // As long as no round trip was measured, only an answer to something sent once ends the back-off: on a line slower
+        // than the first timeout everything would be sent twice for ever, and nothing of it tells the round trip time.
+        if frag.times == 1 || lane.rtt.smoothed().is_some() {
+            lane.backoff = 0;
+        }
         // Of a repeated fragment an earlier copy may have arrived: its last number proves nothing.
         if frag.times == 1 {
             lane.acked = lane.acked.max(frag.transmission);
