@@ -193,7 +193,7 @@ fn several_directories_are_one_tree() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (one, two) = (path("one"), format!("{}:ro", path("two")));
     let mut server = Start::new().options(&["--only", &one, "--only", &two]).start();
-    let conn = server.connect(NOBODY).unwrap();
+    let conn = server.connect_self();
     assert_eq!(server.cat(conn, &path("one/file")).unwrap(), b"one");
     assert_eq!(server.cat(conn, &path("two/file")).unwrap(), b"two");
     assert_eq!(server.open(conn, &path("three/file")), Err(libc::ENOENT));
