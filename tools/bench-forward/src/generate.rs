@@ -5,17 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::sys::{self, XDP_PASS, XDP_TX};
+pub use bench_support::{frame::frame, sys::pin};
 
-/// A frame of `len` bytes with an experimental ethertype.
-#[must_use]
-pub fn frame(destination: [u8; 6], source: [u8; 6], len: usize) -> Vec<u8> {
-    let mut frame = vec![0xa5; len];
-    frame[..6].copy_from_slice(&destination);
-    frame[6..12].copy_from_slice(&source);
-    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
-    frame
-}
+use crate::sys::{self, XDP_PASS, XDP_TX};
 
 /// Sends for `span` as fast as the driver takes frames, without sockets; how many frames were offered.
 ///
@@ -78,12 +70,4 @@ pub fn hold_pass(interface: &str) -> io::Result<()> {
     let _link = sys::attach(&pass, interface)?;
     println!("ready");
     io::copy(&mut io::stdin(), &mut io::sink()).map(|_| ())
-}
-
-/// Runs the calling thread on one CPU only.
-///
-/// # Errors
-/// When there is no such CPU.
-pub fn pin(cpu: usize) -> io::Result<()> {
-    sys::pin(cpu)
 }

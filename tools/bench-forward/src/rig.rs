@@ -1,17 +1,12 @@
 //! Three namespaces in a row, made for one run and taken away with it.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::{Duration, Instant},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+pub use bench_support::part::Part;
 
 /// Where the generator and the kernel's own forwarding run.
 pub const GENERATOR_CPU: usize = 0;
@@ -101,100 +96,4 @@ fn ip(arguments: &[&str]) -> Result<()> {
         bail!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
-}
-
-/// A process of the benchmark; ended when dropped.
-#[derive(Debug)]
-pub struct Part {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-}
-
-impl Part {
-    /// Starts a command with pipes on its standard input and output.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{}", command.get_program().display()))?;
-        let input = child.stdin.take();
-        let output = BufReader::new(child.stdout.take().context("no pipe to read from")?);
-        Ok(Self { child, input, output })
-    }
-
-    /// Waits for the next line.
-    ///
-    /// # Errors
-    /// When the process ended instead.
-    pub fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        ensure!(self.output.read_line(&mut line)? > 0, "a part of the benchmark ended early");
-        Ok(line.trim().to_owned())
-    }
-
-    /// Sends a line and waits for the answer.
-    ///
-    /// # Errors
-    /// When the process ended instead.
-    pub fn ask(&mut self, question: &str) -> Result<String> {
-        let input = self.input.as_mut().context("the part takes no input")?;
-        writeln!(input, "{question}")?;
-        input.flush()?;
-        self.line()
-    }
-
-    /// Its process.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
-    }
-
-    /// Waits until the process has closed its output, and gives what it printed.
-    ///
-    /// # Errors
-    /// What it printed is not text.
-    pub fn rest(&mut self) -> Result<String> {
-        let mut text = String::new();
-        self.output.read_to_string(&mut text)?;
-        Ok(text)
-    }
-
-    /// Waits for the end of the process; true when it ended well.
-    ///
-    /// # Errors
-    /// When it cannot be waited for.
-    pub fn ended_well(&mut self) -> Result<bool> {
-        Ok(self.child.wait()?.success())
-    }
-
-    /// True while the process runs.
-    ///
-    /// # Errors
-    /// When the process cannot be asked for.
-    pub fn runs(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        let pid = Pid::from_raw(self.child.id().cast_signed());
-        // Each of these fails only when the process is gone already.
-        let _ = kill(pid, Signal::SIGTERM);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::yield_now();
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+pub use bench_support::frame::{GENERATOR, parse_mac};
 use clap::Subcommand;
 use nix::sched::{CloneFlags, setns};
 
@@ -83,8 +84,6 @@ pub enum Role {
     },
 }
 
-/// Source address of the generator's frames.
-pub const GENERATOR: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0a];
 /// Address that the sink teaches.
 pub const SINK: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0b];
 
@@ -141,18 +140,4 @@ fn received(interface: &str) -> Result<u64> {
         .and_then(|numbers| numbers.split_whitespace().nth(1))
         .and_then(|number| number.parse().ok())
         .with_context(|| format!("no receive counter of {interface}"))
-}
-
-/// Reads an Ethernet address.
-///
-/// # Errors
-/// It is none.
-pub fn parse_mac(text: &str) -> Result<[u8; 6]> {
-    let mut mac = [0; 6];
-    let mut parts = text.split(':');
-    for octet in &mut mac {
-        let part = parts.next().with_context(|| format!("`{text}` is no Ethernet address"))?;
-        *octet = u8::from_str_radix(part, 16).with_context(|| format!("`{text}` is no Ethernet address"))?;
-    }
-    Ok(mac)
 }

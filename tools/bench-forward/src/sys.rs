@@ -1,12 +1,11 @@
-//! System calls of the benchmark: packet sockets and their rings, two tiny XDP programs, CPU pinning.
+//! System calls of the benchmark: rings of packet sockets, two tiny XDP programs.
 
 use std::{
-    ffi::CString,
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType};
+pub use bench_support::sys::{interface_index, packet_socket, pin, send_copies, set_option};
 
 /// XDP verdict "send back out of the same interface".
 pub(crate) const XDP_TX: i32 = 3;
@@ -19,73 +18,6 @@ const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_ATTACH_XDP: u32 = 37;
 const TEST_LIVE_FRAMES: u32 = 1 << 1;
-
-/// Index of an interface in the current network namespace.
-pub fn interface_index(name: &str) -> io::Result<u32> {
-    let text = CString::new(name)?;
-    // SAFETY: `text` is a NUL-terminated string that lives over the call.
-    let index = unsafe { libc::if_nametoindex(text.as_ptr()) };
-    if index == 0 { Err(io::Error::last_os_error()) } else { Ok(index) }
-}
-
-/// Runs the calling thread on that CPU only.
-pub fn pin(cpu: usize) -> io::Result<()> {
-    let mut set = nix::sched::CpuSet::new();
-    set.set(cpu)?;
-    Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?)
-}
-
-/// A raw packet socket bound to an interface; `protocol` in host order, 0 receives nothing.
-pub fn packet_socket(interface: &str, protocol: u16) -> io::Result<OwnedFd> {
-    let index = interface_index(interface)?;
-    let fd = socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-    set_option(&fd, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
-    set_option(&fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1_i32)?;
-    // SAFETY: all-zero is a valid `sockaddr_ll`.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = protocol.to_be();
-    address.sll_ifindex = index.cast_signed();
-    // SAFETY: `address` is a `sockaddr_ll` of the stated size, alive over the call.
-    let result = unsafe {
-        libc::bind(
-            fd.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
-}
-
-/// Sets a socket option to a plain value.
-pub fn set_option<T: Copy>(fd: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
-    // SAFETY: pointer and length describe `value`, which lives over the call.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            name,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// `sendmmsg` of the same frame `count` times (at most 64); how many went.
-pub fn send_copies(fd: &OwnedFd, frame: &[u8], count: usize) -> io::Result<usize> {
-    let mut vector = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
-    // SAFETY: all-zero is a valid `mmsghdr`.
-    let mut messages: [libc::mmsghdr; 64] = unsafe { std::mem::zeroed() };
-    for message in &mut messages {
-        message.msg_hdr.msg_iov = &raw mut vector;
-        message.msg_hdr.msg_iovlen = 1;
-    }
-    let count = count.min(messages.len()) as u32;
-    // SAFETY: the messages point to `vector` and it to `frame`; all live over the call, which only reads the frame.
-    let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent.cast_unsigned() as usize) }
-}
 
 /// Loads an XDP program that gives the same verdict on every frame.
 pub(crate) fn verdict_program(verdict: i32) -> io::Result<OwnedFd> {

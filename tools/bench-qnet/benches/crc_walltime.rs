@@ -3,10 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
-use bench_qnet::{
-    crc::{Bench, Worker},
-    spread::Spread,
-};
+use bench_qnet::crc::{Bench, Worker};
+use bench_support::spread::Spread;
 use clap::Parser;
 use serde_json::json;
 

@@ -1,13 +1,13 @@
 //! `cargo xtask bench qnet`: Qnet between two nodes beside TCP, UDP, ZeroMQ and raw frames.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use bench_qnet::{
-    report,
     role::{self, Role},
     sections::{self, Effort},
 };
+use bench_support::{install, report};
 use clap::Parser;
 
 /// Qnet between two installed release io-pkt over veth, side by side with others in one run.
@@ -67,13 +67,7 @@ fn main() -> Result<()> {
     if let (Some(namespace), Some(role)) = (&cli.namespace, cli.role.clone()) {
         return role::play(namespace, cli.cpu, role);
     }
-    // cargo runs a bench in its package's folder.
-    let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-    let program = match cli.program {
-        Some(program) => program,
-        None => install(&top)?,
-    };
-    ensure!(program.exists(), "{} is missing", program.display());
+    let program = install::io_pkt(cli.program)?;
     let effort = Effort {
         program,
         rounds: if cli.quick { cli.rounds.min(3) } else { cli.rounds },
@@ -97,18 +91,5 @@ fn main() -> Result<()> {
         };
         tables.extend(sections::crowds(&effort, &cli.crowd, quiet)?);
     }
-    report::publish(&tables, &top.join(&cli.json))
-}
-
-/// Installs this workspace, and gives its io-pkt.
-fn install(top: &std::path::Path) -> Result<PathBuf> {
-    let prefix = top.join("target/bench/install");
-    let status = Command::new(env!("CARGO"))
-        .current_dir(top)
-        .args(["xtask", "install", "--prefix"])
-        .arg(&prefix)
-        .status()
-        .context("cargo xtask install")?;
-    ensure!(status.success(), "cargo xtask install failed");
-    Ok(prefix.join("bin/io-pkt"))
+    report::publish("qnet", &tables, &install::top()?.join(&cli.json))
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bench_forward::sys::packet_socket;
+use bench_support::sys::packet_socket;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -83,7 +83,7 @@ impl Crowd {
     fn new(interface: &str, count: usize, announce: bool) -> Result<Self> {
         ensure!(count <= usize::from(u16::MAX), "{count} nodes are too many");
         let socket = packet_socket(interface, ETHERTYPE)?;
-        bench_forward::sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(64_i32 << 20))?;
+        bench_support::sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(64_i32 << 20))?;
         let start = Clock::now();
         let mut crowd = Self {
             socket,

@@ -15,13 +15,8 @@
 
 pub mod crc;
 pub mod crowd;
-pub mod daemon;
 pub mod others;
-pub mod pingpong;
 pub mod process;
-pub mod report;
-pub mod rig;
 pub mod role;
 pub mod sections;
-pub mod spread;
 mod sys;

@@ -8,18 +8,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bench_forward::{
-    generate,
-    rig::Part,
-    role::{GENERATOR, parse_mac},
+use bench_support::{
+    frame::{self, GENERATOR, parse_mac},
+    part::Part,
+    placement::{CPU_A, CPU_B},
+    rig::Rig,
     sys::{packet_socket, send_copies, set_option},
 };
 
-use crate::{
-    process::Done,
-    rig::{CPU_A, CPU_B, Rig},
-    sys::Drain,
-};
+use crate::{process::Done, sys::Drain};
 
 /// The flood's ethertype: not the one of the ping-pong, whose echo would answer.
 const ETHERTYPE: u16 = 0x88b6;
@@ -35,7 +32,7 @@ const ZMQ_PORT: u16 = 7003;
 /// When the socket cannot be opened.
 pub fn flood(interface: &str, destination: &str, size: usize, span: Duration) -> Result<()> {
     let socket = packet_socket(interface, 0)?;
-    let mut frame = generate::frame(parse_mac(destination)?, GENERATOR, size);
+    let mut frame = frame::frame(parse_mac(destination)?, GENERATOR, size);
     frame[12..14].copy_from_slice(&ETHERTYPE.to_be_bytes());
     let start = Instant::now();
     while start.elapsed() < span {
@@ -123,7 +120,7 @@ impl Iperf {
         if !is_installed("iperf3") {
             return Ok(None);
         }
-        let address = Rig::address(pair)?;
+        let address = rig.address(pair)?;
         let server = rig.play("b", Some(CPU_B), &["exec", "iperf3", "-s", "-B", &address, "--forceflush"])?;
         Ok(Some(Self { _server: server, address }))
     }
@@ -170,7 +167,7 @@ impl Zmq {
         if !compiled.is_ok_and(|output| output.status.success()) {
             return Ok(None);
         }
-        let address = format!("tcp://{}:{ZMQ_PORT}", Rig::address("t")?);
+        let address = format!("tcp://{}:{ZMQ_PORT}", rig.address("t")?);
         let path = program.to_string_lossy().into_owned();
         let mut pull = rig.play("b", Some(CPU_B), &["exec", &path, "pull", &address])?;
         pull.line()?;

@@ -6,18 +6,33 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bench_forward::rig::Part;
-use nix::{sched::CpuSet, unistd::Pid};
+use bench_support::{
+    contestant::Contestant,
+    daemon::Daemon,
+    part::Part,
+    pingpong::Carrier,
+    placement::{CPU_A, CPU_B, Placement},
+    report::Table,
+    rig::{self, Rig},
+    trips::Plan,
+};
 use qnet::Netmgr;
 
 use crate::{
     crowd,
-    daemon::Daemon,
     others::{Flood, Iperf, Zmq},
     process::{Done, Load, meter},
-    report::Table,
-    rig::{CPU_A, CPU_B, Rig},
 };
+
+/// The veth pairs.
+const PAIRS: [rig::Pair; 6] = [
+    rig::Pair::Bare("q"),
+    rig::Pair::Bare("c"),
+    rig::Pair::Bare("m"),
+    rig::Pair::Plain("t"),
+    rig::Pair::Addressed("o"),
+    rig::Pair::Bare("z"),
+];
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -55,7 +70,7 @@ impl Pair {
     fn start(rig: &Rig, program: &Path, pair: &str, device: &str, options: &str) -> Result<Self> {
         let daemon = |side: &str, end: u8, cpu| {
             let options = format!("host={pair}{side},allow=connect,{options}");
-            Daemon::start(rig, program, side, &format!("{pair}{end}{device}"), Some(cpu), &options)
+            Daemon::start(rig, program, side, &format!("{pair}{end}{device}"), Some(cpu), &options, &[])
         };
         let (near, far) = (daemon("a", 0, CPU_A)?, daemon("b", 1, CPU_B)?);
         let nd = near.find(&format!("{pair}b"))?;
@@ -88,7 +103,7 @@ impl Pair {
 /// # Errors
 /// A part failed.
 pub fn bulk(effort: &Effort, mtu: u32) -> Result<Table> {
-    let rig = Rig::new(mtu)?;
+    let rig = Rig::new("qnet", mtu, &PAIRS)?;
     let directory = tempfile::tempdir()?;
     let options = format!("mtu_en={mtu}");
     let mut pair = Pair::start(&rig, &effort.program, "q", "", &options)?;
@@ -133,75 +148,33 @@ pub fn bulk(effort: &Effort, mtu: u32) -> Result<Table> {
     Ok(table)
 }
 
-/// Where the two sides run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// Both on one CPU.
-    Same,
-    /// A CPU a side.
-    Split,
-    /// Anywhere.
-    Free,
-}
-
-impl Placement {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Same, Self::Split, Self::Free];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Same => "all on one CPU",
-            Self::Split => "a CPU a node",
-            Self::Free => "not pinned",
-        }
-    }
-
-    /// The CPU of a side whose own one is `cpu`.
-    const fn cpu(self, cpu: usize) -> Option<usize> {
-        match self {
-            Self::Same => Some(CPU_A),
-            Self::Split => Some(cpu),
-            Self::Free => None,
-        }
-    }
-
-    /// Moves all threads of the processes of a side.
-    fn apply(self, processes: &[i32], cpu: usize) -> Result<()> {
-        let mut set = CpuSet::new();
-        match self.cpu(cpu) {
-            Some(cpu) => set.set(cpu)?,
-            None => (0..std::thread::available_parallelism()?.get()).try_for_each(|cpu| set.set(cpu))?,
-        }
-        for process in processes {
-            for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
-                let task: i32 = task?.file_name().to_string_lossy().parse()?;
-                nix::sched::sched_setaffinity(Pid::from_raw(task), &set)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Round trips of 64 bytes, a table a placement.
 ///
 /// # Errors
 /// A part failed.
 pub fn round_trips(effort: &Effort) -> Result<Vec<Table>> {
     const SIZE: u32 = 64;
-    let rig = Rig::new(1500)?;
+    let rig = Rig::new("qnet", 1500, &PAIRS)?;
     let mut pair = Pair::start(&rig, &effort.program, "q", "", "mtu_en=1500")?;
-    let address = Rig::address("t")?;
+    let address = rig.address("t")?;
     let raw = format!("t0/{}", rig.mac("b", "t1")?);
-    let kinds = [("UDP", "udp", &address, &address), ("TCP", "tcp", &address, &address)];
-    let at = "t1".to_owned();
-    let kinds: Vec<_> = kinds.into_iter().chain([("raw frames", "raw", &at, &raw)]).collect();
+    let mut others = Vec::new();
+    for (name, carrier, at, to) in [
+        ("UDP", Carrier::Udp, address.as_str(), address.as_str()),
+        ("TCP", Carrier::Tcp, &address, &address),
+        ("raw frames", Carrier::Raw, "t1", &raw),
+    ] {
+        if effort.wants(name) {
+            others.push(Contestant::carrier(&rig, name, carrier, at, to)?);
+        }
+    }
     let title = |placement: Placement| format!("round trip of {SIZE} bytes, {}", placement.name());
     let mut tables: Vec<(Placement, Table)> = Placement::ALL
         .map(|p| (p, Table::new(title(p), "µs", 1, &["raw frames", "UDP", "TCP"])))
         .into_iter()
         .collect();
     let load = Load { size: SIZE, in_flight: 1, span: effort.span };
-    let millis = effort.span.as_millis().to_string();
+    let plan = Plan::echo(SIZE as usize, effort.span);
     for _ in 0..effort.rounds {
         for (placement, table) in &mut tables {
             pair.place(*placement)?;
@@ -211,12 +184,9 @@ pub fn round_trips(effort: &Effort) -> Result<Vec<Table>> {
             if effort.wants("process") {
                 table.add("process", pair.process(load)?.each() * 1e6);
             }
-            for (name, carrier, at, to) in kinds.iter().filter(|(name, ..)| effort.wants(name)) {
-                let mut echo = rig.play("b", placement.cpu(CPU_B), &["echo", carrier, at])?;
-                echo.line()?;
-                let words = ["ping", carrier, to, &SIZE.to_string(), &millis];
-                let line = rig.play("a", placement.cpu(CPU_A), &words)?.line()?;
-                table.add(name, Done::parse(&line)?.each() * 1e6);
+            for other in &mut others {
+                other.place(*placement)?;
+                table.add(&other.name.clone(), other.measure(&plan)?.trips.mean() * 1e6);
             }
         }
     }
@@ -234,9 +204,9 @@ pub fn crowds(effort: &Effort, counts: &[usize], quiet: Duration) -> Result<Vec<
     for round in 0..effort.rounds.min(3) {
         for &count in counts {
             for announce in [true, false] {
-                let rig = Rig::new(1500)?;
+                let rig = Rig::new("qnet", 1500, &PAIRS)?;
                 let options = if announce { "host=alone" } else { "host=alone,auto_add=0" };
-                let daemon = Daemon::start(&rig, &effort.program, "a", "z0", Some(CPU_A), options)?;
+                let daemon = Daemon::start(&rig, &effort.program, "a", "z0", Some(CPU_A), options, &[])?;
                 let memory = daemon.memory()?;
                 let mut words =
                     vec!["crowd".to_owned(), "z1".to_owned(), count.to_string(), "alone".to_owned()];

@@ -14,6 +14,17 @@ pub struct Line {
     pub name: String,
     /// The rounds' values, in the table's unit.
     pub rounds: Vec<f64>,
+    /// The rounds' values for the table's further columns.
+    pub more: Vec<Vec<f64>>,
+}
+
+/// A further column: no ratios are made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its head.
+    pub name: &'static str,
+    /// Digits behind the point.
+    pub digits: usize,
 }
 
 /// Lines that are compared with each other.
@@ -27,6 +38,8 @@ pub struct Table {
     pub digits: usize,
     /// Names of the lines that all others are divided by.
     pub yardsticks: Vec<&'static str>,
+    /// Further columns.
+    pub columns: Vec<Column>,
     /// The lines, in order.
     pub lines: Vec<Line>,
 }
@@ -35,16 +48,33 @@ impl Table {
     /// An empty table.
     #[must_use]
     pub fn new(title: String, unit: &'static str, digits: usize, yardsticks: &[&'static str]) -> Self {
-        Self { title, unit, digits, yardsticks: yardsticks.to_vec(), lines: Vec::new() }
+        let yardsticks = yardsticks.to_vec();
+        Self { title, unit, digits, yardsticks, columns: Vec::new(), lines: Vec::new() }
+    }
+
+    /// The same with further columns.
+    #[must_use]
+    pub fn with_columns(self, columns: &[(&'static str, usize)]) -> Self {
+        let columns = columns.iter().map(|&(name, digits)| Column { name, digits }).collect();
+        Self { columns, ..self }
     }
 
     /// Adds the value of a round to a line.
     pub fn add(&mut self, name: &str, value: f64) {
+        self.add_row(name, value, &[]);
+    }
+
+    /// Adds the values of a round to a line: one in the table's unit, and one for each further column.
+    pub fn add_row(&mut self, name: &str, value: f64, more: &[f64]) {
         eprintln!("{}: {name}: {value:.1$} {unit}", self.title, self.digits, unit = self.unit);
-        match self.lines.iter_mut().find(|line| line.name == name) {
-            Some(line) => line.rounds.push(value),
-            None => self.lines.push(Line { name: name.to_owned(), rounds: vec![value] }),
-        }
+        let index = self.lines.iter().position(|line| line.name == name).unwrap_or_else(|| {
+            let more = vec![Vec::new(); self.columns.len()];
+            self.lines.push(Line { name: name.to_owned(), rounds: Vec::new(), more });
+            self.lines.len() - 1
+        });
+        let line = &mut self.lines[index];
+        line.rounds.push(value);
+        line.more.iter_mut().zip(more).for_each(|(column, value)| column.push(*value));
     }
 
     /// Ratios of a line to another, round by round.
@@ -56,9 +86,11 @@ impl Table {
 
     fn print(&self) {
         println!("\n{}: {}, median (minimum to maximum) of the rounds\n", self.title, self.unit);
-        let ratios: Vec<String> = self.yardsticks.iter().map(|name| format!(" to {name} |")).collect();
-        println!("| line | {} |{}", self.unit, ratios.concat());
-        println!("|---|---|{}", "---|".repeat(self.yardsticks.len()));
+        let ratios = self.yardsticks.iter().map(|name| format!(" to {name} |"));
+        let heads: String =
+            ratios.chain(self.columns.iter().map(|column| format!(" {} |", column.name))).collect();
+        println!("| line | {} |{heads}", self.unit);
+        println!("|---|---|{}", "---|".repeat(self.yardsticks.len() + self.columns.len()));
         for line in &self.lines {
             let Some(spread) = Spread::of(line.rounds.iter().copied()) else { continue };
             let cells: Vec<String> = self
@@ -69,7 +101,13 @@ impl Table {
                     None => " – |".to_owned(),
                 })
                 .collect();
-            println!("| {} | {} |{}", line.name, spread.show(self.digits), cells.concat());
+            let more = self.columns.iter().zip(&line.more).map(|(column, rounds)| {
+                let spread = Spread::of(rounds.iter().copied());
+                spread
+                    .map_or_else(|| " – |".to_owned(), |spread| format!(" {} |", spread.show(column.digits)))
+            });
+            let (cells, more) = (cells.concat(), more.collect::<String>());
+            println!("| {} | {} |{cells}{more}", line.name, spread.show(self.digits));
         }
     }
 
@@ -84,24 +122,31 @@ impl Table {
                     .filter_map(|name| Some(((*name).to_owned(), self.ratio(line, name)?.json())))
                     .collect();
                 let spread = Spread::of(line.rounds.iter().copied()).map(Spread::json);
-                json!({"line": line.name, "rounds": line.rounds, "spread": spread, "ratios": ratios})
+                let more: serde_json::Map<String, Value> = self
+                    .columns
+                    .iter()
+                    .zip(&line.more)
+                    .map(|(column, rounds)| (column.name.to_owned(), json!(rounds)))
+                    .collect();
+                let name = &line.name;
+                json!({"line": name, "rounds": line.rounds, "spread": spread, "ratios": ratios, "more": more})
             })
             .collect();
         json!({"title": self.title, "unit": self.unit, "lines": lines})
     }
 }
 
-/// Prints all tables and writes them as JSON.
+/// Prints all tables of a benchmark and writes them as JSON.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn publish(tables: &[Table], path: &Path) -> Result<()> {
+pub fn publish(benchmark: &str, tables: &[Table], path: &Path) -> Result<()> {
     tables.iter().for_each(Table::print);
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
     let tables: Vec<Value> = tables.iter().map(Table::json).collect();
-    let all = json!({"benchmark": "qnet", "machine": machine(), "tables": tables});
+    let all = json!({"benchmark": benchmark, "machine": machine(), "tables": tables});
     std::fs::write(path, serde_json::to_string_pretty(&all)?)
         .with_context(|| format!("{}", path.display()))?;
     println!("\nwritten to {}", path.display());

@@ -6,10 +6,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bench_forward::rig::Part;
 use qnet::{Netmgr, Root};
 
-use crate::rig::Rig;
+use crate::{part::Part, rig::Rig, sys};
 
 /// Longest that a node may take to appear.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,7 +21,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `program` with one interface (`dev=` of devn-packet, further options behind a comma) and Qnet.
+    /// Starts `program` with one interface (`dev=` of devn-packet, further options behind a comma), Qnet with
+    /// `options`, and `more` words for io-pkt.
     ///
     /// # Errors
     /// When it does not come up; the error has what it said.
@@ -33,12 +33,14 @@ impl Daemon {
         interface: &str,
         cpu: Option<usize>,
         options: &str,
+        more: &[&str],
     ) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let root = directory.path().to_str().context("the temporary directory's path is not UTF-8")?;
         let program = program.to_str().context("the program's path is not UTF-8")?;
         let device = format!("dev={interface}");
-        let words = ["exec", program, "--root", root, "-d", "packet", &device, "-p", "qnet", options];
+        let mut words = vec!["exec", program, "--root", root, "-d", "packet", &device, "-p", "qnet", options];
+        words.extend(more);
         let part = rig.play(side, cpu, &words)?;
         let mut daemon = Self { part, directory };
         let deadline = Instant::now() + PATIENCE;
@@ -94,13 +96,7 @@ impl Daemon {
     /// # Errors
     /// When it is gone.
     pub fn cpu_time(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        // The name may hold blanks; behind its bracket the fields are numbers: utime and stime are the 12th and 13th.
-        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
-        let ticks: u64 =
-            fields.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
-        let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("no clock ticks")?;
-        Ok(Duration::from_secs_f64(ticks as f64 / hertz as f64))
+        Ok(sys::cpu_time(self.pid())?)
     }
 
     /// Memory of its own: anonymous pages, in bytes. (The packet pool is a file and not among them.)

@@ -7,76 +7,90 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bench_forward::rig::Part;
 
-/// Where everything of namespace `a` runs, when both sides have a CPU of their own.
-pub const CPU_A: usize = 0;
-/// Where everything of namespace `b` runs then.
-pub const CPU_B: usize = 1;
+use crate::part::Part;
 
-/// The pairs, by the first letter of their ends (`q0` in `a`, `q1` in `b`).
-const PAIRS: [&str; 6] = ["q", "c", "m", "t", "o", "z"];
-/// The pairs whose ends have addresses; the index is the third number of the address.
-const ADDRESSED: [&str; 2] = ["t", "o"];
+/// A veth pair, by the first letter of its ends (`q0` in `a`, `q1` in `b`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pair {
+    /// For frames: without addresses.
+    Bare(&'static str),
+    /// With an address at each end.
+    Addressed(&'static str),
+    /// The same, with all offloads off: frames of the real size cross it.
+    Plain(&'static str),
+}
+
+impl Pair {
+    const fn letter(self) -> &'static str {
+        match self {
+            Self::Bare(letter) | Self::Addressed(letter) | Self::Plain(letter) => letter,
+        }
+    }
+}
 
 /// The namespaces.
 #[derive(Debug)]
 pub struct Rig {
     prefix: String,
+    pairs: Vec<Pair>,
     logs: tempfile::TempDir,
 }
 
 impl Rig {
-    /// Builds both, with pairs of that MTU.
+    /// Builds both for a benchmark of that name, with pairs of that MTU.
     ///
     /// # Errors
     /// Without root, or when `ip` or `ethtool` is missing or fails.
-    pub fn new(mtu: u32) -> Result<Self> {
+    pub fn new(name: &str, mtu: u32, pairs: &[Pair]) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "this benchmark makes network namespaces and needs root");
-        let prefix = format!("qnet-bench-{}-{mtu}-", std::process::id());
-        let rig = Self { prefix, logs: tempfile::tempdir()? };
+        let prefix = format!("{name}-bench-{}-{mtu}-", std::process::id());
+        let rig = Self { prefix, pairs: pairs.to_vec(), logs: tempfile::tempdir()? };
         for side in ["a", "b"] {
             run("ip", &["netns", "add", &rig.name(side)])?;
         }
         let mtu = mtu.to_string();
-        for pair in PAIRS {
-            let (near, far) = (format!("{pair}0"), format!("{pair}1"));
-            let (a, b) = (rig.name("a"), rig.name("b"));
-            run(
-                "ip",
-                &["link", "add", &near, "netns", &a, "type", "veth", "peer", "name", &far, "netns", &b],
-            )?;
-            for (side, interface) in [("a", &near), ("b", &far)] {
-                // Nothing but the benchmark's frames: no neighbour discovery in between.
-                rig.ip(side, &["link", "set", interface, "mtu", &mtu, "addrgenmode", "none"])?;
-                rig.ip(side, &["link", "set", interface, "up"])?;
-            }
-        }
-        for (index, pair) in ADDRESSED.iter().enumerate() {
-            rig.ip("a", &["addr", "add", &format!("10.98.{index}.1/24"), "dev", &format!("{pair}0")])?;
-            rig.ip("b", &["addr", "add", &format!("10.98.{index}.2/24"), "dev", &format!("{pair}1")])?;
-        }
-        for (side, interface) in [("a", "t0"), ("b", "t1")] {
-            let off = ["tso", "off", "gso", "off", "gro", "off", "tx", "off", "rx", "off"];
-            let mut words = vec!["netns", "exec"];
-            let namespace = rig.name(side);
-            words.extend([namespace.as_str(), "ethtool", "-K", interface]);
-            words.extend(off);
-            run("ip", &words)?;
+        for (index, pair) in pairs.iter().enumerate() {
+            rig.lay(index, *pair, &mtu)?;
         }
         Ok(rig)
+    }
+
+    fn lay(&self, index: usize, pair: Pair, mtu: &str) -> Result<()> {
+        let (near, far) = (format!("{}0", pair.letter()), format!("{}1", pair.letter()));
+        let (a, b) = (self.name("a"), self.name("b"));
+        let (a, b) = (a.as_str(), b.as_str());
+        run("ip", &["link", "add", &near, "netns", a, "type", "veth", "peer", "name", &far, "netns", b])?;
+        for (side, interface, end) in [("a", &near, 1), ("b", &far, 2)] {
+            // Nothing but the benchmark's frames: no neighbour discovery in between.
+            self.ip(side, &["link", "set", interface, "mtu", mtu, "addrgenmode", "none"])?;
+            self.ip(side, &["link", "set", interface, "up"])?;
+            if let Pair::Addressed(_) | Pair::Plain(_) = pair {
+                self.ip(side, &["addr", "add", &format!("10.98.{index}.{end}/24"), "dev", interface])?;
+            }
+            if let Pair::Plain(_) = pair {
+                let off = ["tso", "off", "gso", "off", "gro", "off", "tx", "off", "rx", "off"];
+                let namespace = self.name(side);
+                let mut words = vec!["netns", "exec", &namespace, "ethtool", "-K", interface];
+                words.extend(off);
+                run("ip", &words)?;
+            }
+        }
+        Ok(())
     }
 
     /// Address of the far end of a pair.
     ///
     /// # Errors
     /// The pair has none.
-    pub fn address(pair: &str) -> Result<String> {
-        let index = ADDRESSED.iter().position(|p| *p == pair).with_context(|| format!("pair {pair}"))?;
+    pub fn address(&self, letter: &str) -> Result<String> {
+        let of = |pair: &Pair| pair.letter() == letter && !matches!(pair, Pair::Bare(_));
+        let index =
+            self.pairs.iter().position(of).with_context(|| format!("pair {letter} has no address"))?;
         Ok(format!("10.98.{index}.2"))
     }
 
-    /// Path of a namespace, for [`crate::role::play`].
+    /// Path of a namespace, for [`crate::role::enter`].
     #[must_use]
     pub fn path(&self, side: &str) -> PathBuf {
         Path::new("/run/netns").join(self.name(side))
