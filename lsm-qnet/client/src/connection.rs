@@ -151,7 +151,7 @@ impl Connection {
             priority: options.priority,
             srcmsglen,
             dstmsglen,
-            keydata: 0,
+            ..packet::Send::default()
         };
         let first = iov::gather(message, 0, limit);
         let outcome =

@@ -198,6 +198,8 @@ impl State {
                 self.set_conn(conn, ConnState::Open { scoid, limit })
             }
             ToClient::ConnectFail { conn, errno } => self.set_conn(conn, ConnState::Refused { errno }),
+            // Nothing here gives a server an event to deliver.
+            ToClient::Event { .. } => {}
             ToClient::Death { conn } => {
                 self.set_conn(conn, ConnState::Dead);
                 for txn in self.txns.values_mut().filter(|txn| txn.conn == conn) {

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::{
     MAX_DATA, MAX_GROUPS,
-    packet::{Claim, Connect, Hello, Pulse, Send, ToClient, ToServer},
+    packet::{Claim, Connect, Hello, Pulse, Send, Sigevent, ToClient, ToServer},
 };
 
 /// First word of a hello.
@@ -29,6 +29,7 @@ mod verb {
     pub(super) const UNBLOCK: u16 = 0x06;
     pub(super) const PULSE: u16 = 0x07;
     pub(super) const DISCONNECT: u16 = 0x08;
+    pub(super) const CREDENTIALS: u16 = 0x09;
     pub(super) const CONNECT_OK: u16 = 0x21;
     pub(super) const CONNECT_FAIL: u16 = 0x22;
     pub(super) const READ: u16 = 0x23;
@@ -36,6 +37,7 @@ mod verb {
     pub(super) const REPLY: u16 = 0x25;
     pub(super) const ERROR: u16 = 0x26;
     pub(super) const DEATH: u16 = 0x27;
+    pub(super) const EVENT: u16 = 0x28;
 }
 
 /// A packet that breaks the rules. The connection that carried it is not worth keeping.
@@ -78,6 +80,10 @@ impl<'h> Writer<'h> {
         head.extend_from_slice(&verb.to_le_bytes());
         head.extend_from_slice(&[0; 2]);
         Self(head).u32(id)
+    }
+
+    fn i16(self, value: i16) -> Self {
+        self.u16(value.cast_unsigned())
     }
 
     fn u16(self, value: u16) -> Self {
@@ -231,7 +237,13 @@ pub(crate) fn encode_to_server<'a>(packet: &ToServer<'a>, head: &mut Vec<u8>) ->
         }
         ToServer::Send(send, data) => {
             let writer = Writer::new(head, verb::SEND, send.txn).u32(send.conn).i32(send.tid).i32(send.coid);
-            writer.i32(send.priority).u32(send.srcmsglen).u32(send.dstmsglen).u32(send.keydata);
+            writer
+                .i32(send.priority)
+                .u32(send.srcmsglen)
+                .u32(send.dstmsglen)
+                .u32(send.keydata)
+                .u32(send.srcnd)
+                .u32(send.flags);
             data
         }
         ToServer::ReadData { txn, offset, data } => {
@@ -255,13 +267,22 @@ pub(crate) fn encode_to_server<'a>(packet: &ToServer<'a>, head: &mut Vec<u8>) ->
             Writer::new(head, verb::DISCONNECT, *conn);
             &[]
         }
+        ToServer::Credentials { conn, claim } => {
+            encode_claim(Writer::new(head, verb::CREDENTIALS, *conn), claim);
+            &[]
+        }
     }
 }
 
 fn encode_connect(connect: &Connect, head: &mut Vec<u8>) {
     let writer = Writer::new(head, verb::CONNECT, connect.conn).u32(connect.nd).i32(connect.pid);
     let writer = writer.i32(connect.chid).u32(connect.flags).u32(connect.claim.is_some().into());
-    let Some(claim) = &connect.claim else { return };
+    if let Some(claim) = &connect.claim {
+        encode_claim(writer, claim);
+    }
+}
+
+fn encode_claim(writer: Writer<'_>, claim: &Claim) {
     let writer = writer.u32(claim.nd).i32(claim.pid).i32(claim.sid);
     let writer = writer.u32(claim.ruid).u32(claim.euid).u32(claim.suid);
     let writer = writer.u32(claim.rgid).u32(claim.egid).u32(claim.sgid);
@@ -292,6 +313,7 @@ pub(crate) fn decode_to_server(packet: &[u8]) -> Result<ToServer<'_>, DecodeErro
             ToServer::Pulse(Pulse { conn: id, code, priority: reader.i32()?, value: reader.u64()? })
         }
         verb::DISCONNECT => ToServer::Disconnect { conn: id },
+        verb::CREDENTIALS => ToServer::Credentials { conn: id, claim: decode_claim(&mut reader)? },
         verb => return Err(DecodeError::Verb { verb }),
     };
     reader.end()?;
@@ -331,6 +353,12 @@ fn decode_claim(reader: &mut Reader<'_>) -> Result<Claim, DecodeError> {
     Ok(claim)
 }
 
+fn decode_event(reader: &mut Reader<'_>) -> Result<Sigevent, DecodeError> {
+    let (notify, id, value) = (reader.u32()?, reader.i32()?, reader.u64()?);
+    let (code, priority) = (reader.u16()?.cast_signed(), reader.u16()?.cast_signed());
+    Ok(Sigevent { notify, id, value, code, priority })
+}
+
 fn decode_send(mut reader: Reader<'_>, txn: u32) -> Result<ToServer<'_>, DecodeError> {
     let send = Send {
         txn,
@@ -341,6 +369,8 @@ fn decode_send(mut reader: Reader<'_>, txn: u32) -> Result<ToServer<'_>, DecodeE
         srcmsglen: reader.u32()?,
         dstmsglen: reader.u32()?,
         keydata: reader.u32()?,
+        srcnd: reader.u32()?,
+        flags: reader.u32()?,
     };
     let data = reader.data()?;
     if data.len() > send.srcmsglen as usize {
@@ -376,6 +406,11 @@ pub(crate) fn encode_to_client<'a>(packet: &ToClient<'a>, head: &mut Vec<u8>) ->
             Writer::new(head, verb::ERROR, txn).i32(errno);
             &[]
         }
+        ToClient::Event { conn, event } => {
+            let writer = Writer::new(head, verb::EVENT, conn).u32(event.notify).i32(event.id);
+            writer.u64(event.value).i16(event.code).i16(event.priority);
+            &[]
+        }
         ToClient::Death { conn } => {
             Writer::new(head, verb::DEATH, conn);
             &[]
@@ -408,6 +443,7 @@ pub(crate) fn decode_to_client(packet: &[u8]) -> Result<ToClient<'_>, DecodeErro
             return Ok(ToClient::Reply { txn: id, status, offset: reader.u32()?, data: reader.data()? });
         }
         verb::ERROR => ToClient::Error { txn: id, errno: reader.errno()? },
+        verb::EVENT => ToClient::Event { conn: id, event: decode_event(&mut reader)? },
         verb::DEATH => ToClient::Death { conn: id },
         verb => return Err(DecodeError::Verb { verb }),
     };

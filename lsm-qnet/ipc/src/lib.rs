@@ -14,7 +14,7 @@
 //!    │◀──────────────────────────────── Write{txn, …} ┘ │
 //!    │◀────────────────────────── Reply{txn} or Error{txn}
 //!    │ Unblock{txn} · Pulse{conn} · Disconnect{conn} ──▶│
-//!    │◀──────────────────────────────────── Death{conn} │
+//!    │◀────────────────────── Event{conn} · Death{conn} │
 //! ```
 //!
 //! [`packet`] is what may be said, [`Peer`] one end of a connection, [`Listener`] waits for new ones, [`Root`] and
@@ -77,6 +77,6 @@ pub const MAX_DATA: usize = 64 * 1024;
 /// Largest packet: [`MAX_DATA`] and the largest fixed part.
 pub const MAX_PACKET: usize = MAX_DATA + 64;
 /// Version of the packet layout; both ends must have the same.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Most supplementary groups in a [`Claim`].
 pub const MAX_GROUPS: usize = 256;

@@ -56,6 +56,18 @@ pub mod right {
     pub const ALL: u32 = WRITE | EXEC | SIGNAL;
 }
 
+/// In [`Connect::flags`], towards `lsm-qnet`: another node need not hear of the connection before something is sent on it.
+/// The answer comes after that; what is sent before it waits for it, and learns from it.
+pub const LAZY: u32 = 1 << 24;
+
+/// `_NTO_MI_*`, in [`Send::flags`].
+pub mod info {
+    /// The sender's numbers are big-endian.
+    pub const ENDIAN_BIG: u32 = 1;
+    /// The sender's numbers are not as ours.
+    pub const ENDIAN_DIFF: u32 = 2;
+}
+
 /// First packet of both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -101,6 +113,10 @@ pub struct Send {
     pub dstmsglen: u32,
     /// `MsgKeyData` key, 0 if unused.
     pub keydata: u32,
+    /// The server's node as the caller numbers nodes; 0 when it is the caller's own.
+    pub srcnd: u32,
+    /// See [`info`].
+    pub flags: u32,
 }
 
 /// A pulse.
@@ -114,6 +130,21 @@ pub struct Pulse {
     pub priority: i32,
     /// `union sigval`, as a number.
     pub value: u64,
+}
+
+/// `struct sigevent`, as a client gave it to a server; what it means is known to the client alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sigevent {
+    /// `sigev_notify`, with its flags.
+    pub notify: u32,
+    /// `sigev_signo`, `sigev_coid` or `sigev_id`.
+    pub id: i32,
+    /// `union sigval`, as a number.
+    pub value: u64,
+    /// `sigev_code`.
+    pub code: i16,
+    /// `sigev_priority`.
+    pub priority: i16,
 }
 
 /// What a client says.
@@ -154,6 +185,14 @@ pub enum ToServer<'a> {
     Disconnect {
         /// The connection.
         conn: u32,
+    },
+    /// The caller behind a connection is somebody else from the next message on (`_NTO_MI_NET_CRED_DIRTY`); believed
+    /// from whom its first claim is believed.
+    Credentials {
+        /// The connection.
+        conn: u32,
+        /// Who it is now.
+        claim: Claim,
     },
 }
 
@@ -211,6 +250,13 @@ pub enum ToClient<'a> {
         txn: u32,
         /// Linux errno.
         errno: i32,
+    },
+    /// An event for the client (`MsgDeliverEvent`), which may have its reply already; not answered.
+    Event {
+        /// A connection of the client.
+        conn: u32,
+        /// As the client gave it.
+        event: Sigevent,
     },
     /// The channel is gone; transactions on the connection have been ended before.
     Death {

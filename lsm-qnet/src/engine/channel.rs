@@ -1,11 +1,15 @@
 //! Back: channels of this node, the node's own server among them.
 //!
-//! `qnet-server` has one socket for all connections; any other channel gets a socket for each connection, so that its
-//! server sees the callers apart. A server is believed only about calls on its own connections.
+//! `qnet-server` has one socket for all connections; any other channel gets a socket for each process that calls it, so
+//! that its server sees the callers apart: one process is one client (`scoid`), whatever its node and however many its
+//! connections. A server is believed only about calls on its own connections.
 
 use std::os::fd::AsFd;
 
-use qnet_ipc::{ClientPeer, MAX_DATA, PeerError, ToClient, ToServer, connect_channel, packet::Send};
+use qnet_ipc::{
+    ClientPeer, MAX_DATA, PeerError, ToClient, ToServer, connect_channel,
+    packet::{Send, Sigevent},
+};
 
 use super::{
     Back, CallId, Caller, ConnId, Engine, Front, MAX_READS, Piece, Stage, Token, Watched, flow::Gauge,
@@ -20,6 +24,11 @@ const PACKETS: usize = 64;
 const MAX_FETCHING: usize = 4 * 1024 * 1024;
 /// Sockets to channels; beyond, connecting ends with `EAGAIN`.
 const MAX_CHANNELS: usize = 1024;
+/// Of these, for the processes of one node.
+const MAX_CHANNELS_OF_ONE: usize = 256;
+
+/// A process and the channel that it calls: its node and number there, the server's process and channel.
+pub(super) type Callers = ((u16, i32), (i32, i32));
 
 /// A socket to a server.
 pub(super) struct Channel {
@@ -27,6 +36,10 @@ pub(super) struct Channel {
     watched: Box<dyn Watched>,
     peer: ClientPeer,
     writing: bool,
+    /// Connections on it.
+    pub(super) conns: usize,
+    /// Who calls here, unless everybody does.
+    callers: Option<Callers>,
     pub(super) gauge: Gauge,
     /// Bytes that the server asked each other node for and that are not there yet.
     pub(super) fetching: HashMap<u16, usize>,
@@ -40,7 +53,7 @@ impl Engine {
     /// # Errors
     /// The socket cannot be watched.
     pub fn set_server(&mut self, peer: ClientPeer) -> Result<(), io_pkt_sdk::Error> {
-        let token = self.add_channel(peer)?;
+        let token = self.add_channel(peer, None)?;
         self.server = Some(token);
         Ok(())
     }
@@ -58,20 +71,29 @@ impl Engine {
         self.server.is_some()
     }
 
-    /// Finds or makes the socket to a channel of this node.
-    pub(super) fn open_channel(&mut self, pid: i32, chid: i32) -> Result<Token, i32> {
+    /// Finds or makes the socket of a calling process to a channel of this node.
+    pub(super) fn open_channel(&mut self, caller: (u16, i32), (pid, chid): (i32, i32)) -> Result<Token, i32> {
         if (pid, chid) == (1, 1) {
             return self.server.ok_or(libc::ESRCH);
         }
-        if self.channels.len() >= MAX_CHANNELS {
+        let callers = (caller, (pid, chid));
+        if let Some(token) = self.by_callers.get(&callers) {
+            return Ok(*token);
+        }
+        let of_node = self.by_callers.keys().filter(|((nd, _), _)| *nd == caller.0).count();
+        if self.by_callers.len() >= MAX_CHANNELS || of_node >= MAX_CHANNELS_OF_ONE {
             return Err(libc::EAGAIN);
         }
         let address = self.root.channel(pid, chid).map_err(|_| libc::ESRCH)?;
         let (peer, _) = connect_channel(&address).map_err(|error| error.errno())?;
-        self.add_channel(peer).map_err(|error| error.errno())
+        self.add_channel(peer, Some(callers)).map_err(|error| error.errno())
     }
 
-    fn add_channel(&mut self, mut peer: ClientPeer) -> Result<Token, io_pkt_sdk::Error> {
+    fn add_channel(
+        &mut self,
+        mut peer: ClientPeer,
+        callers: Option<Callers>,
+    ) -> Result<Token, io_pkt_sdk::Error> {
         peer.set_queue_limit(QUEUE_LIMIT);
         let token = self.fresh_token();
         let watched = self.watcher.watch(peer.as_fd(), token)?;
@@ -79,11 +101,16 @@ impl Engine {
             watched,
             peer,
             writing: false,
+            conns: 0,
+            callers,
             gauge: Gauge::default(),
             fetching: HashMap::new(),
             waiting: VecDeque::new(),
         };
         self.channels.insert(token, channel);
+        if let Some(callers) = callers {
+            self.by_callers.insert(callers, token);
+        }
         // What it said before it was watched.
         self.again.insert(token);
         Ok(token)
@@ -152,11 +179,29 @@ impl Engine {
         }
     }
 
-    fn channel_gone(&mut self, token: Token, errno: i32) {
-        if self.channels.remove(&token).is_none() {
-            return;
+    /// A connection on the socket is over; the last one closes it.
+    pub(super) fn leave_channel(&mut self, token: Token) {
+        let Some(channel) = self.channels.get_mut(&token) else { return };
+        channel.conns = channel.conns.saturating_sub(1);
+        if channel.conns == 0 && channel.callers.is_some() {
+            self.drop_channel(token);
+        }
+    }
+
+    /// Closes a socket; false when it was closed before.
+    fn drop_channel(&mut self, token: Token) -> bool {
+        let Some(channel) = self.channels.remove(&token) else { return false };
+        if let Some(callers) = channel.callers {
+            self.by_callers.remove(&callers);
         }
         self.blocked.remove(&token);
+        true
+    }
+
+    fn channel_gone(&mut self, token: Token, errno: i32) {
+        if !self.drop_channel(token) {
+            return;
+        }
         self.accept_again |= std::mem::take(&mut self.accept_waits);
         if self.server == Some(token) {
             self.server = None;
@@ -183,6 +228,7 @@ impl Engine {
                     self.back_gone(conn, errno);
                 }
             }
+            ToClient::Event { conn, event } => self.channel_event(token, conn, event),
             ToClient::Death { conn } => {
                 if self.conns.get(&conn).is_some_and(|conn| conn.back == Back::Channel(token)) {
                     self.back_gone(conn, libc::ESRCH);
@@ -207,6 +253,17 @@ impl Engine {
             | ToClient::Write { .. }
             | ToClient::Reply { .. }
             | ToClient::Error { .. } => {}
+        }
+    }
+
+    /// A server delivers an event to one of its clients.
+    fn channel_event(&mut self, token: Token, conn: ConnId, event: Sigevent) {
+        let Some(conn) = self.conns.get(&conn).filter(|conn| conn.back == Back::Channel(token)) else {
+            return;
+        };
+        match conn.front {
+            Front::Local { client, conn } => self.tell_event(client, conn, event),
+            Front::Remote { server, .. } => self.wire_event(server, &event),
         }
     }
 

@@ -7,7 +7,7 @@ use std::{collections::HashMap, os::fd::AsFd, rc::Rc};
 
 use qnet_ipc::{
     Claim, MAX_DATA, PeerError, PeerIdentity, ServerPeer, ToClient, ToServer,
-    packet::{Connect, Pulse, Send, right},
+    packet::{Connect, Pulse, Send, Sigevent, right},
 };
 use qnet_proto::NodeId;
 
@@ -165,6 +165,15 @@ impl Engine {
         client.settle();
     }
 
+    /// Passes an event on to a client. One that takes none loses them: nobody else may make it lose more.
+    pub(super) fn tell_event(&mut self, client: Token, conn: u32, event: Sigevent) {
+        if self.queued(client) < CLOGGED {
+            self.tell_client(client, &ToClient::Event { conn, event });
+        } else {
+            self.totals.events_lost += 1;
+        }
+    }
+
     /// Whether a socket is left unread although more may be there.
     pub(super) fn is_clogged(&self, token: Token) -> bool {
         let client = self.clients.get(&token).map(|client| &client.gauge);
@@ -231,6 +240,8 @@ impl Engine {
                     self.front_gone(id);
                 }
             }
+            // A client is who it was when it connected; the owner's programs connect anew for somebody else.
+            ToServer::Credentials { .. } => {}
         }
     }
 
@@ -256,7 +267,7 @@ impl Engine {
         let local = NodeId(connect.nd).node() == 0;
         let routed = match (local, connect.pid, connect.chid) {
             (true, 0, 0) => Ok(Back::Netmgr),
-            (true, pid, chid) => self.open_channel(pid, chid).map(Back::Channel),
+            (true, pid, chid) => self.open_channel((0, claim.pid), (pid, chid)).map(Back::Channel),
             (false, pid, chid) => self.wire_connect(id, connect.nd, pid, chid, &claim).map(|()| Back::Remote),
         };
         let back = match routed {
@@ -287,17 +298,16 @@ impl Engine {
             self.totals.clients_dropped += 1;
             return self.client_gone(token);
         }
-        let conn = client.conns.get(&send.conn).copied();
-        let open = conn.and_then(|id| self.conns.get(&id)).is_some_and(|conn| conn.open);
-        let errno = match (open, client.txns.len() >= MAX_CALLS) {
-            (false, _) => Some(libc::EBADF),
-            (true, true) => Some(libc::EAGAIN),
-            (true, false) => None,
+        // One that is not open yet takes messages, too: whoever opens it holds them until it is, or answers for it.
+        let conn = match client.conns.get(&send.conn).copied() {
+            Some(_) if client.txns.len() >= MAX_CALLS => Err(libc::EAGAIN),
+            Some(conn) => Ok(conn),
+            None => Err(libc::EBADF),
         };
-        if let Some(errno) = errno {
-            return self.tell_client(token, &ToClient::Error { txn: send.txn, errno });
-        }
-        let Some(conn) = conn else { return };
+        let conn = match conn {
+            Ok(conn) => conn,
+            Err(errno) => return self.tell_client(token, &ToClient::Error { txn: send.txn, errno }),
+        };
         let gauge = client.gauge.clone();
         let caller = Caller::Local { client: token, txn: send.txn };
         let id = self.add_call(conn, caller, send.tid, send.srcmsglen);
@@ -316,12 +326,12 @@ impl Engine {
     fn client_pulse(&mut self, token: Token, pulse: Pulse) {
         let id = self.clients.get(&token).and_then(|client| client.conns.get(&pulse.conn)).copied();
         let Some((id, conn)) = id.and_then(|id| Some((id, self.conns.get(&id)?))) else { return };
-        match (conn.open, conn.back) {
-            (true, Back::Channel(channel)) => {
-                self.tell_channel(channel, &ToServer::Pulse(Pulse { conn: id, ..pulse }));
+        match conn.back {
+            Back::Channel(channel) => {
+                self.tell_channel(channel, &ToServer::Pulse(Pulse { conn: id, ..pulse }))
             }
-            (true, Back::Remote) => self.wire_pulse(id, &pulse),
-            _ => {}
+            Back::Remote => self.wire_pulse(id, &pulse),
+            Back::Netmgr => {}
         }
     }
 

@@ -39,7 +39,7 @@ use qnet_ipc::{ListenError, Listener, ReceiveBuffer, Root};
 use qnet_proto::{Buffer, Config, Instant, LinkAddr, Node, NodeId, Qos, Rcv, ServerId};
 
 use crate::{Access, resolvers::Resolvers};
-use channel::Channel;
+use channel::{Callers, Channel};
 use inlet::{Inlet, Ready};
 use local::LocalClient;
 use meter::Meter;
@@ -152,6 +152,8 @@ pub struct Totals {
     pub calls: u64,
     /// Nodes that came with a name or an address that was taken.
     pub name_clashes: u64,
+    /// Events for programs that do not take them.
+    pub events_lost: u64,
     /// Clients that broke the rules or did not read.
     pub clients_dropped: u64,
 }
@@ -185,6 +187,8 @@ pub struct Engine {
     listener: Option<(Box<dyn Watched>, Listener)>,
     clients: HashMap<Token, LocalClient>,
     channels: HashMap<Token, Channel>,
+    /// The sockets to channels by who calls whom there.
+    by_callers: HashMap<Callers, Token>,
     /// The node's own server, while it runs.
     server: Option<Token>,
     conns: HashMap<ConnId, Conn>,
@@ -245,6 +249,7 @@ impl Engine {
             listener: None,
             clients: HashMap::new(),
             channels: HashMap::new(),
+            by_callers: HashMap::new(),
             server: None,
             conns: HashMap::new(),
             calls: HashMap::new(),
@@ -393,6 +398,11 @@ impl Engine {
         if let Front::Remote { server, .. } = front {
             self.by_server.insert(server, id);
         }
+        if let Back::Channel(token) = back
+            && let Some(channel) = self.channels.get_mut(&token)
+        {
+            channel.conns += 1;
+        }
         self.conns.insert(id, Conn { front, back, open, calls: HashSet::new() });
     }
 
@@ -438,7 +448,7 @@ impl Engine {
         Some(call)
     }
 
-    /// Forgets a connection with its calls, and closes the channel that was opened for it alone.
+    /// Forgets a connection with its calls, and closes the socket to its channel with the last one there.
     fn remove_conn(&mut self, id: ConnId) -> Option<Conn> {
         let calls: Vec<CallId> = self.conns.get(&id)?.calls.iter().copied().collect();
         for call in calls {
@@ -455,10 +465,8 @@ impl Engine {
                 }
             }
         }
-        if let Back::Channel(token) = conn.back
-            && self.server != Some(token)
-        {
-            self.channels.remove(&token);
+        if let Back::Channel(token) = conn.back {
+            self.leave_channel(token);
         }
         Some(conn)
     }

@@ -29,7 +29,7 @@ impl Engine {
             self.totals.remote_refused += 1;
             return self.command(Command::Reject { server, errno: to_wire(libc::EPERM) });
         }
-        let channel = match self.open_channel(pid, chid) {
+        let channel = match self.open_channel((nd.node(), claim.pid), (pid, chid)) {
             Ok(channel) => channel,
             Err(errno) => {
                 self.totals.remote_refused += 1;
@@ -61,6 +61,8 @@ impl Engine {
             srcmsglen: info.srcmsglen,
             dstmsglen: info.dstmsglen,
             keydata: info.keydata.cast_unsigned(),
+            srcnd: info.srcnd,
+            flags: 0,
         };
         let first = data.len().min(MAX_DATA).min(info.srcmsglen as usize);
         self.channel_send(channel, send, &data[..first]);

@@ -142,7 +142,7 @@ fn connect(conn: u32, claim: Option<Claim>) -> ToServer<'static> {
 }
 
 pub(super) fn send(txn: u32, conn: u32, len: u32) -> Send {
-    Send { txn, conn, tid: 1, coid: 9, priority: 10, srcmsglen: len, dstmsglen: 1 << 20, keydata: 0 }
+    Send { txn, conn, tid: 1, coid: 9, priority: 10, srcmsglen: len, dstmsglen: 1 << 20, ..Send::default() }
 }
 
 #[test]

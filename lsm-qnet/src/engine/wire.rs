@@ -3,11 +3,11 @@
 use qnet_ipc::{Claim, MAX_DATA, ToClient, packet};
 use qnet_proto::{
     Body, ClientId, ClientInfo, Command, CommandError, DownReason, Event, Handle, NodeId, Outlet, PulseInfo,
-    VtidInfo,
+    ServerId, VtidInfo,
 };
 
 use super::{
-    CallId, Caller, ConnId, Engine, MAX_ASKED, MAX_READS, Piece, Stage, Token, flow::Gauge, from_wire,
+    CallId, Caller, ConnId, Engine, Front, MAX_ASKED, MAX_READS, Piece, Stage, Token, flow::Gauge, from_wire,
     inlet::Inlet, to_wire,
 };
 
@@ -80,6 +80,14 @@ impl Engine {
         self.command(Command::Pulse { client: client_id(conn), info, pulse });
     }
 
+    /// A server of this node delivers an event to a process of another one.
+    pub(super) fn wire_event(&mut self, server: ServerId, event: &packet::Sigevent) {
+        let rest = u32::from(event.code.cast_unsigned()) | u32::from(event.priority.cast_unsigned()) << 16;
+        // 32 bits of the value travel.
+        let sigevent = [event.notify, event.id.cast_unsigned(), event.value as u32, rest];
+        self.command(Command::Deliver { server, sigevent });
+    }
+
     pub(super) fn wire_disconnect(&mut self, conn: ConnId) {
         self.command(Command::Disconnect { client: client_id(conn) });
     }
@@ -134,10 +142,7 @@ impl Engine {
             Event::RemoteNd { token, outcome } => {
                 self.on_resolved(token, outcome.map(NodeId).map_err(from_wire));
             }
-            // Local channels carry neither, so there is nobody who could have registered or may be signalled so.
-            Event::Sigevent { client, .. } => {
-                tracing::debug!("an event for connection {}: no program of this node takes it", client.0);
-            }
+            Event::Sigevent { client, sigevent } => self.on_sigevent(client, sigevent),
             Event::Signal { nd, signal, .. } => {
                 let (name, pid, signo) = (self.name_of(nd), signal.pid, signal.signo);
                 tracing::debug!(
@@ -161,6 +166,15 @@ impl Engine {
             Event::Pulse { server, pulse } => self.remote_pulse(server, &pulse),
             Event::Disconnect { server } => self.remote_disconnect(server),
         }
+    }
+
+    /// A server of another node delivers an event to a program of this one.
+    fn on_sigevent(&mut self, client: ClientId, [notify, id, value, rest]: [u32; 4]) {
+        let conn = number(client.0).and_then(|id| self.conns.get(&id));
+        let Some(Front::Local { client, conn }) = conn.map(|conn| conn.front) else { return };
+        let (code, priority) = ((rest as u16).cast_signed(), ((rest >> 16) as u16).cast_signed());
+        let event = packet::Sigevent { notify, id: id.cast_signed(), value: value.into(), code, priority };
+        self.tell_event(client, conn, event);
     }
 
     fn on_connected(&mut self, client: ClientId, scoid: i32, limit: u32) {

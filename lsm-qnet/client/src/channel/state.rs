@@ -252,6 +252,14 @@ impl State {
                 }
             }
             ToServer::Disconnect { conn } => self.on_disconnect(id, conn),
+            ToServer::Credentials { conn, claim } => {
+                let Some(client) = self.clients.get_mut(&id) else { return };
+                if owner(&self.root) == Some(client.identity.uid)
+                    && let Some(credentials) = client.conns.get_mut(&conn)
+                {
+                    *credentials = Arc::new(claim);
+                }
+            }
         }
     }
 

@@ -19,6 +19,8 @@ fn to_server_packets() -> Vec<ToServer<'static>> {
         srcmsglen: u32::MAX,
         dstmsglen: 4096,
         keydata: 17,
+        srcnd: 0x1_0002,
+        flags: 3,
     };
     vec![
         ToServer::Connect(connect.clone()),
@@ -29,10 +31,12 @@ fn to_server_packets() -> Vec<ToServer<'static>> {
         ToServer::Unblock { txn: 9, tid: 1 },
         ToServer::Pulse(Pulse { conn: 7, code: -32, priority: 21, value: u64::MAX }),
         ToServer::Disconnect { conn: 7 },
+        ToServer::Credentials { conn: 7, claim: claim() },
     ]
 }
 
 fn to_client_packets() -> Vec<ToClient<'static>> {
+    let event = Sigevent { notify: 0x1_0004, id: -2, value: u64::MAX - 1, code: -3, priority: 21 };
     vec![
         ToClient::ConnectOk { conn: 7, scoid: 3, limit: 8192 },
         ToClient::ConnectFail { conn: 7, errno: 1 },
@@ -40,6 +44,7 @@ fn to_client_packets() -> Vec<ToClient<'static>> {
         ToClient::Write { txn: 9, offset: 5, data: b"piece" },
         ToClient::Reply { txn: 9, status: -5, offset: 5, data: b"" },
         ToClient::Error { txn: 9, errno: 2 },
+        ToClient::Event { conn: 7, event },
         ToClient::Death { conn: 7 },
     ]
 }

@@ -400,7 +400,7 @@ impl Link {
             priority: PRIORITY,
             srcmsglen: u32::try_from(message.len()).unwrap_or(u32::MAX),
             dstmsglen: u32::try_from(reply.limit().saturating_sub(*filled)).unwrap_or(u32::MAX),
-            keydata: 0,
+            ..Send::default()
         };
         let first = &message[..message.len().min(limit).min(MAX_DATA)];
         let peer = self.peer.as_mut().ok_or(Failure::GONE)?;
@@ -464,6 +464,8 @@ impl Link {
             ToClient::ConnectFail { conn, errno } => {
                 self.ended(SessionId(conn), Failure { lost: true, errno });
             }
+            // Files register no events with anybody.
+            ToClient::Event { .. } => {}
             ToClient::Death { conn } => self.ended(SessionId(conn), Failure::GONE),
         }
         Ok(true)

@@ -37,6 +37,13 @@ impl State {
                 self.disconnect(conn);
                 Ok(())
             }
+            // as who a request runs is told with it; those that wait keep their identity
+            ToServer::Credentials { conn, claim } => {
+                if let Some(connection) = self.connections.get_mut(&conn) {
+                    connection.identity = Arc::new(Identity::new(claim.euid, claim.egid, claim.groups));
+                }
+                Ok(())
+            }
             // this server has nothing to be told by pulses
             ToServer::Pulse(_) => Ok(()),
         }
