@@ -70,7 +70,7 @@ enum Task {
     Fuzz {
         /// The target, such as session; all of them when left out
         target: Option<String>,
-        /// How long each runs
+        /// Seconds of CPU time for each
         #[arg(long, default_value_t = 60)]
         seconds: u32,
         /// Arguments for libFuzzer, such as -jobs=2

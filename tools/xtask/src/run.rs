@@ -56,7 +56,7 @@ fn is_program(path: &Path) -> bool {
 }
 
 /// The command as one would type it; the toolchain's path is of no interest.
-fn shown(command: &Command) -> String {
+pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     std::iter::once(program)
         .chain(command.get_args())

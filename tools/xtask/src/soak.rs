@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::fuzz;
 use crate::run::{cargo, run};
 
-/// Seconds for each fuzz target: an hour in all.
+/// CPU seconds for each fuzz target: an hour in all.
 const FUZZ_SECONDS: u32 = 300;
 
 /// One part: tests of one package that take their large counts from the environment.
@@ -85,7 +85,7 @@ pub(crate) fn soak(names: &[String]) -> Result<()> {
     if chosen("fuzz") {
         let begun = Instant::now();
         let result = fuzz::fuzz(None, FUZZ_SECONDS, &[]);
-        results.push(("fuzz", "every fuzz target for five minutes", begun.elapsed(), result));
+        results.push(("fuzz", "every fuzz target for five minutes of CPU time", begun.elapsed(), result));
     }
     println!("\n{:<12} {:<8} {:>8}  what", "part", "result", "seconds");
     for (name, what, took, result) in &results {
