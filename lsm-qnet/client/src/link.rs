@@ -199,7 +199,7 @@ impl State {
             }
             ToClient::ConnectFail { conn, errno } => self.set_conn(conn, ConnState::Refused { errno }),
             // Nothing here gives a server an event to deliver.
-            ToClient::Event { .. } => {}
+            ToClient::Channel { .. } | ToClient::Received { .. } | ToClient::Event { .. } => {}
             ToClient::Death { conn } => {
                 self.set_conn(conn, ConnState::Dead);
                 for txn in self.txns.values_mut().filter(|txn| txn.conn == conn) {

@@ -38,6 +38,8 @@ mod verb {
     pub(super) const ERROR: u16 = 0x26;
     pub(super) const DEATH: u16 = 0x27;
     pub(super) const EVENT: u16 = 0x28;
+    pub(super) const CHANNEL: u16 = 0x29;
+    pub(super) const RECEIVED: u16 = 0x2a;
 }
 
 /// A packet that breaks the rules. The connection that carried it is not worth keeping.
@@ -406,6 +408,14 @@ pub(crate) fn encode_to_client<'a>(packet: &ToClient<'a>, head: &mut Vec<u8>) ->
             Writer::new(head, verb::ERROR, txn).i32(errno);
             &[]
         }
+        ToClient::Channel { conn, flags } => {
+            Writer::new(head, verb::CHANNEL, conn).u32(flags);
+            &[]
+        }
+        ToClient::Received { txn } => {
+            Writer::new(head, verb::RECEIVED, txn);
+            &[]
+        }
         ToClient::Event { conn, event } => {
             let writer = Writer::new(head, verb::EVENT, conn).u32(event.notify).i32(event.id);
             writer.u64(event.value).i16(event.code).i16(event.priority);
@@ -443,6 +453,8 @@ pub(crate) fn decode_to_client(packet: &[u8]) -> Result<ToClient<'_>, DecodeErro
             return Ok(ToClient::Reply { txn: id, status, offset: reader.u32()?, data: reader.data()? });
         }
         verb::ERROR => ToClient::Error { txn: id, errno: reader.errno()? },
+        verb::CHANNEL => ToClient::Channel { conn: id, flags: reader.u32()? },
+        verb::RECEIVED => ToClient::Received { txn: id },
         verb::EVENT => ToClient::Event { conn: id, event: decode_event(&mut reader)? },
         verb::DEATH => ToClient::Death { conn: id },
         verb => return Err(DecodeError::Verb { verb }),

@@ -66,6 +66,9 @@ pub mod info {
     pub const ENDIAN_BIG: u32 = 1;
     /// The sender's numbers are not as ours.
     pub const ENDIAN_DIFF: u32 = 2;
+    /// Ours, not seen by programs: the server is to say when it received the message
+    /// ([`ToClient::Received`](super::ToClient::Received)).
+    pub const TELL_RECEIVED: u32 = 1 << 24;
 }
 
 /// First packet of both ends.
@@ -208,12 +211,25 @@ pub enum ToClient<'a> {
         /// Most bytes that a [`ToServer::Send`] on it may carry, at most [`crate::MAX_DATA`].
         limit: u32,
     },
+    /// About the channel behind an open connection, from servers that know; may never come. Behind `ConnectOk`.
+    Channel {
+        /// The connection.
+        conn: u32,
+        /// `_NTO_CHF_*`.
+        flags: u32,
+    },
     /// The connection was refused.
     ConnectFail {
         /// The connection; its number is free again.
         conn: u32,
         /// Linux errno.
         errno: i32,
+    },
+    /// The message was received: its sender waits for the reply from now on. Comes when [`info::TELL_RECEIVED`] asked for
+    /// it, and on channels with `_NTO_CHF_UNBLOCK`, from servers that announced themselves by [`ToClient::Channel`].
+    Received {
+        /// The transaction.
+        txn: u32,
     },
     /// Asks for a piece of the message.
     Read {

@@ -229,6 +229,17 @@ impl Engine {
                 }
             }
             ToClient::Event { conn, event } => self.channel_event(token, conn, event),
+            ToClient::Channel { conn, flags } => {
+                let conn = self.conns.get(&conn).filter(|conn| conn.back == Back::Channel(token) && conn.open);
+                if let Some(Front::Local { client, conn }) = conn.map(|conn| conn.front) {
+                    self.tell_client(client, &ToClient::Channel { conn, flags });
+                }
+            }
+            ToClient::Received { txn: id } if self.serves(token, id) => {
+                if let Some(Caller::Local { client, txn }) = self.calls.get(&id).map(|call| call.caller) {
+                    self.tell_client(client, &ToClient::Received { txn });
+                }
+            }
             ToClient::Death { conn } => {
                 if self.conns.get(&conn).is_some_and(|conn| conn.back == Back::Channel(token)) {
                     self.back_gone(conn, libc::ESRCH);
@@ -252,6 +263,7 @@ impl Engine {
             ToClient::Read { .. }
             | ToClient::Write { .. }
             | ToClient::Reply { .. }
+            | ToClient::Received { .. }
             | ToClient::Error { .. } => {}
         }
     }

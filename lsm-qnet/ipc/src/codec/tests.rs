@@ -45,6 +45,8 @@ fn to_client_packets() -> Vec<ToClient<'static>> {
         ToClient::Reply { txn: 9, status: -5, offset: 5, data: b"" },
         ToClient::Error { txn: 9, errno: 2 },
         ToClient::Event { conn: 7, event },
+        ToClient::Channel { conn: 7, flags: 10 },
+        ToClient::Received { txn: 9 },
         ToClient::Death { conn: 7 },
     ]
 }
@@ -143,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn what_decodes_encodes_to_the_same_bytes(rest in proptest::collection::vec(any::<u8>(), 0..120), verb in 1u8..0x28) {
+    fn what_decodes_encodes_to_the_same_bytes(rest in proptest::collection::vec(any::<u8>(), 0..120), verb in 1u8..0x2b) {
         let bytes = [&[verb, 0, 0, 0][..], &rest].concat();
         let mut head = Vec::new();
         if let Ok(packet) = decode_to_server(&bytes) {

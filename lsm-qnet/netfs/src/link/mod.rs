@@ -464,8 +464,8 @@ impl Link {
             ToClient::ConnectFail { conn, errno } => {
                 self.ended(SessionId(conn), Failure { lost: true, errno });
             }
-            // Files register no events with anybody.
-            ToClient::Event { .. } => {}
+            // Files register no events with anybody, and whether a message was received makes no difference to them.
+            ToClient::Channel { .. } | ToClient::Received { .. } | ToClient::Event { .. } => {}
             ToClient::Death { conn } => self.ended(SessionId(conn), Failure::GONE),
         }
         Ok(true)

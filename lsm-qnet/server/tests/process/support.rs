@@ -440,7 +440,11 @@ fn note(answers: &mut HashMap<u64, Result<Answer>>, packet: ToClient<'_>) {
         ToClient::Error { txn, errno } => {
             answers.insert(txn.into(), Err(errno));
         }
-        ToClient::Read { .. } | ToClient::Event { .. } | ToClient::Death { .. } => {
+        ToClient::Read { .. }
+        | ToClient::Channel { .. }
+        | ToClient::Received { .. }
+        | ToClient::Event { .. }
+        | ToClient::Death { .. } => {
             panic!("unexpected {packet:?}")
         }
     }
