@@ -44,6 +44,12 @@ impl ChannelFlags {
         Self(0)
     }
 
+    /// QNX's `_NTO_CHF_*` numbers.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// Both sets of flags together.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {

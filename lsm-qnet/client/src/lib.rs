@@ -33,9 +33,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calls;
 mod channel;
 mod connection;
 mod error;
+mod event;
 mod file;
 mod iov;
 mod link;
@@ -44,6 +46,7 @@ pub mod netmgr;
 pub use channel::{Channel, ChannelFlags, Message, MessageInfo, PulseMessage, Received};
 pub use connection::{Connection, Reply, SendOptions};
 pub use error::Error;
+pub use event::Event;
 pub use file::{File, names};
 pub use netmgr::Netmgr;
 pub use qnet_ipc::{Claim, Root};

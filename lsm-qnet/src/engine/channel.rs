@@ -230,7 +230,8 @@ impl Engine {
             }
             ToClient::Event { conn, event } => self.channel_event(token, conn, event),
             ToClient::Channel { conn, flags } => {
-                let conn = self.conns.get(&conn).filter(|conn| conn.back == Back::Channel(token) && conn.open);
+                let conn =
+                    self.conns.get(&conn).filter(|conn| conn.back == Back::Channel(token) && conn.open);
                 if let Some(Front::Local { client, conn }) = conn.map(|conn| conn.front) {
                     self.tell_client(client, &ToClient::Channel { conn, flags });
                 }
