@@ -9,6 +9,7 @@ use bench_forward::{
     report::{self, Series},
     role::{self, Role},
 };
+use bench_support::stage::Stage;
 use clap::Parser;
 
 /// Forwarding of small and large frames between two veth pairs, side by side in one run
@@ -41,20 +42,16 @@ struct Cli {
     /// Ignored; cargo adds it
     #[arg(long, hide = true)]
     bench: bool,
-    /// Namespace of a part
-    #[arg(long, hide = true)]
-    namespace: Option<PathBuf>,
-    /// CPU of a part
-    #[arg(long, hide = true)]
-    cpu: Option<usize>,
+    #[command(flatten)]
+    stage: Stage,
     #[command(subcommand)]
     role: Option<Role>,
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if let (Some(namespace), Some(role)) = (&cli.namespace, cli.role.clone()) {
-        return role::play(namespace, cli.cpu, role);
+    if cli.stage.play(cli.role.clone(), role::play)? {
+        return Ok(());
     }
     // cargo runs a bench in its package's folder.
     let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use bench_support::{frame::frame, sys::pin};
+use bench_support::sys::{interface_index, packet_socket, send_copies};
 
 use crate::sys::{self, XDP_PASS, XDP_TX};
 
@@ -18,7 +18,7 @@ pub fn flood(interface: &str, frame: &[u8], span: Duration) -> io::Result<u64> {
     let pass = sys::verdict_program(XDP_PASS)?;
     let _link = sys::attach(&pass, interface)?;
     let program = sys::verdict_program(XDP_TX)?;
-    let index = sys::interface_index(interface)?;
+    let index = interface_index(interface)?;
     // Large enough that the cost of setting up a call does not count, small enough to end in time.
     const REPEAT: u32 = 1 << 17;
     let start = Instant::now();
@@ -35,7 +35,7 @@ pub fn flood(interface: &str, frame: &[u8], span: Duration) -> io::Result<u64> {
 /// # Errors
 /// When the socket cannot be opened.
 pub fn paced(interface: &str, frame: &[u8], span: Duration, rate: f64) -> io::Result<u64> {
-    let socket = sys::packet_socket(interface, 0)?;
+    let socket = packet_socket(interface, 0)?;
     let start = Instant::now();
     let mut sent = 0_u64;
     loop {
@@ -46,7 +46,7 @@ pub fn paced(interface: &str, frame: &[u8], span: Duration, rate: f64) -> io::Re
         let due = (elapsed.as_secs_f64() * rate) as u64;
         if due > sent {
             let count = usize::try_from(due - sent).unwrap_or(usize::MAX).min(16);
-            sent += sys::send_copies(&socket, frame, count).unwrap_or(0) as u64;
+            sent += send_copies(&socket, frame, count).unwrap_or(0) as u64;
         }
     }
 }
@@ -56,8 +56,8 @@ pub fn paced(interface: &str, frame: &[u8], span: Duration, rate: f64) -> io::Re
 /// # Errors
 /// When the socket cannot be opened or the frame not sent.
 pub fn once(interface: &str, frame: &[u8]) -> io::Result<()> {
-    let socket = sys::packet_socket(interface, 0)?;
-    sys::send_copies(&socket, frame, 1).map(|_| ())
+    let socket = packet_socket(interface, 0)?;
+    send_copies(&socket, frame, 1).map(|_| ())
 }
 
 /// Keeps an XDP program that passes everything on an interface until standard input ends. A veth takes live frames

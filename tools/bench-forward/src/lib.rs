@@ -18,4 +18,4 @@ pub mod peers;
 pub mod report;
 pub mod rig;
 pub mod role;
-pub mod sys;
+mod sys;

@@ -6,10 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bench_support::part::Part;
 
 use crate::{
     peers::Peer,
-    rig::{FORWARDER_CPU, GENERATOR_CPU, Part, Rig},
+    rig::{FORWARDER_CPU, GENERATOR_CPU, Rig},
     role::SINK,
 };
 
@@ -82,14 +83,18 @@ pub struct Spans {
 /// When the row cannot be built or the forwarder does not forward.
 pub fn measure(forwarder: &Forwarder, size: usize, spans: Spans) -> Result<Rates> {
     let rig = Rig::new()?;
+    measure_in(&rig, forwarder, size, spans).with_context(|| rig.log())
+}
+
+fn measure_in(rig: &Rig, forwarder: &Forwarder, size: usize, spans: Spans) -> Result<Rates> {
     let mut sink = rig.play("sink", None, &words(&["sink", "s0"]))?;
     sink.line()?;
-    let _forwarding = start(&rig, forwarder)?;
+    let _forwarding = start(rig, forwarder)?;
     let mut hold = rig.play("fwd", None, &words(&["hold", "f0"]))?;
     hold.line()?;
-    settle(&rig, &mut sink)?;
-    let (offered, overload) = overload(&rig, &mut sink, size, spans.overload)?;
-    let loss_free = loss_free(&rig, &mut sink, size, overload, spans)?;
+    settle(rig, &mut sink)?;
+    let (offered, overload) = overload(rig, &mut sink, size, spans.overload)?;
+    let loss_free = loss_free(rig, &mut sink, size, overload, spans)?;
     Ok(Rates { offered, overload, loss_free })
 }
 
@@ -110,7 +115,7 @@ fn start(rig: &Rig, forwarder: &Forwarder) -> Result<Forwarding> {
         Forwarder::MinimalRingMmsg => minimal("ring-mmsg"),
         Forwarder::MinimalMmsg => minimal("mmsg"),
         Forwarder::Peer(peer) => {
-            let directory = tempfile::tempdir()?;
+            let directory = rig.directory()?;
             let parts = peer.start(rig, directory.path())?;
             Ok(Forwarding { _parts: parts, _root: Some(directory) })
         }
@@ -125,7 +130,7 @@ fn start(rig: &Rig, forwarder: &Forwarder) -> Result<Forwarding> {
             Ok(Forwarding { _parts: Vec::new(), _root: None })
         }
         Forwarder::IoPkt { program, threads } => {
-            let root = tempfile::tempdir()?;
+            let root = rig.directory()?;
             let program = program.to_str().context("the program's path is not UTF-8")?;
             let directory = root.path().to_str().context("the temporary directory's path is not UTF-8")?;
             let line = format!(

@@ -6,9 +6,10 @@
 
 use std::{io, os::fd::AsFd};
 
+use bench_support::sys::packet_socket;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::sys::{Mmsg, Ring, Vectors, packet_socket};
+use crate::sys::{Mmsg, Ring, Vectors};
 
 /// Frames moved between two looks at the other direction.
 const BATCH: usize = 64;

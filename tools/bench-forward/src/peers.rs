@@ -10,8 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use bench_support::{is_installed, part::Part};
 
-use crate::rig::{FORWARDER_CPU, GENERATOR_CPU, Part, Rig};
+use crate::rig::{FORWARDER_CPU, GENERATOR_CPU, Rig};
 
 /// Where Debian keeps the layout of Open vSwitch's database.
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
@@ -125,10 +126,4 @@ fn testpmd(rig: &Rig) -> Result<Part> {
     ];
     // It forwards as long as its standard input is open.
     rig.play("fwd", None, &words.map(str::to_owned))
-}
-
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
-    places.into_iter().any(|directory| directory.join(program).is_file())
 }

@@ -1,12 +1,11 @@
-//! Three namespaces in a row, made for one run and taken away with it.
+//! Three namespaces in a row, made for one run and gone with it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
+use anyhow::{Context, Result};
+use bench_support::{
+    part::Part,
+    space::{self, Space},
 };
-
-use anyhow::{Context, Result, bail, ensure};
-pub use bench_support::part::Part;
+use tempfile::TempDir;
 
 /// Where the generator and the kernel's own forwarding run.
 pub const GENERATOR_CPU: usize = 0;
@@ -16,7 +15,7 @@ pub const FORWARDER_CPU: usize = 1;
 /// The namespaces `gen`, `fwd`, `sink` with a veth pair between neighbours.
 #[derive(Debug)]
 pub struct Rig {
-    prefix: String,
+    spaces: [(&'static str, Space); 3],
 }
 
 impl Rig {
@@ -25,20 +24,13 @@ impl Rig {
     /// # Errors
     /// Without root, or when `ip` is missing or fails.
     pub fn new() -> Result<Self> {
-        ensure!(nix::unistd::geteuid().is_root(), "this benchmark makes network namespaces and needs root");
-        let rig = Self { prefix: format!("iopkt-bench-{}-", std::process::id()) };
-        for name in ["gen", "fwd", "sink"] {
-            ip(&["netns", "add", &rig.name(name)])?;
-        }
-        rig.wire("gen", "g0", "fwd", "f0")?;
-        rig.wire("fwd", "f1", "sink", "s0")?;
-        Ok(rig)
-    }
-
-    /// Path of a namespace, for [`crate::role::play`].
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
-        Path::new("/run/netns").join(self.name(name))
+        const NAME: &str = "forward";
+        const MTU: u32 = 1500;
+        let spaces = [("gen", Space::new(NAME)?), ("fwd", Space::new(NAME)?), ("sink", Space::new(NAME)?)];
+        let [generator, forwarder, sink] = [0, 1, 2].map(|index| &spaces[index].1);
+        space::wire((generator, "g0"), (forwarder, "f0"), MTU)?;
+        space::wire((forwarder, "f1"), (sink, "s0"), MTU)?;
+        Ok(Self { spaces })
     }
 
     /// Runs `ip` inside a namespace.
@@ -46,54 +38,33 @@ impl Rig {
     /// # Errors
     /// When it fails; the error holds what it printed.
     pub fn ip(&self, name: &str, arguments: &[&str]) -> Result<()> {
-        let namespace = self.name(name);
-        let mut all = vec!["-n", &namespace];
-        all.extend_from_slice(arguments);
-        ip(&all)
+        self.space(name)?.run("ip", arguments).map(drop)
     }
 
     /// Starts this program again in a namespace to play a part.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn play(&self, namespace: &str, cpu: Option<usize>, part: &[String]) -> Result<Part> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--namespace").arg(self.path(namespace));
-        if let Some(cpu) = cpu {
-            command.arg("--cpu").arg(cpu.to_string());
-        }
-        Part::start(command.args(part))
+    pub fn play(&self, name: &str, cpu: Option<usize>, part: &[String]) -> Result<Part> {
+        self.space(name)?.play(cpu, part)
     }
 
-    fn name(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+    /// A new directory for the files of a forwarder.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn directory(&self) -> Result<TempDir> {
+        self.space("fwd")?.directory()
     }
 
-    fn wire(&self, left: &str, a: &str, right: &str, b: &str) -> Result<()> {
-        let (left, right) = (self.name(left), self.name(right));
-        ip(&["link", "add", a, "netns", &left, "type", "veth", "peer", "name", b, "netns", &right])?;
-        for (namespace, interface) in [(&left, a), (&right, b)] {
-            // Nothing but the benchmark's frames: no neighbour discovery in between.
-            ip(&["-n", namespace, "link", "set", interface, "addrgenmode", "none"])?;
-            ip(&["-n", namespace, "link", "set", interface, "up"])?;
-        }
-        Ok(())
+    /// What the parts said on standard error.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.spaces.iter().map(|(_, space)| space.log()).collect()
     }
-}
 
-impl Drop for Rig {
-    fn drop(&mut self) {
-        for name in ["gen", "fwd", "sink"] {
-            // A namespace that was never made cannot be deleted; nothing else can be done here anyway.
-            let _ = ip(&["netns", "del", &self.name(name)]);
-        }
+    fn space(&self, name: &str) -> Result<&Space> {
+        let found = self.spaces.iter().find(|(own, _)| *own == name);
+        found.map(|(_, space)| space).with_context(|| format!("no namespace {name}"))
     }
-}
-
-fn ip(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("ip").args(arguments).output().context("ip (package iproute2)")?;
-    if !output.status.success() {
-        bail!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
 }

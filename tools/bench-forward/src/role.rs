@@ -1,20 +1,16 @@
-//! The benchmark's program plays every part itself: it starts again in a namespace with the part's name.
-//!
-//! A part joins its namespace and pins itself before it does anything else, while it has one thread.
+//! The parts that the benchmark's program plays itself, each in a namespace.
 
 use std::{
-    fs::File,
     io::{self, BufRead},
-    os::unix::process::CommandExt,
-    path::Path,
-    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
-pub use bench_support::frame::{GENERATOR, parse_mac};
+use anyhow::{Context, Result};
+use bench_support::{
+    frame::{GENERATOR, frame, parse_mac},
+    stage,
+};
 use clap::Subcommand;
-use nix::sched::{CloneFlags, setns};
 
 use crate::{generate, minimal};
 
@@ -87,40 +83,32 @@ pub enum Role {
 /// Address that the sink teaches.
 pub const SINK: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0b];
 
-/// Plays a part in the namespace at `namespace`, on that CPU when one is given.
+/// Plays a part.
 ///
 /// # Errors
-/// When the namespace cannot be joined or the part fails.
-pub fn play(namespace: &Path, cpu: Option<usize>, role: Role) -> Result<()> {
-    let file = File::open(namespace).with_context(|| format!("{}", namespace.display()))?;
-    setns(file, CloneFlags::CLONE_NEWNET).context("cannot join the namespace")?;
-    if let Some(cpu) = cpu {
-        generate::pin(cpu).with_context(|| format!("CPU {cpu}"))?;
-    }
+/// When it fails.
+pub fn play(role: Role) -> Result<()> {
     match role {
         Role::Ring { a, b } => minimal::ring(&a, &b)?,
         Role::RingMmsg { a, b } => minimal::ring_mmsg(&a, &b)?,
         Role::Mmsg { a, b } => minimal::mmsg(&a, &b)?,
         Role::Flood { interface, destination, size, span } => {
-            let frame = generate::frame(parse_mac(&destination)?, GENERATOR, size);
+            let frame = frame(parse_mac(&destination)?, GENERATOR, size);
             println!("{}", generate::flood(&interface, &frame, Duration::from_millis(span))?);
         }
         Role::Paced { interface, destination, size, span, rate } => {
-            let frame = generate::frame(parse_mac(&destination)?, GENERATOR, size);
+            let frame = frame(parse_mac(&destination)?, GENERATOR, size);
             println!("{}", generate::paced(&interface, &frame, Duration::from_millis(span), rate)?);
         }
         Role::Hold { interface } => generate::hold_pass(&interface)?,
         Role::Sink { interface } => sink(&interface)?,
-        Role::Exec { command } => {
-            let Some((program, arguments)) = command.split_first() else { bail!("no program to run") };
-            return Err(Command::new(program).args(arguments).exec()).with_context(|| program.clone());
-        }
+        Role::Exec { command } => stage::exec(&command)?,
     }
     Ok(())
 }
 
 fn sink(interface: &str) -> Result<()> {
-    let teach = generate::frame([0xff; 6], SINK, 60);
+    let teach = frame([0xff; 6], SINK, 60);
     println!("ready");
     for line in io::stdin().lock().lines() {
         if line? == "teach" {

@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
-pub use bench_support::sys::{interface_index, packet_socket, pin, send_copies, set_option};
+use bench_support::sys::{interface_index, packet_socket, set_option};
 
 /// XDP verdict "send back out of the same interface".
 pub(crate) const XDP_TX: i32 = 3;

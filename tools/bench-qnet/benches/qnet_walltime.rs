@@ -7,7 +7,7 @@ use bench_qnet::{
     role::{self, Role},
     sections::{self, Effort},
 };
-use bench_support::{install, report};
+use bench_support::{install, report, stage::Stage};
 use clap::Parser;
 
 /// Qnet between two installed release io-pkt over veth, side by side with others in one run.
@@ -52,20 +52,16 @@ struct Cli {
     /// Ignored; cargo adds it
     #[arg(long, hide = true)]
     bench: bool,
-    /// Namespace of a part
-    #[arg(long, hide = true)]
-    namespace: Option<PathBuf>,
-    /// CPU of a part
-    #[arg(long, hide = true)]
-    cpu: Option<usize>,
+    #[command(flatten)]
+    stage: Stage,
     #[command(subcommand)]
     role: Option<Role>,
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if let (Some(namespace), Some(role)) = (&cli.namespace, cli.role.clone()) {
-        return role::play(namespace, cli.cpu, role);
+    if cli.stage.play(cli.role.clone(), role::play)? {
+        return Ok(());
     }
     let program = install::io_pkt(cli.program)?;
     let effort = Effort {

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bench_support::{
     frame::{self, GENERATOR, parse_mac},
+    is_installed,
     part::Part,
     placement::{CPU_A, CPU_B},
     rig::Rig,
@@ -187,9 +188,4 @@ impl Zmq {
         push.rest()?;
         Ok(done.rate(1))
     }
-}
-
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }

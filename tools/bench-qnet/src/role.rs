@@ -1,9 +1,6 @@
-//! The benchmark's program plays every part itself: it starts again in a namespace with the part's name.
+//! The parts that the benchmark's program plays itself, each in a namespace.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -64,12 +61,11 @@ pub enum Role {
     },
 }
 
-/// Plays a part in the namespace at `namespace`, on that CPU when one is given.
+/// Plays a part.
 ///
 /// # Errors
-/// When the namespace cannot be joined or the part fails.
-pub fn play(namespace: &Path, cpu: Option<usize>, role: Role) -> Result<()> {
-    bench_support::role::enter(namespace, cpu)?;
+/// When it fails.
+pub fn play(role: Role) -> Result<()> {
     match role {
         Role::Common(role) => bench_support::role::play(role),
         Role::Flood { interface, destination, size, span } => {

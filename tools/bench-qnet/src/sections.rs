@@ -104,7 +104,7 @@ impl Pair {
 /// A part failed.
 pub fn bulk(effort: &Effort, mtu: u32) -> Result<Table> {
     let rig = Rig::new("qnet", mtu, &PAIRS)?;
-    let directory = tempfile::tempdir()?;
+    let directory = rig.directory("b")?;
     let options = format!("mtu_en={mtu}");
     let mut pair = Pair::start(&rig, &effort.program, "q", "", &options)?;
     let checked = Pair::start(&rig, &effort.program, "c", "", &format!("{options},do_crc=1"))?;

@@ -35,7 +35,7 @@ impl Daemon {
         options: &str,
         more: &[&str],
     ) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
+        let directory = rig.directory(side)?;
         let root = directory.path().to_str().context("the temporary directory's path is not UTF-8")?;
         let program = program.to_str().context("the program's path is not UTF-8")?;
         let device = format!("dev={interface}");

@@ -1,6 +1,6 @@
 //! Ethernet frames with an experimental ethertype, and their addresses.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Source address of the generator's frames.
 pub const GENERATOR: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0a];
@@ -26,5 +26,19 @@ pub fn parse_mac(text: &str) -> Result<[u8; 6]> {
         let part = parts.next().with_context(|| format!("`{text}` is no Ethernet address"))?;
         *octet = u8::from_str_radix(part, 16).with_context(|| format!("`{text}` is no Ethernet address"))?;
     }
+    ensure!(parts.next().is_none(), "`{text}` is longer than an Ethernet address");
     Ok(mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ethernet_address_has_six_octets() {
+        assert_eq!(parse_mac("02:00:00:00:00:0a").ok(), Some(GENERATOR));
+        for wrong in ["", "02:00:00:00:00", "02:00:00:00:00:0a:0b", "02:00:00:00:00:zz"] {
+            assert!(parse_mac(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -12,6 +12,9 @@ use nix::{
     unistd::Pid,
 };
 
+/// How long a part may take to end after SIGTERM, before SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// A process of the benchmark; ended when dropped.
 #[derive(Debug)]
 pub struct Part {
@@ -57,6 +60,11 @@ impl Part {
         self.line()
     }
 
+    /// Closes its standard input, which ends a part that reads it.
+    pub fn close(&mut self) {
+        drop(self.input.take());
+    }
+
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> i32 {
@@ -93,17 +101,22 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         drop(self.input.take());
-        let pid = Pid::from_raw(self.child.id().cast_signed());
-        // Each of these fails only when the process is gone already.
-        let _ = kill(pid, Signal::SIGTERM);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::yield_now();
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Fails only when the process is gone already.
+        let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
+        end(&mut self.child, GRACE);
     }
+}
+
+/// Waits for the end of a process that knows that it should end, and kills it after `grace`.
+pub(crate) fn end(child: &mut Child, grace: Duration) {
+    let deadline = Instant::now() + grace;
+    while Instant::now() < deadline {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    // Each of these fails only when the process is gone already.
+    let _ = child.kill();
+    let _ = child.wait();
 }

@@ -1,14 +1,12 @@
-//! Two namespaces with veth pairs between them, made for one run and taken away with it.
+//! Two namespaces with veth pairs between them, made for one run and gone with it.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::{
+    part::Part,
+    space::{self, Space},
 };
-
-use anyhow::{Context, Result, bail, ensure};
-
-use crate::part::Part;
 
 /// A veth pair, by the first letter of its ends (`q0` in `a`, `q1` in `b`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +30,9 @@ impl Pair {
 /// The namespaces.
 #[derive(Debug)]
 pub struct Rig {
-    prefix: String,
+    a: Space,
+    b: Space,
     pairs: Vec<Pair>,
-    logs: tempfile::TempDir,
 }
 
 impl Rig {
@@ -43,38 +41,37 @@ impl Rig {
     /// # Errors
     /// Without root, or when `ip` or `ethtool` is missing or fails.
     pub fn new(name: &str, mtu: u32, pairs: &[Pair]) -> Result<Self> {
-        ensure!(nix::unistd::geteuid().is_root(), "this benchmark makes network namespaces and needs root");
-        let prefix = format!("{name}-bench-{}-{mtu}-", std::process::id());
-        let rig = Self { prefix, pairs: pairs.to_vec(), logs: tempfile::tempdir()? };
-        for side in ["a", "b"] {
-            run("ip", &["netns", "add", &rig.name(side)])?;
-        }
-        let mtu = mtu.to_string();
+        let rig = Self { a: Space::new(name)?, b: Space::new(name)?, pairs: pairs.to_vec() };
         for (index, pair) in pairs.iter().enumerate() {
-            rig.lay(index, *pair, &mtu)?;
+            rig.lay(index, *pair, mtu)?;
         }
         Ok(rig)
     }
 
-    fn lay(&self, index: usize, pair: Pair, mtu: &str) -> Result<()> {
-        let (near, far) = (format!("{}0", pair.letter()), format!("{}1", pair.letter()));
-        let (a, b) = (self.name("a"), self.name("b"));
-        let (a, b) = (a.as_str(), b.as_str());
-        run("ip", &["link", "add", &near, "netns", a, "type", "veth", "peer", "name", &far, "netns", b])?;
-        for (side, interface, end) in [("a", &near, 1), ("b", &far, 2)] {
-            // Nothing but the benchmark's frames: no neighbour discovery in between.
-            self.ip(side, &["link", "set", interface, "mtu", mtu, "addrgenmode", "none"])?;
-            self.ip(side, &["link", "set", interface, "up"])?;
+    fn lay(&self, index: usize, pair: Pair, mtu: u32) -> Result<()> {
+        let ends = Self::ends(pair.letter());
+        space::wire((&self.a, &ends[0]), (&self.b, &ends[1]), mtu)?;
+        for ((space, interface), end) in [&self.a, &self.b].into_iter().zip(&ends).zip(1..) {
             if let Pair::Addressed(_) | Pair::Plain(_) = pair {
-                self.ip(side, &["addr", "add", &format!("10.98.{index}.{end}/24"), "dev", interface])?;
+                let address = format!("10.98.{index}.{end}/24");
+                space.run("ip", &["addr", "add", &address, "dev", interface])?;
             }
             if let Pair::Plain(_) = pair {
                 let off = ["tso", "off", "gso", "off", "gro", "off", "tx", "off", "rx", "off"];
-                let namespace = self.name(side);
-                let mut words = vec!["netns", "exec", &namespace, "ethtool", "-K", interface];
-                words.extend(off);
-                run("ip", &words)?;
+                space.run("ethtool", &[&["-K", interface], off.as_slice()].concat())?;
             }
+        }
+        Ok(())
+    }
+
+    /// Limits both ends of a pair to `rate` (as `tc` writes it), with room for 20 ms.
+    ///
+    /// # Errors
+    /// `tc` is missing or refuses.
+    pub fn limit(&self, letter: &str, rate: &str) -> Result<()> {
+        for (space, device) in [&self.a, &self.b].into_iter().zip(&Self::ends(letter)) {
+            let tbf = ["root", "tbf", "rate", rate, "burst", "64kb", "latency", "20ms"];
+            space.run("tc", &[&["qdisc", "add", "dev", device], tbf.as_slice()].concat())?;
         }
         Ok(())
     }
@@ -90,77 +87,46 @@ impl Rig {
         Ok(format!("10.98.{index}.2"))
     }
 
-    /// Path of a namespace, for [`crate::role::enter`].
-    #[must_use]
-    pub fn path(&self, side: &str) -> PathBuf {
-        Path::new("/run/netns").join(self.name(side))
-    }
-
     /// Ethernet address of an interface.
     ///
     /// # Errors
     /// There is no such interface.
     pub fn mac(&self, side: &str, interface: &str) -> Result<String> {
-        let output = Command::new("ip")
-            .args(["-n", &self.name(side), "-o", "link", "show", interface])
-            .output()
-            .context("ip (package iproute2)")?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut words = text.split_whitespace().skip_while(|word| *word != "link/ether");
-        words.nth(1).map(str::to_owned).with_context(|| format!("no interface {interface}"))
+        space::mac(self.space(side)?, interface)
     }
 
-    /// Starts this program again in a namespace to play a part. What it says on standard error goes to a file of the
-    /// part's name, which [`Rig::log`] reads.
+    /// Starts this program again in a namespace to play a part. What it says on standard error is kept for
+    /// [`Rig::log`].
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn play(&self, side: &str, cpu: Option<usize>, words: &[&str]) -> Result<Part> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--namespace").arg(self.path(side));
-        if let Some(cpu) = cpu {
-            command.arg("--cpu").arg(cpu.to_string());
-        }
-        let log = File::options().create(true).append(true).open(self.log_path(side))?;
-        Part::start(command.args(words).stderr(Stdio::from(log)))
+        self.space(side)?.play(cpu, words)
+    }
+
+    /// A new directory for the files of a part. It goes away with the namespace at the latest.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn directory(&self, side: &str) -> Result<TempDir> {
+        self.space(side)?.directory()
     }
 
     /// What the parts of a namespace said on standard error.
     #[must_use]
     pub fn log(&self, side: &str) -> String {
-        std::fs::read_to_string(self.log_path(side)).unwrap_or_default()
+        self.space(side).map(Space::log).unwrap_or_default()
     }
 
-    fn log_path(&self, side: &str) -> PathBuf {
-        self.logs.path().join(side)
-    }
-
-    fn ip(&self, side: &str, arguments: &[&str]) -> Result<()> {
-        let namespace = self.name(side);
-        let mut all = vec!["-n", &namespace];
-        all.extend_from_slice(arguments);
-        run("ip", &all)
-    }
-
-    fn name(&self, side: &str) -> String {
-        format!("{}{side}", self.prefix)
-    }
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        for side in ["a", "b"] {
-            // A namespace that was never made cannot be deleted; nothing else can be done here anyway.
-            let _ = run("ip", &["netns", "del", &self.name(side)]);
+    fn space(&self, side: &str) -> Result<&Space> {
+        match side {
+            "a" => Ok(&self.a),
+            "b" => Ok(&self.b),
+            _ => anyhow::bail!("no namespace {side}"),
         }
     }
-}
 
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
-    let output = Command::new(program).args(arguments).output().with_context(|| program.to_owned())?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} {}: {}", arguments.join(" "), said.trim());
+    fn ends(letter: &str) -> [String; 2] {
+        [format!("{letter}0"), format!("{letter}1")]
     }
-    Ok(())
 }

@@ -1,15 +1,12 @@
-//! The parts that every benchmark may need, and how a part begins.
+//! The parts that every benchmark may need.
 
-use std::{fs::File, os::unix::process::CommandExt, path::Path, process::Command};
-
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, setns, unshare},
-};
 
-use crate::pingpong::{self, Carrier};
+use crate::{
+    pingpong::{self, Carrier},
+    stage,
+};
 
 /// A part to play in a namespace.
 #[derive(Clone, Debug, Subcommand)]
@@ -36,22 +33,6 @@ pub enum Role {
     },
 }
 
-/// Joins a namespace and pins this process, which has one thread so far.
-///
-/// # Errors
-/// When the namespace cannot be joined or there is no such CPU.
-pub fn enter(namespace: &Path, cpu: Option<usize>) -> Result<()> {
-    let file = File::open(namespace).with_context(|| format!("{}", namespace.display()))?;
-    setns(file, CloneFlags::CLONE_NEWNET).context("cannot join the namespace")?;
-    // Whatever is mounted here (a node's /net) is seen by nobody else.
-    unshare(CloneFlags::CLONE_NEWNS).context("cannot have mounts of its own")?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    if let Some(cpu) = cpu {
-        crate::sys::pin(cpu).with_context(|| format!("CPU {cpu}"))?;
-    }
-    Ok(())
-}
-
 /// Plays a part.
 ///
 /// # Errors
@@ -60,9 +41,6 @@ pub fn play(role: Role) -> Result<()> {
     match role {
         Role::Echo { carrier, at } => pingpong::echo(carrier, &at),
         Role::Ping { carrier, to } => pingpong::ping(carrier, &to),
-        Role::Exec { command } => {
-            let Some((program, arguments)) = command.split_first() else { bail!("no program to run") };
-            Err(Command::new(program).args(arguments).exec()).with_context(|| program.clone())
-        }
+        Role::Exec { command } => stage::exec(&command),
     }
 }
