@@ -7,7 +7,8 @@
 //!
 //! - nothing arrives twice, and nothing arrives that was not sent;
 //! - a pulse arrives after everything that was sent before it on its connection, and before
-//!   everything that was sent after it;
+//!   everything that was sent after it; only a message that the server's node *refused* (it holds as many of the
+//!   peer's as it may, or knows the connection no more) never arrives, and its sender gets exactly that error;
 //! - a message ends once, with an answer or an error, and only what arrived is answered.
 //!
 //! [`Ledger::overdue`] tells of senders that wait too long, [`Ledger::check`] of those that wait
@@ -39,6 +40,8 @@ struct Entry {
     place: u64,
     pulse: bool,
     arrived: bool,
+    /// A later pulse of its stream arrived, and it had not: it was refused.
+    refused: bool,
     sent: Instant,
     outcome: Option<Outcome>,
 }
@@ -46,7 +49,8 @@ struct Entry {
 /// What arrived of a stream.
 #[derive(Debug, Default)]
 struct Stream {
-    sent: u64,
+    /// The number of what is at each place.
+    numbers: Vec<u64>,
     /// Everything before this place arrived, or was taken back before it left.
     base: u64,
     /// What arrived or was taken back after it.
@@ -58,11 +62,29 @@ struct Stream {
 }
 
 impl Stream {
+    /// What did not arrive of what is before a place, and was not taken back.
+    fn missing_before(&self, place: u64) -> impl Iterator<Item = u64> {
+        let missing = (self.base..place).filter(|before| !self.beyond.contains(before));
+        missing.filter_map(|before| self.numbers.get(before as usize).copied())
+    }
+
     fn settle(&mut self, place: u64) {
         self.beyond.insert(place);
         while self.beyond.remove(&self.base) {
             self.base += 1;
         }
+    }
+}
+
+/// How a message ends that the server's node refused: with its refusal, or with the end of the connection or the
+/// session before that came back, or unheard.
+fn is_refusal(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Failed(errno) => {
+            matches!(errno, Errno::EAGAIN | Errno::EBADF | Errno::ESRCH | Errno::EHOSTDOWN)
+        }
+        Outcome::Abandoned => true,
+        Outcome::Answered => false,
     }
 }
 
@@ -99,9 +121,10 @@ impl Ledger {
     fn enter(&mut self, stream: u64, pulse: bool, now: Instant) -> u64 {
         let number = self.entries.len() as u64;
         let entry = self.streams.entry(stream).or_default();
-        let place = entry.sent;
-        entry.sent += 1;
-        self.entries.push(Entry { stream, place, pulse, arrived: false, sent: now, outcome: None });
+        let place = entry.numbers.len() as u64;
+        entry.numbers.push(number);
+        let (arrived, refused, outcome) = (false, false, None);
+        self.entries.push(Entry { stream, place, pulse, arrived, refused, sent: now, outcome });
         number
     }
 
@@ -146,26 +169,47 @@ impl Ledger {
         );
         if pulse {
             assert!(
-                stream.base >= place && stream.after_last <= place,
-                "pulse {number} (place {place} of stream {number_of:#x}) is out of order: all before {} arrived, \
-                 and {}",
-                stream.base,
+                stream.after_last <= place,
+                "pulse {number} (place {place} of stream {number_of:#x}) is out of order: after {}",
                 stream.after_last,
             );
             stream.after_pulse = place + 1;
+            let missing: Vec<u64> = stream.missing_before(place).collect();
+            missing.into_iter().for_each(|missing| self.refuse(missing, number));
         }
+        let stream = self.streams.get_mut(&number_of).expect("an entry has a stream");
         stream.after_last = stream.after_last.max(place + 1);
         stream.settle(place);
+    }
+
+    /// A message did not arrive before a later pulse of its stream did.
+    fn refuse(&mut self, number: u64, pulse: u64) {
+        let entry = &mut self.entries[number as usize];
+        assert!(!entry.pulse, "pulse {number} is missing although {pulse} arrived, which was sent later");
+        entry.refused = true;
+        assert!(
+            entry.outcome.is_none_or(is_refusal),
+            "message {number} is missing although pulse {pulse} arrived, and ended with {:?}",
+            entry.outcome,
+        );
+        let (stream, place) = (entry.stream, entry.place);
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.settle(place);
+        }
     }
 
     /// A message ended.
     ///
     /// # Panics
-    /// When it had ended before, or was answered by nobody.
+    /// When it had ended before, or was answered by nobody, or was overtaken by a pulse and not refused.
     pub fn end(&mut self, number: u64, outcome: Outcome) {
         let entry = &mut self.entries[number as usize];
         assert_eq!(entry.outcome, None, "message {number} ended twice");
         assert!(outcome != Outcome::Answered || entry.arrived, "{number} was answered by nobody");
+        assert!(
+            !entry.refused || is_refusal(outcome),
+            "message {number} was overtaken by a pulse, and ended with {outcome:?}"
+        );
         entry.outcome = Some(outcome);
         self.open.remove(&number);
     }
@@ -250,11 +294,26 @@ mod tests {
         });
         assert!(twice.contains("arrived twice"), "{twice}");
         let overtaken = broken(|ledger| {
-            ledger.send(1, NOW);
-            let pulse = ledger.pulse(1, NOW);
+            let (send, pulse) = (ledger.send(1, NOW), ledger.pulse(1, NOW));
+            ledger.arrived(pulse, true);
+            ledger.arrived(send, false);
+        });
+        assert!(overtaken.contains("after a pulse that was sent later"), "{overtaken}");
+        let lost = broken(|ledger| {
+            let (_lost, pulse) = (ledger.pulse(1, NOW), ledger.pulse(1, NOW));
             ledger.arrived(pulse, true);
         });
-        assert!(overtaken.contains("out of order"), "{overtaken}");
+        assert!(lost.contains("is missing although"), "{lost}");
+        for early in [true, false] {
+            let wrong = broken(|ledger| {
+                let (send, pulse) = (ledger.send(1, NOW), ledger.pulse(1, NOW));
+                let failed = Outcome::Failed(Errno::EINTR);
+                early.then(|| ledger.end(send, failed));
+                ledger.arrived(pulse, true);
+                ledger.end(send, failed);
+            });
+            assert!(wrong.contains("ended with"), "{wrong}");
+        }
         let late = broken(|ledger| {
             let (pulse, send) = (ledger.pulse(1, NOW), ledger.send(1, NOW));
             ledger.arrived(send, false);
@@ -279,6 +338,18 @@ mod tests {
         let (send, pulse) = (ledger.send(1, NOW), ledger.pulse(1, NOW));
         ledger.take_back(send);
         ledger.end(send, Outcome::Failed(Errno::EINTR));
+        ledger.arrived(pulse, true);
+        ledger.check();
+    }
+
+    #[test]
+    fn what_was_refused_is_not_waited_for() {
+        let mut ledger = Ledger::default();
+        let (send, pulse) = (ledger.send(1, NOW), ledger.pulse(1, NOW));
+        ledger.arrived(pulse, true);
+        ledger.end(send, Outcome::Failed(Errno::EAGAIN));
+        let (send, pulse) = (ledger.send(1, NOW), ledger.pulse(1, NOW));
+        ledger.end(send, Outcome::Failed(Errno::EAGAIN));
         ledger.arrived(pulse, true);
         ledger.check();
     }

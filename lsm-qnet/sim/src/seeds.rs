@@ -2,12 +2,17 @@
 //!
 //! A seed that fails is run once more, this time with all its frames recorded; its number and the
 //! capture are printed. `QNET_SIM_SEED=n` runs that seed alone, and `QNET_SIM_SEEDS=n` changes how many are
-//! run.
+//! run. A soak goes on after a failure, up to [`ENOUGH_FAILED`] of them, and names all seeds that failed.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Failed seeds after which a soak ends before its time.
+const ENOUGH_FAILED: usize = 100;
 
 thread_local! {
     static REPEATING: Cell<bool> = const { Cell::new(false) };
@@ -27,7 +32,11 @@ pub fn is_repetition() -> bool {
 /// How many seeds a test runs: `usual`, or `many` when `cargo xtask soak` runs it.
 #[must_use]
 pub fn count(usual: u64, many: u64) -> u64 {
-    if std::env::var_os("IO_PKT_SOAK").is_some() { many } else { usual }
+    if is_soak() { many } else { usual }
+}
+
+fn is_soak() -> bool {
+    std::env::var_os("IO_PKT_SOAK").is_some()
 }
 
 fn range(count: u64) -> std::ops::Range<u64> {
@@ -59,16 +68,45 @@ fn one(seed: u64, run: &mut dyn FnMut(u64)) -> std::thread::Result<()> {
     result
 }
 
-/// Calls `run` with each of `count` seeds, and says which seed failed and how to repeat it.
+/// The seeds that failed so far, and what the first of them said.
+#[derive(Default)]
+struct Failures {
+    seeds: Vec<u64>,
+    first: Option<Box<dyn Any + Send>>,
+}
+
+impl Failures {
+    /// Notes a failure. Returns whether it was one too many.
+    fn add(&mut self, seed: u64, panic: Box<dyn Any + Send>) -> bool {
+        self.seeds.push(seed);
+        self.first.get_or_insert(panic);
+        self.seeds.len() >= if is_soak() { ENOUGH_FAILED } else { 1 }
+    }
+
+    /// Fails as the first of them did.
+    fn tell(mut self) {
+        if let Some(panic) = self.first {
+            self.seeds.sort_unstable();
+            eprintln!("failed seeds: {:?}", self.seeds);
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// Calls `run` with each of `count` seeds, and says which seeds failed and how to repeat them.
 ///
 /// # Panics
 /// When a run does.
 pub fn each(count: u64, mut run: impl FnMut(u64)) {
+    let mut failures = Failures::default();
     for seed in range(count) {
-        if let Err(panic) = one(seed, &mut run) {
-            resume_unwind(panic);
+        if let Err(panic) = one(seed, &mut run)
+            && failures.add(seed, panic)
+        {
+            break;
         }
     }
+    failures.tell();
 }
 
 /// As [`each`], on as many threads as the machine has processors.
@@ -78,26 +116,21 @@ pub fn each(count: u64, mut run: impl FnMut(u64)) {
 pub fn spread(count: u64, run: impl Fn(u64) + Sync) {
     let seeds = range(count);
     let next = AtomicU64::new(seeds.start);
+    let failures = Mutex::new(Failures::default());
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
-                return Ok(());
+                return;
             }
-            if let Err(panic) = one(seed, &mut |seed| run(seed)) {
+            if let Err(panic) = one(seed, &mut |seed| run(seed))
+                && failures.lock().expect("nothing panics while it is locked").add(seed, panic)
+            {
                 next.store(seeds.end, Ordering::Relaxed);
-                return Err(panic);
             }
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(|thread| thread.join()).collect()
-    });
-    for result in results {
-        if let Err(panic) = result.and_then(|result| result) {
-            resume_unwind(panic);
-        }
-    }
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    failures.into_inner().expect("nothing panics while it is locked").tell();
 }
