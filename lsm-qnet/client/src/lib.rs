@@ -41,6 +41,7 @@ mod event;
 mod file;
 mod iov;
 mod link;
+pub mod names;
 pub mod netmgr;
 
 pub use channel::{Channel, ChannelFlags, Message, MessageInfo, PulseMessage, Received};

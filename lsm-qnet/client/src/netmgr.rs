@@ -72,6 +72,14 @@ impl Netmgr {
         self.connection.attach_beside(nd, 1, 1)
     }
 
+    /// A connection to a channel of node `nd`, over the same socket.
+    ///
+    /// # Errors
+    /// As [`Connection::attach`].
+    pub fn connect(&self, nd: u32, pid: i32, chid: i32) -> Result<Connection, Error> {
+        self.connection.attach_beside(nd, pid, chid)
+    }
+
     /// The descriptor of a node, resolved on the network when it is not known yet.
     ///
     /// # Errors

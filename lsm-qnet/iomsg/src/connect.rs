@@ -29,6 +29,8 @@ pub const EFLAG_DOTDOT: u8 = 4;
 pub const FTYPE_ANY: u32 = 0;
 /// `file_type`: a regular file or a directory.
 pub const FTYPE_FILE: u32 = 1;
+/// `file_type`: the name of a channel.
+pub const FTYPE_NAME: u32 = 12;
 
 /// Sharing mode of POSIX programs: nothing is denied.
 pub const SFLAG_DENY_NONE: u16 = 0x40;

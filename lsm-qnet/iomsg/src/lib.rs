@@ -17,6 +17,8 @@
 //! | [`dirent`] | directory entries in a READ reply |
 //! | [`netmgr`] | STRTOND, NDTOSTR, REMOTE_ND and our NODES, STATS, PING |
 //! | [`meter`] | our METER: measure the way to a node |
+//! | [`gns`] | ours: the global names of all nodes |
+//! | [`redirect`] | the reply that leads to another channel |
 //! | [`errno`], [`flags`] | QNX's numbers ↔ Linux's |
 
 #![forbid(unsafe_code)]
@@ -25,9 +27,11 @@ pub mod connect;
 pub mod dirent;
 pub mod errno;
 pub mod flags;
+pub mod gns;
 pub mod message;
 pub mod meter;
 pub mod netmgr;
+pub mod redirect;
 pub mod stat;
 
 pub use connect::{Connect, Extra, Subtype};

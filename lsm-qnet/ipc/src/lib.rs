@@ -56,6 +56,7 @@
 
 mod address;
 mod codec;
+pub mod names;
 pub mod packet;
 mod peer;
 mod root;
