@@ -1,9 +1,9 @@
 //! Files and directories of a node, read with messages alone: for programs where no network directory is mounted.
 //!
 //! ```text
-//!  open         _IO_CONNECT   to the node's process manager (process 1, channel 1)
-//!  read, names  _IO_READ      at the reader's position
-//!  drop         _IO_CLOSE
+//!  open          _IO_CONNECT   to the node's process manager (process 1, channel 1)
+//!  read, entries _IO_READ      at the reader's position
+//!  drop          _IO_CLOSE
 //! ```
 //!
 //! The node decides, under the identity that it maps the caller to, as it does for callers that come through `/net`.
@@ -106,7 +106,7 @@ impl Read for File {
 ///
 /// # Errors
 /// As [`File::open`]; `ENOTDIR`; `EIO` when what came is no directory.
-pub fn names(server: &Arc<Connection>, path: &str) -> Result<Vec<Vec<u8>>, Error> {
+pub fn entries(server: &Arc<Connection>, path: &str) -> Result<Vec<Vec<u8>>, Error> {
     let open = Open::new(server, path, EFLAG_DIR)?;
     let (mut names, mut position, mut buffer) = (Vec::new(), 0, vec![0; LARGEST]);
     loop {

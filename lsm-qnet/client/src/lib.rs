@@ -48,7 +48,7 @@ pub use channel::{Channel, ChannelFlags, Message, MessageInfo, PulseMessage, Rec
 pub use connection::{Connection, Reply, SendOptions};
 pub use error::Error;
 pub use event::Event;
-pub use file::{File, names};
+pub use file::{File, entries};
 pub use netmgr::Netmgr;
 pub use qnet_ipc::{Claim, Root};
 

@@ -192,3 +192,6 @@ fn find_here(root: &Root, target: &Target) -> Result<Vec<Service>, Error> {
         Err(errno) => Err(errno.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,7 +82,7 @@ impl Source {
                 Some(names.filter(|entry| is_process(entry.file_name().as_encoded_bytes())).count())
             }
             Self::There(server) => {
-                let names = qnet::names(server, "/proc").ok()?;
+                let names = qnet::entries(server, "/proc").ok()?;
                 Some(names.iter().filter(|name| is_process(name)).count())
             }
         }

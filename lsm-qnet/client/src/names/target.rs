@@ -130,7 +130,12 @@ mod tests {
             ("/dev/name/global/a/b", None, Scope::Global, "a/b"),
             ("/tmp/no/such/root/dev/name/local/a", None, Scope::Local, "a"),
             ("/net/joseph.lab~preferred/dev/name/local/a", joseph.clone(), Scope::Local, "a"),
-            ("//net/joseph.lab~preferred/dev//name/global/dev/name", joseph.clone(), Scope::Global, "dev/name"),
+            (
+                "//net/joseph.lab~preferred/dev//name/global/dev/name",
+                joseph.clone(),
+                Scope::Global,
+                "dev/name",
+            ),
             ("/tmp/no/such/root/net/joseph.lab~preferred/dev/name/local/a", joseph, Scope::Local, "a"),
         ] {
             assert_eq!(parse(path, Scope::Local), Ok((node, scope, name.to_owned())), "{path}");
