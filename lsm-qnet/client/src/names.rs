@@ -38,6 +38,7 @@
 //! # }
 //! ```
 
+mod handles;
 mod remote;
 mod target;
 
@@ -53,6 +54,7 @@ use qnet_ipc::{Root, names};
 
 use crate::{Connection, Error, LOCAL_NODE};
 
+pub use handles::{Attached, name_attach, name_attach_to, name_close, name_detach, name_open};
 pub use remote::{find_at, manager_of};
 pub use target::{Scope, Target};
 
