@@ -32,7 +32,6 @@ static NAMES: Mutex<BTreeMap<i32, (Name, i32)>> = Mutex::new(BTreeMap::new());
 ///
 /// # Errors
 /// As [`attach`] and [`calls::channel_create`].
-#[doc(alias = "name_attach")]
 pub fn name_attach(name: &str, flags: u32) -> Result<Attached, Error> {
     let chid = calls::channel_create(CHANNEL_FLAGS)?;
     name_attach_to(chid, name, flags).map(|mntid| Attached { chid, mntid }).inspect_err(|_| {
@@ -57,7 +56,6 @@ pub fn name_attach_to(chid: i32, name: &str, flags: u32) -> Result<i32, Error> {
 ///
 /// # Errors
 /// `EINVAL`: no such name.
-#[doc(alias = "name_detach")]
 pub fn name_detach(mntid: i32, flags: u32) -> Result<(), Error> {
     let (name, chid) = names().remove(&mntid).ok_or(Error::Errno(libc::EINVAL))?;
     drop(name);
@@ -69,7 +67,6 @@ pub fn name_detach(mntid: i32, flags: u32) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`super::open`].
-#[doc(alias = "name_open")]
 pub fn name_open(path: &str, flags: u32) -> Result<i32, Error> {
     let root = Root::locate(None)?;
     let target = Target::parse(&root, path, scope(flags)?)?;
@@ -91,7 +88,6 @@ pub fn name_open(path: &str, flags: u32) -> Result<i32, Error> {
 ///
 /// # Errors
 /// `EINVAL`: no such connection.
-#[doc(alias = "name_close")]
 pub fn name_close(coid: i32) -> Result<(), Error> {
     calls::connect_detach(coid)
 }
