@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use bench_qnet::{
+    lines,
     role::{self, Role},
     sections::{self, Effort},
 };
@@ -26,7 +27,7 @@ struct Cli {
     #[arg(long)]
     quick: bool,
     /// What to measure
-    #[arg(long, value_delimiter = ',', default_values_t = ["bulk".to_owned(), "trip".to_owned(), "crowd".to_owned()])]
+    #[arg(long, value_delimiter = ',', default_values_t = ["bulk", "lines", "trip", "crowd"].map(str::to_owned))]
     sections: Vec<String>,
     /// MTUs for bulk
     #[arg(long, value_delimiter = ',', default_values_t = [1500, 9000])]
@@ -76,6 +77,9 @@ fn main() -> Result<()> {
     let mut tables = Vec::new();
     for &mtu in cli.mtu.iter().filter(|_| wants("bulk")) {
         tables.push(sections::bulk(&effort, mtu)?);
+    }
+    if wants("lines") {
+        tables.push(lines::two(&effort)?);
     }
     if wants("trip") {
         tables.extend(sections::round_trips(&effort)?);

@@ -7,6 +7,8 @@
 //!  io-pkt ── m0 ════════════════════════════ m1 ── io-pkt            the same with devn-packet's mode=mixed
 //!  TCP, UDP, ZeroMQ, raw frames ── t0 ══ t1 ── their other ends      offloads off
 //!  TCP ── o0 ═══════════════════════════════ o1 ── TCP               offloads as they come
+//!  io-pkt ── s0 ════════════════════════════ s1 ── io-pkt            one link, limited
+//!  io-pkt ── l0, r0 ════════════════════ l1, r1 ── io-pkt            two such links
 //!  io-pkt ── z0 ════════════════════════════ z1 ── a thousand nodes in one program
 //! ```
 //!
@@ -15,6 +17,7 @@
 
 pub mod crc;
 pub mod crowd;
+pub mod lines;
 pub mod others;
 pub mod process;
 pub mod role;
