@@ -54,10 +54,18 @@ impl Part {
     /// # Errors
     /// When the process ended instead.
     pub fn ask(&mut self, question: &str) -> Result<String> {
-        let input = self.input.as_mut().context("the part takes no input")?;
-        writeln!(input, "{question}")?;
-        input.flush()?;
+        self.tell(question)?;
         self.line()
+    }
+
+    /// Sends a line.
+    ///
+    /// # Errors
+    /// When the process ended.
+    pub fn tell(&mut self, line: &str) -> Result<()> {
+        let input = self.input.as_mut().context("the part takes no input")?;
+        writeln!(input, "{line}")?;
+        Ok(input.flush()?)
     }
 
     /// Closes its standard input, which ends a part that reads it.

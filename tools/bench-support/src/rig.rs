@@ -101,7 +101,21 @@ impl Rig {
     /// # Errors
     /// When it cannot be started.
     pub fn play(&self, side: &str, cpu: Option<usize>, words: &[&str]) -> Result<Part> {
-        self.space(side)?.play(cpu, words)
+        self.play_with(side, cpu, words, &[])
+    }
+
+    /// The same with some variables in its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn play_with(
+        &self,
+        side: &str,
+        cpu: Option<usize>,
+        words: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Part> {
+        self.space(side)?.play_with(cpu, words, environment)
     }
 
     /// A new directory for the files of a part. It goes away with the namespace at the latest.

@@ -69,8 +69,22 @@ impl Space {
     /// # Errors
     /// When it cannot be started.
     pub fn play<S: AsRef<str>>(&self, cpu: Option<usize>, words: &[S]) -> Result<Part> {
+        self.play_with(cpu, words, &[])
+    }
+
+    /// The same with some variables in its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn play_with<S: AsRef<str>>(
+        &self,
+        cpu: Option<usize>,
+        words: &[S],
+        environment: &[(&str, &str)],
+    ) -> Result<Part> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = stage::part(&self.path(), cpu)?;
+        command.envs(environment.iter().copied());
         Part::start(command.args(words.iter().map(AsRef::as_ref)).stderr(log))
     }
 
