@@ -10,6 +10,7 @@ use nix::sys::stat::Mode;
 use thiserror::Error;
 
 use crate::mounts::{MountKind, MountTable};
+use crate::names::Names;
 use crate::resolve::{self, Place};
 use crate::selection::{Next, Node, Only, OnlyError, ROOT, Selection};
 use crate::sys;
@@ -67,6 +68,7 @@ pub struct Export {
     /// What of it is served; `None` is everything.
     selection: Option<Selection>,
     mounts: MountTable,
+    names: Option<Names>,
     /// `/proc/self/fd`: the way from an O_PATH descriptor to an open file.
     descriptors: OwnedFd,
 }
@@ -96,7 +98,7 @@ impl Export {
             MountKind::ProcProcess => Err(forbidden("a process")),
             // a directory below /proc could be that of a process
             MountKind::Proc if !is_proc_root(root.as_fd()) => Err(forbidden("inside /proc")),
-            _ => Ok(Self { root, kind, selection: None, mounts, descriptors }),
+            _ => Ok(Self { root, kind, selection: None, mounts, names: None, descriptors }),
         }
     }
 
@@ -120,6 +122,17 @@ impl Export {
         let whole = real.iter().any(|only| only.path == Path::new("/"));
         let selection = (!whole).then_some(selection);
         Ok(Self { selection, ..Self::open(Path::new("/"))? })
+    }
+
+    /// Serves the names of the node's channels as well.
+    #[must_use]
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names: Some(names), ..self }
+    }
+
+    /// The names of the node's channels, if they are served.
+    pub(crate) fn channel_names(&self) -> Option<&Names> {
+        self.names.as_ref()
     }
 
     /// The directory itself, opened with O_PATH.

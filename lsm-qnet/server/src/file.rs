@@ -18,7 +18,7 @@ use qnet_iomsg::{Dirent, DirentWriter, Stat};
 
 use crate::export::Export;
 use crate::resolve::{Found, Place};
-use crate::{attributes, sys};
+use crate::{attributes, names, sys};
 
 /// Most bytes that one READ returns.
 pub const MAX_READ: usize = 1024 * 1024;
@@ -323,6 +323,9 @@ impl OpenFile {
 
     /// Names that do not exist for remote callers; see [`crate::resolve`].
     fn is_hidden(&self, name: &[u8]) -> bool {
+        if matches!(self.place, Place::Names | Place::NamesTop) {
+            return !names::is_shown(self.fd(), self.place, name);
+        }
         match &self.names {
             Some(names) => !matches!(name, b"." | b"..") && !names.iter().any(|known| known == name),
             None => self.place == Place::ProcRoot && matches!(name, b"self" | b"thread-self"),

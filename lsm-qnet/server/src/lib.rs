@@ -14,6 +14,7 @@
 //! | [`request`] | one message: bytes → reply |
 //! | [`resolve`], [`export`], [`selection`], [`mounts`] | paths, and where they must not lead |
 //! | [`mod@file`], `attributes` | what is open, and reading it |
+//! | [`names`] | the names of channels, `/dev/name` |
 //! | [`identity`] | becoming the caller |
 //! | [`limits`] | bounds of everything a caller can use up |
 //! | [`sys`] | system calls |
@@ -26,6 +27,7 @@ pub mod file;
 pub mod identity;
 pub mod limits;
 pub mod mounts;
+pub mod names;
 mod outbox;
 pub mod request;
 pub mod resolve;

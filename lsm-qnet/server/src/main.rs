@@ -11,6 +11,7 @@ use clap::Parser;
 use qnet_ipc::ServerPeer;
 use qnet_server::export::Export;
 use qnet_server::limits::Limits;
+use qnet_server::names::Names;
 use qnet_server::selection::Only;
 use qnet_server::{service, sys};
 use tracing_subscriber::EnvFilter;
@@ -79,6 +80,13 @@ fn run(arguments: &Arguments, socket: std::os::fd::OwnedFd) -> anyhow::Result<()
     let export = match arguments.only.as_slice() {
         [] => Export::open(&arguments.export)?,
         only => Export::open_only(only)?,
+    };
+    let export = match Names::open(&arguments.root) {
+        Ok(names) => export.with_names(names),
+        Err(error) => {
+            tracing::warn!(target: qnet_server::LOG, "names of channels are not served: {error:#}");
+            export
+        }
     };
     let limits = Limits::new(arguments.workers.into(), arguments.max_open as usize);
     let peer = ServerPeer::new(socket).context("cannot greet lsm-qnet")?;

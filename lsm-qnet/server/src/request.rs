@@ -11,14 +11,15 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::unistd::{PathconfVar, fpathconf};
-use qnet_iomsg::connect::EFLAG_DIR;
+use qnet_iomsg::connect::{EFLAG_DIR, FTYPE_NAME};
 use qnet_iomsg::flags::{IOFLAG_CREAT, IOFLAG_EXCL, IOFLAG_RSYNC, IOFLAG_SYNC, IOFLAG_TRUNC, IOFLAG_WRITE};
 use qnet_iomsg::message::{XTYPE_DIR_EXTRA_HINT, XTYPE_NONBLOCK, pathconf};
-use qnet_iomsg::{Connect, Extra, Io, Link, ParseError, Subtype, chain};
+use qnet_iomsg::{Connect, Extra, Io, Link, ParseError, Subtype, chain, redirect};
 
 use crate::export::Export;
 use crate::file::{Cancel, Failure, MAX_READ, OpenFile, ReadArgs};
 use crate::identity::Identity;
+use crate::names::Names;
 use crate::resolve::{Found, read_link, resolve};
 
 /// Most bytes of a reply: a full READ and what else a chain may bring along.
@@ -147,6 +148,16 @@ fn connect(export: &Export, message: &[u8], reply: Reply<'_>) -> Outcome {
         Ok(request) => request,
         Err(error) => return Outcome::Failed(bad_message(error)),
     };
+    if let Some(servers) = servers_of(export, &request) {
+        return match servers {
+            Ok((server, rest)) => {
+                let mut reply = reply;
+                reply.put(&redirect::emit(&[server], rest));
+                Outcome::Done(redirect::STATUS_LINK)
+            }
+            Err(errno) => Outcome::Failed(errno),
+        };
+    }
     let result = match request.subtype {
         Subtype::Open => open(export, &request, reply.cancel).map(|file| Outcome::Opened(0, file)),
         Subtype::Combine => open_and_do(export, &request, reply).map(|(n, file)| Outcome::Opened(n, file)),
@@ -156,6 +167,18 @@ fn connect(export: &Export, message: &[u8], reply: Reply<'_>) -> Outcome {
         Subtype::Unblock | Subtype::Mount => Err(Errno::ENOSYS),
     };
     result.unwrap_or_else(Outcome::Failed)
+}
+
+/// For who opens the name of a channel: where the channel is, and what of the path is left.
+fn servers_of<'a>(
+    export: &Export,
+    request: &Connect<'a>,
+) -> Option<Result<(redirect::Entry, &'a [u8]), Errno>> {
+    if (request.subtype, request.file_type) != (Subtype::Open, FTYPE_NAME) {
+        return None;
+    }
+    let parts = Names::inside(request.path)?;
+    Some(export.channel_names()?.servers(export, &parts).map(|server| (server, request.path)))
 }
 
 fn find(export: &Export, request: &Connect<'_>, cancel: &Cancel) -> Result<Found, Errno> {

@@ -16,6 +16,8 @@
 //! - above the directories that are served when it is not all of them ([`crate::selection`]), only the names that
 //!   lead to them exist (ENOENT).
 //!
+//! - `/dev/name` are the names of the node's channels ([`crate::names`]).
+//!
 //! Nothing is opened here: the result is an O_PATH descriptor. All calls run as the caller.
 
 use std::ffi::{CString, OsString};
@@ -26,6 +28,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 
 use crate::export::Export;
+use crate::names::Names;
 use crate::selection::{Next, Node};
 use crate::sys;
 
@@ -53,6 +56,10 @@ pub enum Place {
     Network,
     /// A directory above those that are served: only the names that lead to them exist in it.
     Above(Node),
+    /// The root of the names of channels.
+    NamesTop,
+    /// A name of a channel, or a directory of them: only living owners' are shown.
+    Names,
 }
 
 /// A place that a path leads to.
@@ -77,6 +84,9 @@ pub fn resolve(export: &Export, path: &[u8], follow: bool) -> Result<Found, Errn
     }
     if path.contains(&0) {
         return Err(Errno::EINVAL);
+    }
+    if let (Some(names), Some(parts)) = (export.channel_names(), Names::inside(path)) {
+        return names.resolve(export, &parts, follow || wants_directory(path));
     }
     if export.is_plain() {
         let path = path.trim_slashes();
@@ -112,7 +122,12 @@ pub(crate) fn open_below(
     open_path(dir, path, flags, scope | ResolveFlag::RESOLVE_NO_XDEV)
 }
 
-fn open_path(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag, how: ResolveFlag) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_path(
+    dir: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlag,
+    how: ResolveFlag,
+) -> Result<OwnedFd, Errno> {
     let path = CString::new(path).map_err(|_| Errno::EINVAL)?;
     let how = OpenHow::new()
         .flags(flags | OFlag::O_PATH | OFlag::O_CLOEXEC)

@@ -7,6 +7,7 @@
 
 mod hostile;
 mod identity;
+mod names;
 mod places;
 mod reading;
 mod support;
@@ -21,7 +22,7 @@ type Case = (&'static str, Need, fn());
 
 fn main() -> ExitCode {
     let must_run = env::var_os("CI").is_some_and(|value| value == "true");
-    let cases = [reading::CASES, identity::CASES, places::CASES, hostile::CASES].concat();
+    let cases = [reading::CASES, identity::CASES, places::CASES, hostile::CASES, names::CASES].concat();
     let trials = cases.into_iter().map(|(name, need, test)| match need.missing() {
         None => Trial::test(name, move || {
             test();

@@ -117,6 +117,11 @@ impl Start {
         self
     }
 
+    /// The node's root.
+    pub(crate) fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Serving this directory.
     pub(crate) fn export(self, path: &Path) -> Self {
         self.options(&["--export", path.to_str().unwrap()])
