@@ -41,6 +41,7 @@ const ARROWS: &[(&str, May)] = &[
     // messages on one node
     ("qnet-ipc", Use(&[])),
     ("qnet", Use(&["qnet-ipc", "qnet-iomsg"])),
+    ("qnet-c", Use(&["qnet", "qnet-iomsg"])),
     // The helpers run event loops of their own, which the blocking client cannot.
     ("qnet-netfs", Use(&["qnet", "qnet-ipc", "qnet-iomsg"])),
     ("qnet-server", Use(&["qnet", "qnet-ipc", "qnet-iomsg"])),

@@ -4,8 +4,8 @@
 //! DIR/bin           programs; QNX's names for them are links
 //! DIR/sbin          mount.io-pkt, which mount(8) looks for
 //! DIR/lib/io-pkt    modules under their shipped names (devn-tap.so) and the helper programs
-//! DIR/lib           libqnet.so and pkgconfig, when the workspace builds the library
-//! DIR/include       headers for module authors and for users of libqnet
+//! DIR/lib           libqnet.so and pkgconfig
+//! DIR/include       headers for module authors; in its folder qnet those for users of libqnet
 //! DIR/share         man pages and documents
 //! ```
 //!
@@ -39,7 +39,10 @@ const HELPERS: [&str; 2] = ["qnet-server", "qnet-netfs"];
 /// Programs and modules for developers only.
 const NOT_INSTALLED: [&str; 3] = ["xtask", "devn-template", "fuzz"];
 
-/// Module files are `devn-x.so` and `lsm-x.so`; everything else that is shared is a library.
+/// The C library: its package, the file that programs are linked with and the name that they ask for.
+const C_LIBRARY: (&str, &str, &str) = ("qnet-c", "libqnet.so", "libqnet.so.1");
+
+/// Module files are `devn-x.so` and `lsm-x.so`; the C library is the only other shared object.
 const MODULE_PREFIXES: [&str; 3] = ["devn-", "lsm-", "nr-"];
 
 /// Builds for release and installs below `prefix`.
@@ -50,7 +53,6 @@ pub(crate) fn install(prefix: &Path) -> Result<()> {
     run(cargo().args(["build", "--release"]).args(names))?;
     let layout = Layout { built: workspace.target_directory.join("release"), prefix: prefix.to_owned() };
     let mut programs = Vec::new();
-    let mut libraries = Vec::new();
     for package in workspace.packages.iter().filter(|package| !NOT_INSTALLED.contains(&package.name.as_str()))
     {
         for program in package.targets_of("bin") {
@@ -61,11 +63,10 @@ pub(crate) fn install(prefix: &Path) -> Result<()> {
         }
         if package.targets_of("cdylib").next().is_some() {
             layout.library(package)?;
-            libraries.push(package);
         }
     }
     layout.links(&programs)?;
-    layout.headers(&libraries)?;
+    layout.headers(&workspace)?;
     layout.share(&programs)?;
     eprintln!("installed below {}", prefix.display());
     if !["/", "/usr"].iter().any(|system| prefix == Path::new(system)) {
@@ -87,15 +88,16 @@ impl Layout {
         place(&self.built.join(name), &self.prefix.join(folder).join(name), 0o755)
     }
 
-    /// A module gets its shipped name; another shared library keeps cargo's.
+    /// A module gets its shipped name, the C library that of its ABI.
     fn library(&self, package: &Package) -> Result<()> {
-        let built = format!("lib{}.so", package.name.replace('-', "_"));
-        let shipped = if is_module(package) {
-            format!("lib/io-pkt/{}.so", package.name)
-        } else {
-            format!("lib/{built}")
-        };
-        place(&self.built.join(built), &self.prefix.join(shipped), 0o644)
+        let built = self.built.join(format!("lib{}.so", package.name.replace('-', "_")));
+        if is_module(package) {
+            return place(&built, &self.prefix.join(format!("lib/io-pkt/{}.so", package.name)), 0o644);
+        }
+        let (_, linked, soname) = C_LIBRARY;
+        let lib = self.prefix.join("lib");
+        place(&built, &lib.join(soname), 0o644)?;
+        link(soname, &lib.join(linked))
     }
 
     /// QNX's names for the programs that exist.
@@ -106,15 +108,14 @@ impl Layout {
         link("../bin/qnx-mount", &self.prefix.join("sbin/mount.io-pkt"))
     }
 
-    fn headers(&self, libraries: &[&Package]) -> Result<()> {
+    fn headers(&self, workspace: &Workspace) -> Result<()> {
         let include = self.prefix.join("include");
         copy_tree(&root().join("modules/include"), &include)?;
-        for library in libraries.iter().filter(|package| !is_module(package)) {
-            copy_tree(&root().join("lsm-qnet/client/include"), &include)?;
-            let text = pkg_config(&self.prefix, library);
-            write(&self.prefix.join(format!("lib/pkgconfig/lib{}.pc", library.name)), &text)?;
-        }
-        Ok(())
+        copy_tree(&root().join("lsm-qnet/client/include"), &include)?;
+        let library = workspace.packages.iter().find(|package| package.name == C_LIBRARY.0);
+        let version =
+            library.map(|package| package.version.as_str()).context("no C library in the workspace")?;
+        write(&self.prefix.join("lib/pkgconfig/qnet.pc"), &pkg_config(&self.prefix, version))
     }
 
     fn share(&self, programs: &[String]) -> Result<()> {
@@ -193,12 +194,26 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn pkg_config(prefix: &Path, library: &Package) -> String {
-    let Package { name, version, .. } = library;
+/// What `pkg-config --cflags --libs qnet` answers. Programs find a library outside of the system's folders by their rpath.
+fn pkg_config(prefix: &Path, version: &str) -> String {
+    let prefix = std::path::absolute(prefix).unwrap_or_else(|_| prefix.to_owned());
+    let system = ["/", "/usr", "/usr/local"].iter().any(|system| prefix == Path::new(system));
+    let rpath = if system { "" } else { " -Wl,-rpath,${libdir}" };
     format!(
-        "prefix={}\nlibdir=${{prefix}}/lib\nincludedir=${{prefix}}/include\n\n\
-         Name: lib{name}\nDescription: QNX message passing for Linux programs\nVersion: {version}\n\
-         Libs: -L${{libdir}} -l{name}\nCflags: -I${{includedir}}\n",
+        "prefix={}\nlibdir=${{prefix}}/lib\nincludedir=${{prefix}}/include/qnet\n\n\
+         Name: qnet\nDescription: QNX message passing for Linux programs\nVersion: {version}\n\
+         Libs: -L${{libdir}}{rpath} -lqnet\nCflags: -I${{includedir}}/overlay -I${{includedir}}\n",
         prefix.display(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_of_the_users_is_found_at_run_time_one_of_the_system_is_not_named() {
+        assert!(pkg_config(Path::new("/opt/qnet"), "1.0").contains("-Wl,-rpath,${libdir}"));
+        assert!(!pkg_config(Path::new("/usr/local"), "1.0").contains("rpath"));
+    }
 }

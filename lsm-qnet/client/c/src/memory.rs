@@ -1,0 +1,176 @@
+//! What a program points to: lengths and vectors as C passes them, turned into slices or refused.
+//!
+//! QNX's kernel answers a bad address with `EFAULT`. A library cannot ask for every page of a buffer; what it can see is
+//! refused here: NULL with a length, a range beyond what a process can have, and counts that no program means.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::slice;
+
+use libc::{c_void, iovec};
+
+use crate::call::Outcome;
+
+/// End of the addresses that a process can have: 2^56 with the largest page tables of x86-64, less elsewhere.
+const TOP: usize = 1 << 56;
+
+/// Longest message: 4 GiB - 1.
+pub(crate) const MAX_MESSAGE: usize = u32::MAX as usize;
+
+/// Most parts of a message, as QNX has it.
+const MAX_PARTS: usize = 1 << 19;
+
+/// Fills the caller's structure, if there is one.
+///
+/// # Safety
+/// `to` is NULL or a place for a `T`.
+pub(crate) unsafe fn put<T>(to: *mut T, value: impl FnOnce() -> Outcome<T>) -> Outcome<()> {
+    if to.is_null() {
+        return Ok(());
+    }
+    let value = value()?;
+    // SAFETY: the caller's promise; it need not be aligned.
+    unsafe { to.write_unaligned(value) };
+    Ok(())
+}
+
+/// The caller's structure, if there is one.
+///
+/// # Safety
+/// `from` is NULL or points to a `T`.
+pub(crate) unsafe fn get<T: Copy>(from: *const T) -> Option<T> {
+    // SAFETY: the caller's promise; it need not be aligned.
+    (!from.is_null()).then(|| unsafe { from.read_unaligned() })
+}
+
+/// Whether a process can have these bytes at all.
+fn range(base: *const c_void, len: usize) -> Outcome<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    if len > MAX_MESSAGE {
+        return Err(libc::EINVAL);
+    }
+    let end = base.addr().checked_add(len).ok_or(libc::EFAULT)?;
+    if base.is_null() || end > TOP { Err(libc::EFAULT) } else { Ok(()) }
+}
+
+/// What a program sends: one buffer or several.
+pub(crate) struct Source<'a>(Vec<IoSlice<'a>>);
+
+impl Source<'_> {
+    /// One buffer.
+    ///
+    /// # Safety
+    /// `len` bytes at `base` can be read, and nobody writes them, as long as this lives.
+    pub(crate) unsafe fn one(base: *const c_void, len: usize) -> Outcome<Self> {
+        range(base, len)?;
+        // SAFETY: the caller's promise.
+        Ok(Self(vec![IoSlice::new(unsafe { bytes(base, len) })]))
+    }
+
+    /// A vector.
+    ///
+    /// # Safety
+    /// `parts` entries at `iov` can be read, and each is as for [`Source::one`].
+    pub(crate) unsafe fn parts(iov: *const iovec, parts: usize) -> Outcome<Self> {
+        // SAFETY: the caller's promise.
+        let parts = unsafe { entries(iov, parts) }?;
+        // SAFETY: the caller's promise; each was checked.
+        Ok(Self(
+            parts.iter().map(|part| IoSlice::new(unsafe { bytes(part.iov_base, part.iov_len) })).collect(),
+        ))
+    }
+
+    /// The buffers.
+    pub(crate) fn slices(&self) -> &[IoSlice<'_>] {
+        &self.0
+    }
+}
+
+/// Where a program wants to receive: one buffer or several.
+pub(crate) struct Target<'a>(Vec<IoSliceMut<'a>>);
+
+impl<'a> Target<'a> {
+    /// One buffer.
+    ///
+    /// # Safety
+    /// `len` bytes at `base` can be written, and nobody else uses them, as long as this lives.
+    pub(crate) unsafe fn one(base: *mut c_void, len: usize) -> Outcome<Self> {
+        range(base, len)?;
+        // SAFETY: the caller's promise.
+        Ok(Self(vec![IoSliceMut::new(unsafe { bytes_mut(base, len) })]))
+    }
+
+    /// A vector.
+    ///
+    /// # Safety
+    /// `parts` entries at `iov` can be read, and each is as for [`Target::one`]; parts do not overlap.
+    pub(crate) unsafe fn parts(iov: *const iovec, parts: usize) -> Outcome<Self> {
+        // SAFETY: the caller's promise.
+        let parts = unsafe { entries(iov, parts) }?;
+        let slice = |part: &iovec| {
+            // SAFETY: the caller's promise; the entry was checked.
+            IoSliceMut::new(unsafe { bytes_mut(part.iov_base, part.iov_len) })
+        };
+        Ok(Self(parts.iter().map(slice).collect()))
+    }
+
+    /// The buffers.
+    pub(crate) fn slices(&mut self) -> &mut [IoSliceMut<'a>] {
+        &mut self.0
+    }
+
+    /// Room in all of them.
+    pub(crate) fn room(&self) -> usize {
+        self.0.iter().map(|part| part.len()).sum()
+    }
+
+    /// Copies `data` into the buffers, as much as they take; returns how much that is.
+    pub(crate) fn fill(&mut self, mut data: &[u8]) -> usize {
+        let all = data.len();
+        for part in &mut self.0 {
+            let (now, rest) = data.split_at(data.len().min(part.len()));
+            part[..now.len()].copy_from_slice(now);
+            data = rest;
+        }
+        all - data.len()
+    }
+}
+
+/// The entries of a vector, each within what a process can have, all together no longer than a message.
+unsafe fn entries<'a>(iov: *const iovec, parts: usize) -> Outcome<&'a [iovec]> {
+    if parts == 0 {
+        return Ok(&[]);
+    }
+    if parts > MAX_PARTS {
+        return Err(libc::EINVAL);
+    }
+    range(iov.cast(), parts * size_of::<iovec>())?;
+    if !iov.is_aligned() {
+        return Err(libc::EFAULT);
+    }
+    // SAFETY: the caller's promise; aligned and not NULL.
+    let entries = unsafe { slice::from_raw_parts(iov, parts) };
+    let mut all = 0_usize;
+    for entry in entries {
+        range(entry.iov_base, entry.iov_len)?;
+        all += entry.iov_len;
+    }
+    if all > MAX_MESSAGE { Err(libc::EINVAL) } else { Ok(entries) }
+}
+
+unsafe fn bytes<'a>(base: *const c_void, len: usize) -> &'a [u8] {
+    if len == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise; not NULL, and a range that a process can have.
+    unsafe { slice::from_raw_parts(base.cast(), len) }
+}
+
+unsafe fn bytes_mut<'a>(base: *mut c_void, len: usize) -> &'a mut [u8] {
+    if len == 0 {
+        return &mut [];
+    }
+    // SAFETY: the caller's promise; not NULL, and a range that a process can have.
+    unsafe { slice::from_raw_parts_mut(base.cast(), len) }
+}

@@ -1,0 +1,180 @@
+//! The headers: each alone and all together, in every language and with every feature macro that programs use; what needs
+//! a driver on Linux does not compile and says why; every declared function is exported and nothing else is.
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+use support::{compiler, headers, include, library, printed, succeed};
+
+const LANGUAGES: [(&str, &str, &str); 6] = [
+    ("cc", "c", "-std=c99"),
+    ("cc", "c", "-std=c11"),
+    ("cc", "c", "-std=gnu17"),
+    ("c++", "c++", "-std=c++17"),
+    ("clang", "c", "-std=c11"),
+    ("clang++", "c++", "-std=c++17"),
+];
+
+const FEATURES: [&str; 5] = [
+    "",
+    "#define _GNU_SOURCE",
+    "#define _POSIX_C_SOURCE 199309L",
+    "#define _POSIX_C_SOURCE 200809L",
+    "#define _XOPEN_SOURCE 700",
+];
+
+/// Headers of QNX's names and of the overlay, without those that refuse to be included.
+fn all() -> Vec<String> {
+    let own =
+        headers(&include()).into_iter().filter(|name| !name.starts_with("overlay/") && name != "hw/inout.h");
+    let overlay = headers(&include().join("overlay")).into_iter().filter(|name| !name.starts_with("bits/"));
+    own.chain(overlay).collect()
+}
+
+fn compile(compiler: &str, language: &str, standard: &str, text: &str) -> Output {
+    let mut command = Command::new(compiler);
+    command.args([standard, "-x", language, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]);
+    command.arg("-I").arg(include().join("overlay")).arg("-I").arg(include()).arg("-");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect(compiler);
+    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("the compiler reads");
+    child.wait_with_output().expect("the compiler ends")
+}
+
+fn passes(language: (&str, &str, &str), text: &str) {
+    let Some(found) = compiler(language.0) else { return };
+    let output = compile(found, language.1, language.2, text);
+    assert!(output.status.success(), "{language:?}:\n{text}\n{}", printed(&output));
+}
+
+#[test]
+fn each_header_stands_alone() {
+    for header in all() {
+        for language in LANGUAGES {
+            passes(language, &format!("#include <{header}>\nint main(void) {{ return 0; }}\n"));
+        }
+    }
+}
+
+#[test]
+fn all_headers_go_together_in_either_order_and_with_every_feature_macro() {
+    let mut names = all();
+    for _ in 0..2 {
+        let includes: String = names.iter().map(|name| format!("#include <{name}>\n")).collect();
+        for language in LANGUAGES {
+            for feature in FEATURES.iter().filter(|feature| language.1 == "c" || !feature.contains("GNU")) {
+                passes(language, &format!("{feature}\n{includes}int main(void) {{ return 0; }}\n"));
+            }
+        }
+        names.reverse();
+    }
+}
+
+#[test]
+fn every_macro_and_structure_can_be_used() {
+    let text = r#"
+#include <sys/neutrino.h>
+#include <sys/dispatch.h>
+#include <sys/netmgr.h>
+#include <sys/syspage.h>
+#include <devctl.h>
+#include <string.h>
+static const char text[] = "const";
+int use(void);
+int use(void)
+{
+    struct sigevent event;
+    struct _pulse pulse;
+    struct _msg_info info;
+    struct _io_connect open;
+    iov_t iov[2];
+    unsigned mask[RMSK_SIZE(64)] = {0};
+    int n = 7;
+    memset(&pulse, 0, sizeof pulse); memset(&info, 0, sizeof info); memset(&open, 0, sizeof open);
+    SIGEV_NONE_INIT(&event); SIGEV_UNBLOCK_INIT(&event); SIGEV_INTR_INIT(&event);
+    SIGEV_SIGNAL_INIT(&event, 1); SIGEV_SIGNAL_CODE_INIT(&event, 1, n, 3); SIGEV_SIGNAL_THREAD_INIT(&event, 1, &n, 3);
+    SIGEV_SIGNAL_VALUE_INIT(&event, 1, &n);
+    SIGEV_PULSE_INIT(&event, 3, SIGEV_PULSE_PRIO_INHERIT, _PULSE_CODE_MINAVAIL + 1, n);
+    SIGEV_PULSE_INIT(&event, 3, 10, _PULSE_CODE_MAXAVAIL, &n);
+    SIGEV_MAKE_UPDATEABLE(&event); SIGEV_MAKE_CRITICAL(&event); SIGEV_CLEAR_CRITICAL(&event);
+    event.sigev_notify = SIGEV_PULSE; event.sigev_coid = 1; event.sigev_code = 2; event.sigev_priority = 10;
+    event.sigev_value.sival_int = 3;
+    SETIOV(&iov[0], &n, sizeof n); SETIOV_CONST(&iov[1], text, sizeof text);
+    RMSK_SET(33, mask); RMSK_CLR(33, mask);
+    return (int)GETIOVLEN(&iov[1]) + (ND_NODE_CMP(0x10001, 1) != 0) + SIGEV_GET_TYPE(&event) + RMSK_ISSET(1, mask)
+        + (int)SYSPAGE_ENTRY(qtime)->cycles_per_sec + _syspage_ptr->num_cpu + pulse.code + (int)info.msglen + open.path_len
+        + (int)__DIOTF(_DCMD_MISC, 1, n) + (int)_NTO_SIDE_CHANNEL + _NTO_TIMEOUT_SEND + (int)sizeof(_Uint16t) + EOK;
+}
+"#;
+    for language in LANGUAGES {
+        // A program writes strict C with QNX's headers; _POSIX_C_SOURCE is what makes the C library show union sigval.
+        passes(language, &format!("#define _POSIX_C_SOURCE 200809L\n{text}"));
+    }
+}
+
+#[test]
+fn what_needs_a_driver_is_refused_with_the_way_that_linux_has() {
+    for (text, sentence) in [
+        ("#include <hw/inout.h>", "sys/io.h"),
+        ("#include <sys/neutrino.h>\nint f(void) { return ThreadCtl(_NTO_TCTL_IO, 0); }", "ioperm"),
+        ("#include <sys/neutrino.h>\nint f(void) { return InterruptAttachEvent(1, 0, 0); }", "/dev/uioN"),
+        ("#include <sys/neutrino.h>\nint f(void) { return InterruptWait(0, 0); }", "/dev/uioN"),
+        ("#include <sys/mman.h>\nvoid *f(void) { return mmap_device_memory(0, 1, 0, 0, 0); }", "/dev/uioN"),
+        ("#include <sys/neutrino.h>\nint f(void) { return _NTO_TIMEOUT_JOIN; }", "pthread_timedjoin_np"),
+    ] {
+        for (name, language, standard) in LANGUAGES {
+            let Some(found) = compiler(name) else { continue };
+            let output = compile(found, language, standard, &format!("{text}\n"));
+            assert!(!output.status.success(), "{name} {standard} takes {text}");
+            assert!(printed(&output).contains(sentence), "{name} {standard}: {text}\n{}", printed(&output));
+        }
+    }
+}
+
+/// Names that the headers declare and the C library has.
+const OF_THE_C_LIBRARY: [&str; 3] = ["gettid", "pthread_setname_np", "pthread_getname_np"];
+
+/// The symbols behind the functions that the headers declare, without those that they refuse.
+fn declared() -> BTreeSet<String> {
+    let mut symbols = BTreeSet::new();
+    for header in headers(&include()) {
+        let text = fs::read_to_string(include().join(&header)).expect("a header");
+        let text: String = text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join(" ");
+        for declaration in text.split("extern ").skip(1) {
+            let declaration = declaration.split(';').next().unwrap_or_default();
+            let refused = declaration.contains("QNET_REFUSED") || declaration.contains("QNET_NO_INTERRUPTS");
+            let Some((before, _)) = declaration.split_once('(') else { continue };
+            let name = before.rsplit([' ', '*']).next().unwrap_or_default();
+            let symbol = match declaration.split_once("QNET_NAMED(") {
+                Some((_, rest)) => rest.split(')').next().unwrap_or_default(),
+                None => name,
+            };
+            if !refused
+                && !name.starts_with("qnet_timeout_of")
+                && !OF_THE_C_LIBRARY.contains(&name)
+                && !symbol.starts_with('"')
+            {
+                symbols.insert(symbol.to_owned());
+            }
+        }
+    }
+    symbols
+}
+
+#[test]
+fn the_library_exports_nothing_that_the_headers_do_not_declare() {
+    let library = library().join("libqnet.so");
+    let nm = succeed(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(library));
+    let exported: BTreeSet<String> =
+        nm.lines().map(|line| line.split('@').next().unwrap_or_default().to_owned()).collect();
+    let declared = declared();
+    let extra: Vec<_> = exported.difference(&declared).collect();
+    assert!(extra.is_empty(), "exported, not declared: {extra:?}");
+    assert!(exported.contains("MsgSend"));
+}
