@@ -84,10 +84,25 @@ pub struct VtidInfo {
 pub struct PulseInfo {
     /// User codes are 0 to 127.
     pub code: i8,
-    /// The 32-bit value.
-    pub value: i32,
+    /// `union sigval`, as a number. 32 bits of it travel to a plain QNX node, all of it to one of ours.
+    pub value: u64,
     /// Delivery priority.
     pub priority: i32,
+}
+
+/// An event for a client (`struct sigevent`), whose meaning only the client knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sigevent {
+    /// `sigev_notify`, with its flags.
+    pub notify: u32,
+    /// `sigev_signo`, `sigev_coid` or `sigev_id`.
+    pub id: i32,
+    /// `union sigval`, as a number; it travels as a pulse's does.
+    pub value: u64,
+    /// `sigev_code`.
+    pub code: i16,
+    /// `sigev_priority`.
+    pub priority: i16,
 }
 
 /// A signal for a process (`SignalKill`).
@@ -192,6 +207,20 @@ pub enum Command {
         /// The process that connects, and who it claims to be. `nd` in it is filled in by the core.
         cred: ClientInfo,
     },
+    /// The same, but the other node hears of it no sooner than with the first message or pulse, which then travels with the
+    /// connection's set-up where the other node can read that. Outcome, from then on: as of `Connect`.
+    Attach {
+        /// The caller's new key.
+        client: ClientId,
+        /// The node, from `Resolved`.
+        nd: NodeId,
+        /// The server's process.
+        pid: i32,
+        /// The server's channel.
+        chid: i32,
+        /// As in `Connect`.
+        cred: ClientInfo,
+    },
     /// Send a message (`MsgSend`). Outcome: any number of `Read`, and bytes in the reply's sink, then
     /// `Reply` or `Error`. Allowed before `Connected`: the core then holds the message back.
     Send {
@@ -260,8 +289,8 @@ pub enum Command {
     Deliver {
         /// The connection.
         server: ServerId,
-        /// `struct sigevent`, as the client gave it.
-        sigevent: [u32; 4],
+        /// As the client gave it.
+        sigevent: Sigevent,
     },
     /// Answers `Event::Connect`: the channel exists and takes the client.
     Accept {

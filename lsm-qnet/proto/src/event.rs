@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use crate::command::{ClientId, Errno, Handle, PulseInfo, Rcv, ServerId, SignalInfo, VtidInfo};
+use crate::command::{ClientId, Errno, Handle, PulseInfo, Rcv, ServerId, Sigevent, SignalInfo, VtidInfo};
 use crate::link::{LinkAddr, LinkId};
 use crate::names::Fqnn;
 use crate::wire::kif::ClientInfo;
@@ -215,8 +215,8 @@ pub enum Event {
     Sigevent {
         /// The connection.
         client: ClientId,
-        /// `struct sigevent`, as the client gave it.
-        sigevent: [u32; 4],
+        /// As the client gave it.
+        sigevent: Sigevent,
     },
     /// `Command::Connect` succeeded.
     Connected {
@@ -279,6 +279,15 @@ pub enum Event {
         client_pid: i32,
         /// Who the client is, as its node claims; `None` when the node sent no credentials.
         cred: Option<ClientInfo>,
+        /// Its node's numbers are big-endian.
+        big_endian: bool,
+    },
+    /// The client of a connection is somebody else from the next message on, as its node claims.
+    Credentials {
+        /// The connection.
+        server: ServerId,
+        /// Who it is now.
+        cred: ClientInfo,
     },
     /// A message arrived for a channel.
     Message {

@@ -31,7 +31,9 @@ mod table;
 mod time;
 pub mod wire;
 
-pub use command::{ClientId, Command, Errno, Handle, PulseInfo, Rcv, ServerId, SignalInfo, VtidInfo};
+pub use command::{
+    ClientId, Command, Errno, Handle, PulseInfo, Rcv, ServerId, Sigevent, SignalInfo, VtidInfo,
+};
 pub use config::{Config, Directory, Limits, Resolver, Zone};
 pub use counters::{Counters, PeerCounters};
 pub use event::{Data, DownReason, Event, NodeId};

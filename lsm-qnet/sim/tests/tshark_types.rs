@@ -19,7 +19,7 @@ use qnet_proto::wire::lwl4::{ETHERTYPE, HEADER, Header, Kind, Layer};
 use qnet_proto::wire::nr::Nr;
 use qnet_proto::wire::tcs::Tcs;
 use qnet_proto::wire::tlv::Extensions;
-use qnet_proto::{PulseInfo, VtidInfo};
+use qnet_proto::{PulseInfo, Sigevent, VtidInfo};
 use qnet_sim::pcap::Pcap;
 
 type Payload = Box<dyn Fn(Order) -> Vec<u8>>;
@@ -64,6 +64,8 @@ fn messages() -> Vec<Sample> {
     let send = move |nbytes| MsgSend { server_id, client_handle, info, nbytes };
     let xfer = |status, nbytes| Xfer { status, handle: 0x6400, offset: 512, nbytes };
     let pulse = PulseInfo { code: -3, value: 0xcafe, priority: 12 };
+    let wide = PulseInfo { value: 0x7f00_0000_cafe, ..pulse };
+    let event = |value| Sigevent { notify: 1, id: 2, value, code: 4, priority: 5 };
     let signal =
         Kif::Signal { client_handle, pid: 4242, tid: 1, signo: 15, code: 0, value: 99, cred: cred() };
     vec![
@@ -94,12 +96,19 @@ fn messages() -> Vec<Sample> {
         kif(Kif::MsgWrite(xfer(0, 4)), b"abcd", &[(TYPE, 8), ("qnet6.kif.msgwrite.offset", 512)]),
         kif(Kif::MsgReply(xfer(6, 4)), b"abcd", &[(TYPE, 9), ("qnet6.kif.msgwrite.status", 6)]),
         kif(Kif::MsgError(xfer(14, 0)), b"", &[(TYPE, 10), ("qnet6.kif.msgwrite.status", 14)]),
-        kif(Kif::Event { client_handle, sigevent: [1, 2, 3, 4] }, b"", &[(TYPE, 11)]),
+        kif(Kif::Event { client_handle, sigevent: event(3) }, b"", &[(TYPE, 11)]),
+        kif(Kif::Event { client_handle, sigevent: event(u64::MAX) }, b"", &[(TYPE, 11)]),
         kif(
             Kif::Pulse { server_id, client_handle, info, pulse, kind: (0, 0), scoid, cred: cred() },
             b"",
             &[(TYPE, 12), ("qnet6.kif.pulse.pulse.value", 0xcafe), ("qnet6.kif.pulse.priority", 12)],
         ),
+        kif(
+            Kif::Pulse { server_id, client_handle, info, pulse: wide, kind: (0, 0), scoid, cred: None },
+            b"",
+            &[(TYPE, 12), ("qnet6.kif.pulse.pulse.value", 0xcafe), ("qnet6.kif.pulse.priority", 12)],
+        ),
+        kif(Kif::ConnectPulse(connect(), wide), b"", &[(TYPE, 17)]),
         kif(signal, b"", &[(TYPE, 13), ("qnet6.kif.signal.value", 99)]),
         kif(Kif::Disconnect { server_id }, b"", &[(TYPE, 14)]),
         kif(Kif::ConnectDeath { client_id }, b"", &[(TYPE, 15)]),

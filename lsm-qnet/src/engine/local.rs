@@ -268,7 +268,7 @@ impl Engine {
         let routed = match (local, connect.pid, connect.chid) {
             (true, 0, 0) => Ok(Back::Netmgr),
             (true, pid, chid) => self.open_channel((0, claim.pid), (pid, chid)).map(Back::Channel),
-            (false, pid, chid) => self.wire_connect(id, connect.nd, pid, chid, &claim).map(|()| Back::Remote),
+            (false, _, _) => self.wire_connect(id, &connect, &claim).map(|()| Back::Remote),
         };
         let back = match routed {
             Ok(back) => back,

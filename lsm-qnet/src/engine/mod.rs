@@ -80,7 +80,7 @@ pub trait Watched {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Front {
     Local { client: Token, conn: u32 },
-    Remote { server: ServerId, nd: u16 },
+    Remote { server: ServerId, nd: u16, big_endian: bool },
 }
 
 /// Where a server is.

@@ -4,7 +4,7 @@
 
 use qnet_ipc::{
     MAX_DATA, ToServer,
-    packet::{self, right},
+    packet::{self, info, right},
 };
 use qnet_proto::{
     Buffer, ClientInfo, Command, Data, Errno, NodeId, Outlet, PulseInfo, Rcv, ServerId, VtidInfo,
@@ -12,17 +12,27 @@ use qnet_proto::{
 
 use super::{Back, Call, CallId, Caller, Engine, Front, Piece, Stage, Token, to_wire, wire::errno_of};
 
+/// Who calls from another node, as that node says.
+#[derive(Debug)]
+pub(super) struct RemoteCaller {
+    pub(super) nd: NodeId,
+    /// Its process there.
+    pub(super) pid: i32,
+    pub(super) cred: Option<ClientInfo>,
+    pub(super) big_endian: bool,
+}
+
 impl Engine {
     /// A process of another node wants to connect.
     pub(super) fn remote_connect(
         &mut self,
         server: ServerId,
-        nd: NodeId,
         (pid, chid): (i32, i32),
-        cred: Option<&ClientInfo>,
+        caller: &RemoteCaller,
     ) {
-        let (mut claim, rights) = self.access.map(cred);
-        claim.nd = nd.0;
+        let nd = caller.nd;
+        let (mut claim, rights) = self.access.map(caller.cred.as_ref());
+        (claim.nd, claim.pid) = (nd.0, caller.pid);
         let own_server = (pid, chid) == (1, 1);
         if !own_server && !rights.connect {
             self.say_refusal(nd, pid, chid);
@@ -38,33 +48,35 @@ impl Engine {
         };
         self.totals.remote_connects += 1;
         let id = self.fresh_id();
-        self.add_conn(id, Front::Remote { server, nd: nd.node() }, Back::Channel(channel), false);
+        let front = Front::Remote { server, nd: nd.node(), big_endian: caller.big_endian };
+        self.add_conn(id, front, Back::Channel(channel), false);
         let flags = rights.flags() & right::ALL;
         let connect = packet::Connect { conn: id, nd: nd.0, pid, chid, flags, claim: Some(claim) };
         self.tell_channel(channel, &ToServer::Connect(connect));
     }
 
     /// A message for a server of this node.
-    pub(super) fn remote_message(&mut self, rcv: Rcv, server: ServerId, info: &VtidInfo, data: &Data) {
+    pub(super) fn remote_message(&mut self, rcv: Rcv, server: ServerId, from: &VtidInfo, data: &Data) {
         let conn = self.by_server.get(&server).copied();
-        let back = conn.and_then(|id| self.conns.get(&id)).map(|conn| conn.back);
-        let (Some(conn), Some(Back::Channel(channel))) = (conn, back) else {
+        let ends = conn.and_then(|id| self.conns.get(&id)).map(|conn| (conn.front, conn.back));
+        let (Some(conn), Some((front, Back::Channel(channel)))) = (conn, ends) else {
             return self.command(Command::Error { rcv, errno: Errno::EBADF });
         };
-        let id = self.add_call(conn, Caller::Remote { rcv }, info.tid, info.srcmsglen);
+        let big_endian = matches!(front, Front::Remote { big_endian: true, .. });
+        let id = self.add_call(conn, Caller::Remote { rcv }, from.tid, from.srcmsglen);
         let send = packet::Send {
             txn: id,
             conn,
-            tid: info.tid,
-            coid: info.coid,
-            priority: info.priority,
-            srcmsglen: info.srcmsglen,
-            dstmsglen: info.dstmsglen,
-            keydata: info.keydata.cast_unsigned(),
-            srcnd: info.srcnd,
-            flags: 0,
+            tid: from.tid,
+            coid: from.coid,
+            priority: from.priority,
+            srcmsglen: from.srcmsglen,
+            dstmsglen: from.dstmsglen,
+            keydata: from.keydata.cast_unsigned(),
+            srcnd: from.srcnd,
+            flags: endian(big_endian),
         };
-        let first = data.len().min(MAX_DATA).min(info.srcmsglen as usize);
+        let first = data.len().min(MAX_DATA).min(from.srcmsglen as usize);
         self.channel_send(channel, send, &data[..first]);
     }
 
@@ -171,9 +183,18 @@ impl Engine {
     pub(super) fn remote_pulse(&mut self, server: ServerId, pulse: &PulseInfo) {
         let Some(id) = self.by_server.get(&server).copied() else { return };
         let Some(Back::Channel(channel)) = self.conns.get(&id).map(|conn| conn.back) else { return };
-        let value = u64::from(pulse.value.cast_unsigned());
-        let pulse = packet::Pulse { conn: id, code: pulse.code, priority: pulse.priority, value };
+        let PulseInfo { code, value, priority } = *pulse;
+        let pulse = packet::Pulse { conn: id, code, priority, value };
         self.tell_channel(channel, &ToServer::Pulse(pulse));
+    }
+
+    /// A caller is somebody else from now on: the server is told who, as if it had connected so.
+    pub(super) fn remote_credentials(&mut self, server: ServerId, cred: &ClientInfo) {
+        let Some(conn) = self.by_server.get(&server).copied() else { return };
+        let Some(Back::Channel(channel)) = self.conns.get(&conn).map(|conn| conn.back) else { return };
+        let (mut claim, _) = self.access.map(Some(cred));
+        claim.nd = cred.nd;
+        self.tell_channel(channel, &ToServer::Credentials { conn, claim });
     }
 
     /// A caller is gone.
@@ -213,4 +234,10 @@ impl Engine {
             tracing::warn!("{text} (said once)");
         }
     }
+}
+
+/// The flags of a message whose sender's numbers are big-endian or not.
+fn endian(big: bool) -> u32 {
+    let differs = big != cfg!(target_endian = "big");
+    (if big { info::ENDIAN_BIG } else { 0 }) | (if differs { info::ENDIAN_DIFF } else { 0 })
 }

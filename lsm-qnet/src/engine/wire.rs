@@ -3,12 +3,12 @@
 use qnet_ipc::{Claim, MAX_DATA, ToClient, packet};
 use qnet_proto::{
     Body, ClientId, ClientInfo, Command, CommandError, DownReason, Event, Handle, NodeId, Outlet, PulseInfo,
-    ServerId, VtidInfo,
+    ServerId, Sigevent, VtidInfo,
 };
 
 use super::{
     CallId, Caller, ConnId, Engine, Front, MAX_ASKED, MAX_READS, Piece, Stage, Token, flow::Gauge, from_wire,
-    inlet::Inlet, to_wire,
+    inlet::Inlet, remote::RemoteCaller, to_wire,
 };
 
 /// Name clashes that are worth a warning; later ones are counted.
@@ -19,9 +19,7 @@ impl Engine {
     pub(super) fn wire_connect(
         &mut self,
         id: ConnId,
-        nd: u32,
-        pid: i32,
-        chid: i32,
+        connect: &packet::Connect,
         claim: &Claim,
     ) -> Result<(), i32> {
         let cred = ClientInfo {
@@ -37,7 +35,12 @@ impl Engine {
             sgid: claim.sgid.cast_signed(),
             groups: claim.groups.iter().map(|gid| gid.cast_signed()).collect(),
         };
-        let command = Command::Connect { client: client_id(id), nd: NodeId(nd), pid, chid, cred };
+        let packet::Connect { pid, chid, flags, .. } = *connect;
+        let (client, nd) = (client_id(id), NodeId(connect.nd));
+        let command = match flags & packet::LAZY {
+            0 => Command::Connect { client, nd, pid, chid, cred },
+            _ => Command::Attach { client, nd, pid, chid, cred },
+        };
         self.node.handle_command(self.now, command).map_err(errno_of)
     }
 
@@ -74,17 +77,14 @@ impl Engine {
 
     pub(super) fn wire_pulse(&mut self, conn: ConnId, pulse: &packet::Pulse) {
         let info = VtidInfo { tid: 1, priority: pulse.priority, ..VtidInfo::default() };
-        // 32 bits of the value travel.
-        let value = (pulse.value as u32).cast_signed();
-        let pulse = PulseInfo { code: pulse.code, value, priority: pulse.priority };
+        let pulse = PulseInfo { code: pulse.code, value: pulse.value, priority: pulse.priority };
         self.command(Command::Pulse { client: client_id(conn), info, pulse });
     }
 
     /// A server of this node delivers an event to a process of another one.
     pub(super) fn wire_event(&mut self, server: ServerId, event: &packet::Sigevent) {
-        let rest = u32::from(event.code.cast_unsigned()) | u32::from(event.priority.cast_unsigned()) << 16;
-        // 32 bits of the value travel.
-        let sigevent = [event.notify, event.id.cast_unsigned(), event.value as u32, rest];
+        let packet::Sigevent { notify, id, value, code, priority } = *event;
+        let sigevent = Sigevent { notify, id, value, code, priority };
         self.command(Command::Deliver { server, sigevent });
     }
 
@@ -154,14 +154,16 @@ impl Engine {
                     self.reply_error(id, from_wire(errno));
                 }
             }
-            Event::Connect { server, nd, pid, chid, cred, .. } => {
-                self.remote_connect(server, nd, (pid, chid), cred.as_ref());
+            Event::Connect { server, nd, pid, chid, client_pid, cred, big_endian } => {
+                let caller = RemoteCaller { nd, pid: client_pid, cred, big_endian };
+                self.remote_connect(server, (pid, chid), &caller);
             }
             Event::Message { rcv, server, info, data } => self.remote_message(rcv, server, &info, &data),
             Event::ReadDone { rcv, offset, nbytes } => self.remote_read_done(rcv, offset, Ok(nbytes)),
             Event::ReadError { rcv, offset, errno } => {
                 self.remote_read_done(rcv, offset, Err(from_wire(errno)));
             }
+            Event::Credentials { server, cred } => self.remote_credentials(server, &cred),
             Event::Unblock { rcv } => self.remote_unblock(rcv),
             Event::Pulse { server, pulse } => self.remote_pulse(server, &pulse),
             Event::Disconnect { server } => self.remote_disconnect(server),
@@ -169,11 +171,11 @@ impl Engine {
     }
 
     /// A server of another node delivers an event to a program of this one.
-    fn on_sigevent(&mut self, client: ClientId, [notify, id, value, rest]: [u32; 4]) {
+    fn on_sigevent(&mut self, client: ClientId, sigevent: Sigevent) {
         let conn = number(client.0).and_then(|id| self.conns.get(&id));
         let Some(Front::Local { client, conn }) = conn.map(|conn| conn.front) else { return };
-        let (code, priority) = ((rest as u16).cast_signed(), ((rest >> 16) as u16).cast_signed());
-        let event = packet::Sigevent { notify, id: id.cast_signed(), value: value.into(), code, priority };
+        let Sigevent { notify, id, value, code, priority } = sigevent;
+        let event = packet::Sigevent { notify, id, value, code, priority };
         self.tell_event(client, conn, event);
     }
 

@@ -1,7 +1,9 @@
 //! The kernel interface where programs send: connections, blocked senders, and what comes back.
 //!
 //! ```text
-//!   Connect ──► Connecting ── CONNECT_SUCCESS ──► Open ── Disconnect, death ──► gone
+//!   Attach  ──► Attached (`attach.rs`) ── first Send or Pulse ─┐
+//!   Connect ──► Connecting ◄───────────────────────────────────┘
+//!               Connecting ── CONNECT_SUCCESS ──► Open ── Disconnect, death ──► gone
 //!   Send    ──► Held (until Open) ──► Sent ── Unblock ──► Unblocking ── reply, error ──► gone
 //! ```
 
@@ -13,10 +15,10 @@ use crate::sink::Outlet;
 use crate::source::{Body, Source};
 use crate::time::Instant;
 use crate::wire::WireError;
-use crate::wire::kif::{self, ClientInfo, Connect, Kif, MsgSend, Xfer};
+use crate::wire::kif::{self, ClientInfo, Kif, MsgSend, Xfer};
 
 use super::frames::Incoming;
-use super::tables::{Asked, Client, ClientState, Held, Send, SendState};
+use super::tables::{Asked, Client, ClientState, First, Held, Send, SendState};
 use super::{CommandError, Node};
 use crate::event::Data;
 
@@ -33,34 +35,13 @@ impl Node {
         now: Instant,
         key: ClientId,
         nd: NodeId,
-        (server_pid, server_chid): (i32, i32),
-        mut cred: ClientInfo,
+        server: (i32, i32),
+        cred: ClientInfo,
     ) -> Result<(), CommandError> {
-        if self.clients.by_client.contains_key(&key) {
-            return Err(CommandError::KeyInUse);
-        }
-        let qos = nd.qos_index();
-        if self.qos.get(qos).is_none() {
-            return Err(CommandError::NoSuchNode);
-        }
-        let nd = nd.node();
-        let peer = self.peers.get(nd).ok_or(CommandError::NoSuchNode)?;
-        cred.nd = peer.their_nd.into();
-        self.check_queue(nd)?;
-        let client_pid = cred.pid;
-        let state = ClientState::Connecting { held: Vec::new() };
-        let client = Client { key, nd, qos, state, sends: Default::default() };
-        let number = self.clients.connections.insert(client).ok_or(CommandError::Busy)?;
-        self.clients.by_client.insert(key, number);
-        let connect = Connect {
-            version: kif::VERSION,
-            server_pid,
-            server_chid,
-            client_id: number,
-            client_pid,
-            cred: Some(cred),
-        };
-        self.send_message(now, nd, Message::kif(&Kif::Connect(connect), Body::empty()).map(|m| m.by(qos)));
+        self.check_queue(nd.node())?;
+        let number = self.attached(key, nd, server, cred)?;
+        let first = self.leave_attached(number);
+        self.say_connect(now, number, first.map(|connect| Kif::Connect(*connect)), Body::empty());
         Ok(())
     }
 
@@ -79,9 +60,10 @@ impl Node {
         let nd = connection.nd;
         let state = match &connection.state {
             ClientState::Open { .. } => SendState::Sent,
+            ClientState::Attached { .. } => SendState::Held,
             ClientState::Connecting { held } if held.len() < MAX_HELD => SendState::Held,
             ClientState::Connecting { .. } => return Err(CommandError::Busy),
-            ClientState::Abandoned => return Err(CommandError::NoSuchConnection),
+            ClientState::Abandoned { .. } => return Err(CommandError::NoSuchConnection),
         };
         self.check_queue(nd)?;
         let send = Send {
@@ -98,6 +80,9 @@ impl Node {
         self.clients.by_handle.insert(handle, transaction);
         if let Some(connection) = self.clients.connections.get_mut(number) {
             connection.sends.insert(transaction);
+        }
+        let Some(first) = self.send_attached(now, number, transaction, first) else { return Ok(()) };
+        if let Some(connection) = self.clients.connections.get_mut(number) {
             if let ClientState::Connecting { held } = &mut connection.state {
                 held.push(Held::Send(transaction, first));
                 return Ok(());
@@ -185,7 +170,7 @@ impl Node {
 
     pub(super) fn unblock(&mut self, now: Instant, handle: Handle) -> Result<(), CommandError> {
         let (number, send) = self.clients.send(handle).ok_or(CommandError::NoSuchMessage)?;
-        let (state, client, tid) = (send.state, send.client, send.info.tid);
+        let (state, client) = (send.state, send.client);
         match state {
             SendState::Held => {
                 self.clients.end_send(number);
@@ -198,20 +183,30 @@ impl Node {
             }
             SendState::Sent => {
                 send.state = SendState::Unblocking;
-                let Some(Client { nd, state: ClientState::Open { server_id, .. }, .. }) =
-                    self.clients.connections.get(client)
-                else {
-                    return Err(CommandError::NoSuchConnection);
-                };
-                let (nd, server_id) = (*nd, *server_id);
-                let unblock = Kif::Unblock { server_id, client_handle: number, tid };
-                let message = Message::kif(&unblock, Body::empty());
-                let message = message.map(|m| m.behind(GateKey::Client(client), Class::Ordered));
-                self.send_message(now, nd, message);
+                // Its message left with the connect: where this goes is known when that is answered.
+                if let Some(Client { state: ClientState::Connecting { held }, .. }) =
+                    self.clients.connections.get_mut(client)
+                {
+                    held.push(Held::Unblock(number));
+                    return Ok(());
+                }
+                self.start_unblock(now, client, number);
             }
             SendState::Unblocking => {}
         }
         Ok(())
+    }
+
+    fn start_unblock(&mut self, now: Instant, client: u32, number: u32) {
+        let (Some(Client { nd, state: ClientState::Open { server_id, .. }, .. }), Some(send)) =
+            (self.clients.connections.get(client), self.clients.sends.get(number))
+        else {
+            return;
+        };
+        let (nd, server_id, tid) = (*nd, *server_id, send.info.tid);
+        let message = Message::kif(&Kif::Unblock { server_id, client_handle: number, tid }, Body::empty());
+        let message = message.map(|m| m.behind(GateKey::Client(client), Class::Ordered));
+        self.send_message(now, nd, message);
     }
 
     pub(super) fn pulse(
@@ -224,9 +219,13 @@ impl Node {
         let (number, connection) = self.clients.client(client).ok_or(CommandError::NoSuchConnection)?;
         let nd = connection.nd;
         match &mut connection.state {
+            ClientState::Attached { .. } => {
+                self.check_queue(nd)?;
+                self.pulse_attached(now, number, info, pulse);
+            }
             ClientState::Connecting { held } if held.len() >= MAX_HELD => return Err(CommandError::Busy),
             ClientState::Connecting { held } => held.push(Held::Pulse(info, pulse)),
-            ClientState::Abandoned => return Err(CommandError::NoSuchConnection),
+            ClientState::Abandoned { .. } => return Err(CommandError::NoSuchConnection),
             ClientState::Open { .. } => {
                 self.check_queue(nd)?;
                 self.start_pulse(now, number, info, pulse);
@@ -235,13 +234,16 @@ impl Node {
         Ok(())
     }
 
-    fn start_pulse(&mut self, now: Instant, client: u32, info: VtidInfo, pulse: PulseInfo) {
+    fn start_pulse(&mut self, now: Instant, client: u32, info: VtidInfo, mut pulse: PulseInfo) {
         let Some(Client { nd, state: ClientState::Open { server_id, .. }, .. }) =
             self.clients.connections.get(client)
         else {
             return;
         };
         let (nd, server_id) = (*nd, *server_id);
+        if self.abilities(nd).is_none() {
+            pulse.value &= u64::from(u32::MAX);
+        }
         let message = Kif::Pulse {
             server_id,
             client_handle: 0,
@@ -259,21 +261,28 @@ impl Node {
     pub(super) fn disconnect(&mut self, now: Instant, client: ClientId) -> Result<(), CommandError> {
         let (number, connection) = self.clients.client(client).ok_or(CommandError::NoSuchConnection)?;
         let nd = connection.nd;
-        let open = match connection.state {
-            ClientState::Open { server_id, .. } => Some(server_id),
-            _ => None,
-        };
-        let Some(server_id) = open else {
-            // The answer to CONNECT is on its way: the number must stay until it is here.
-            connection.state = ClientState::Abandoned;
-            let sends: Vec<u32> = connection.sends.iter().copied().collect();
-            self.clients.by_client.remove(&client);
-            sends.into_iter().for_each(|send| drop(self.clients.end_send(send)));
-            return Ok(());
-        };
         let qos = connection.qos;
+        let server_id = match &mut connection.state {
+            ClientState::Open { server_id, .. } => Some(*server_id),
+            // Nobody heard of it.
+            ClientState::Attached { .. } => None,
+            ClientState::Connecting { held } => {
+                // The answer to CONNECT is on its way: the number must stay until it is here, and pulses are not taken back.
+                let pulse =
+                    |held| if let Held::Pulse(info, pulse) = held { Some((info, pulse)) } else { None };
+                let pulses = std::mem::take(held).into_iter().filter_map(pulse).collect();
+                connection.state = ClientState::Abandoned { pulses };
+                let sends: Vec<u32> = connection.sends.iter().copied().collect();
+                self.clients.by_client.remove(&client);
+                sends.into_iter().for_each(|send| drop(self.clients.end_send(send)));
+                return Ok(());
+            }
+            ClientState::Abandoned { .. } => return Err(CommandError::NoSuchConnection),
+        };
         self.clients.end_client(number);
-        self.say_disconnect(now, (nd, qos), number, server_id);
+        if let Some(server_id) = server_id {
+            self.say_disconnect(now, (nd, qos), number, server_id);
+        }
         Ok(())
     }
 
@@ -304,9 +313,10 @@ impl Node {
         client: u32,
         (server_id, scoid, limit): (u32, i32, u32),
     ) {
-        let Some(connection) = self.clients.connections.get_mut(client).filter(|c| c.nd == nd) else {
+        let Some(connection) = self.clients.connections.get_mut(client).filter(|c| c.awaits(nd)) else {
+            let open = self.clients.connections.get(client).is_some_and(|c| c.nd == nd && c.is_open());
             // Given up in the meantime: the server must not keep it.
-            return self.say_disconnect(now, (nd, 0), client, server_id);
+            return if open { () } else { self.say_disconnect(now, (nd, 0), client, server_id) };
         };
         // A limit of 0 would never let a message through.
         let limit = limit.clamp(1, crate::MAX_FIRST as u32);
@@ -319,30 +329,27 @@ impl Node {
                     match held {
                         Held::Send(transaction, first) => self.start_send(now, client, transaction, first),
                         Held::Pulse(info, pulse) => self.start_pulse(now, client, info, pulse),
+                        Held::Unblock(transaction) => self.start_unblock(now, client, transaction),
                     }
                 }
             }
-            ClientState::Abandoned => {
+            ClientState::Abandoned { pulses } => {
+                pulses.into_iter().for_each(|(info, pulse)| self.start_pulse(now, client, info, pulse));
                 self.clients.end_client(client);
                 self.say_disconnect(now, (nd, qos), client, server_id);
             }
-            before @ ClientState::Open { .. } => {
-                if let Some(connection) = self.clients.connections.get_mut(client) {
-                    connection.state = before;
-                }
-            }
+            ClientState::Attached { .. } | ClientState::Open { .. } => {}
         }
     }
 
     pub(super) fn on_connect_fail(&mut self, nd: u16, client: u32, errno: Errno) {
-        let connecting = |c: &&Client| c.nd == nd && !matches!(c.state, ClientState::Open { .. });
-        if self.clients.connections.get(client).filter(connecting).is_some() {
+        if self.clients.connections.get(client).is_some_and(|c| c.awaits(nd)) {
             self.drop_client(client, errno);
         }
     }
 
     pub(super) fn on_connect_death(&mut self, nd: u16, client: u32) {
-        if self.clients.connections.get(client).is_some_and(|c| c.nd == nd) {
+        if self.clients.connections.get(client).is_some_and(|c| c.nd == nd && !c.is_attached()) {
             self.drop_client(client, Errno::ESRCH);
         }
     }
@@ -354,18 +361,21 @@ impl Node {
             self.event(Event::Error { handle, errno });
         }
         match connection.state {
-            ClientState::Connecting { .. } => {
+            ClientState::Attached { .. } | ClientState::Connecting { .. } => {
                 self.event(Event::ConnectFailed { client: connection.key, errno });
             }
             ClientState::Open { .. } => self.event(Event::Death { client: connection.key }),
-            ClientState::Abandoned => {}
+            ClientState::Abandoned { .. } => {}
         }
     }
 
     /// The node's session is over.
     pub(super) fn clients_down(&mut self, nd: u16, errno: Errno) {
         for client in self.clients.of_node(nd) {
-            self.drop_client(client, errno);
+            // What nobody heard of yet begins with the next session.
+            if self.clients.connections.get(client).is_some_and(|c| !c.is_attached()) {
+                self.drop_client(client, errno);
+            }
         }
     }
 
@@ -394,6 +404,10 @@ impl Node {
             return;
         }
         if let Some(send) = self.clients.end_send(xfer.handle) {
+            // A plain node names it when it delivers an event later.
+            if self.abilities(nd).is_none() {
+                self.clients.remember(xfer.handle, send.client);
+            }
             self.event(Event::Reply { handle: send.key, status: xfer.status });
         }
     }
@@ -444,26 +458,34 @@ impl Node {
             Kif::MsgWrite(_) | Kif::MsgReply(_) | Kif::MsgReadXfer(_) => self.on_transfer(nd, &message),
             Kif::MsgError(xfer) => self.on_msg_error(nd, xfer),
 
-            Kif::Connect(connect) => self.on_connect(now, nd, connect, None),
+            Kif::Connect(connect) => self.on_connect(now, nd, connect, None, incoming.order),
             Kif::ConnectMsgSend(connect, send) => {
-                let data = data(incoming, range.start, send.nbytes);
-                self.on_connect(now, nd, connect, Some((send, data)));
+                let order = incoming.order;
+                let first = First::Send(send, data(incoming, range.start, send.nbytes));
+                self.on_connect(now, nd, connect, Some(first), order);
+            }
+            Kif::ConnectPulse(connect, pulse) => {
+                self.on_connect(now, nd, connect, Some(First::Pulse(pulse)), incoming.order);
             }
             Kif::MsgSend(send) => {
+                if let Some(cred) = kif::changed_cred(&incoming.bytes, range.end, incoming.order) {
+                    self.on_credentials(nd, send.server_id, cred);
+                }
                 let data = data(incoming, range.start, send.nbytes);
                 self.on_msg_send(now, nd, send, data);
             }
             Kif::MsgReadError(xfer) => self.on_msg_read_error(nd, xfer),
             Kif::Unblock { client_handle, .. } => self.on_unblock(nd, client_handle),
-            Kif::Pulse { server_id, pulse, .. } => self.on_pulse(nd, server_id, pulse),
+            Kif::Pulse { server_id, pulse, cred, .. } => {
+                if let Some(cred) = cred {
+                    self.on_credentials(nd, server_id, cred);
+                }
+                self.on_pulse(nd, server_id, pulse);
+            }
             Kif::Disconnect { server_id } => self.on_disconnect(nd, server_id),
             Kif::Event { client_handle, sigevent } => self.on_sigevent(nd, client_handle, sigevent),
             Kif::Signal { pid, tid, signo, code, value, cred, .. } => {
                 self.on_signal(nd, SignalInfo { pid, tid, signo, code, value }, cred);
-            }
-            // Nothing is known of its body: it is counted as not understood.
-            Kif::ConnectPulse => {
-                return Err(WireError::BadValue { what: "KIF message type", value: 17 });
             }
         }
         Ok(())

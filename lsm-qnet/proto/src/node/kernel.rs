@@ -3,7 +3,7 @@
 //! None of them blocks a sender in the core. An event and a signal are handed over and forgotten, as the
 //! kernel's calls do; a question about a number is answered, or fails with the session.
 
-use crate::command::{ClientId, Errno, ServerId, SignalInfo};
+use crate::command::{ClientId, Errno, ServerId, Sigevent, SignalInfo};
 use crate::event::{Event, NodeId};
 use crate::names::Fqnn;
 use crate::session::message::Message;
@@ -113,6 +113,12 @@ impl Node {
         }
     }
 
+    /// What a node of our kind can do, as far as its session tells; `None`: it is plain, or nothing is known yet.
+    pub(super) fn abilities(&self, nd: u16) -> Option<u32> {
+        let session = self.peers.get(nd)?.session.as_ref()?;
+        session.extensions.as_ref().map(|extensions| extensions.abilities)
+    }
+
     // ---- events ----
 
     /// Hands an event to the node of a connection's client.
@@ -120,24 +126,26 @@ impl Node {
         &mut self,
         now: Instant,
         server: ServerId,
-        sigevent: [u32; 4],
+        sigevent: Sigevent,
     ) -> Result<(), CommandError> {
         let connection = self.servers.connections.get(server.0).ok_or(CommandError::NoSuchConnection)?;
         let (nd, client_id, last) = (connection.nd, connection.client_id, connection.last_handle);
         self.check_queue(nd)?;
-        let session = self.peers.get(nd).and_then(|peer| peer.session.as_ref());
-        let ours = session.is_some_and(|session| session.extensions.is_some());
-        // A plain node knows its transactions only.
-        let client_handle = if ours { client_id | CONNECTION } else { last };
+        // A plain node knows its transactions only, and half of the value.
+        let (client_handle, value) = match self.abilities(nd) {
+            Some(_) => (client_id | CONNECTION, sigevent.value),
+            None => (last, sigevent.value & u64::from(u32::MAX)),
+        };
+        let sigevent = Sigevent { value, ..sigevent };
         let message = Message::kif(&Kif::Event { client_handle, sigevent }, Body::empty());
         self.send_message(now, nd, message.map(|m| m.counted(GateKey::Server(server.0))));
         Ok(())
     }
 
     /// An event arrived for a client of this node.
-    pub(super) fn on_sigevent(&mut self, nd: u16, client_handle: u32, sigevent: [u32; 4]) {
+    pub(super) fn on_sigevent(&mut self, nd: u16, client_handle: u32, sigevent: Sigevent) {
         let number = match client_handle & CONNECTION {
-            0 => self.clients.send_at(nd, client_handle).map(|send| send.client),
+            0 => self.clients.client_of(nd, client_handle),
             _ => Some(client_handle & !CONNECTION),
         };
         let client = number.and_then(|number| self.clients.connections.get(number));

@@ -4,6 +4,7 @@
 //! timers, and the kernel interface's client and server side. They share the state below; none
 //! keeps a copy of another's.
 
+mod attach;
 mod bounds;
 mod client;
 mod delivery;
@@ -211,6 +212,7 @@ impl Node {
             Command::Connect { client, nd, pid, chid, cred } => {
                 self.connect(now, client, nd, (pid, chid), cred)
             }
+            Command::Attach { client, nd, pid, chid, cred } => self.attach(client, nd, (pid, chid), cred),
             Command::Send { client, handle, info, first, reply } => {
                 self.send(now, client, handle, info, (first, reply))
             }

@@ -15,9 +15,10 @@ use crate::session::ranges::Ranges;
 use crate::sink::Outlet;
 use crate::source::{Body, Source};
 use crate::time::Instant;
-use crate::wire::kif::{self, Connect, Kif, MsgSend, Xfer};
+use crate::wire::Order;
+use crate::wire::kif::{self, ClientInfo, Connect, Kif, MsgSend, Xfer};
 
-use super::tables::{Reading, Received, Server, ServerState};
+use super::tables::{First, Reading, Received, Server, ServerState};
 use super::{CommandError, Node};
 
 /// Pieces, apart from each other, that a read may be answered in; a node of ours sends few, in order.
@@ -34,11 +35,12 @@ impl Node {
         now: Instant,
         nd: u16,
         connect: Connect,
-        first: Option<(MsgSend, Data)>,
+        first: Option<First>,
+        order: Order,
     ) {
         let client_id = connect.client_id;
         let share = self.servers.share(nd);
-        let bytes = first.as_ref().map_or(0, |(_, data)| data.len());
+        let bytes = if let Some(First::Send(_, data)) = &first { data.len() } else { 0 };
         let full = share.connections >= self.config.limits.connections_per_peer
             || share.early_bytes + bytes > MAX_EARLY;
         let server = Server {
@@ -65,7 +67,16 @@ impl Node {
             chid: connect.server_chid,
             client_pid: connect.client_pid,
             cred,
+            big_endian: order == Order::Big,
         });
+    }
+
+    /// The client of a connection is somebody else from now on.
+    pub(super) fn on_credentials(&mut self, nd: u16, server: u32, cred: ClientInfo) {
+        if self.servers.of(nd, server).is_some_and(|s| matches!(s.state, ServerState::Open)) {
+            let cred = ClientInfo { nd: nd.into(), ..cred };
+            self.event(Event::Credentials { server: ServerId(server), cred });
+        }
     }
 
     fn refuse_connect(&mut self, now: Instant, nd: u16, client_id: u32, errno: Errno) {
@@ -190,8 +201,14 @@ impl Node {
             Kif::ConnectSuccess { version: kif::VERSION, server_id: server.0, client_id, scoid, nbytes };
         let message = Message::kif(&success, Body::empty());
         self.send_message(now, nd, message.map(|m| m.counted(GateKey::Server(server.0))));
-        if let ServerState::Asked { first: Some((send, data)) } = state {
-            self.on_msg_send(now, nd, MsgSend { server_id: server.0, ..send }, data);
+        match state {
+            ServerState::Asked { first: Some(First::Send(send, data)) } => {
+                self.on_msg_send(now, nd, MsgSend { server_id: server.0, ..send }, data);
+            }
+            ServerState::Asked { first: Some(First::Pulse(pulse)) } => {
+                self.event(Event::Pulse { server, pulse });
+            }
+            ServerState::Asked { first: None } | ServerState::Open => {}
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Only bookkeeping: which numbers exist, who owns them, what ends with what. The behaviour is in
 //! `client.rs` and `server.rs`. Removing an owner removes what it owns, here and nowhere else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::command::{ClientId, Handle, PulseInfo, VtidInfo};
 use crate::event::Data;
@@ -12,7 +12,7 @@ use crate::sink::Outlet;
 use crate::source::Body;
 use crate::table::Table;
 use crate::time::Instant;
-use crate::wire::kif::{MsgSend, Xfer};
+use crate::wire::kif::{Connect, MsgSend, Xfer};
 
 /// Something sent before the connection was there.
 #[derive(Debug)]
@@ -21,18 +21,28 @@ pub(super) enum Held {
     Send(u32, Body),
     /// A pulse.
     Pulse(VtidInfo, PulseInfo),
+    /// The sender of a message that left with the connect wants to leave: the number of its transaction.
+    Unblock(u32),
 }
 
 /// Where a client-side connection stands.
 #[derive(Debug)]
 pub(super) enum ClientState {
+    /// Nothing was sent, and nothing will be before there is something to send.
+    Attached {
+        /// What will be.
+        connect: Box<Connect>,
+    },
     /// CONNECT was sent.
     Connecting {
         /// What waits for the answer, in order.
         held: Vec<Held>,
     },
     /// CONNECT was sent, and the client is gone: close it as soon as it is there.
-    Abandoned,
+    Abandoned {
+        /// The pulses that it sent before.
+        pulses: Vec<(VtidInfo, PulseInfo)>,
+    },
     /// Open.
     Open {
         /// The server node's number.
@@ -51,6 +61,22 @@ pub(super) struct Client {
     pub(super) qos: u16,
     pub(super) state: ClientState,
     pub(super) sends: BTreeSet<u32>,
+}
+
+impl Client {
+    /// Whether the other node has not heard of it.
+    pub(super) fn is_attached(&self) -> bool {
+        matches!(self.state, ClientState::Attached { .. })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, ClientState::Open { .. })
+    }
+
+    /// Whether that node is to answer its CONNECT.
+    pub(super) fn awaits(&self, nd: u16) -> bool {
+        self.nd == nd && !self.is_attached() && !self.is_open()
+    }
 }
 
 /// A MSGREAD of the server that is not answered in full.
@@ -97,7 +123,13 @@ pub(super) struct Clients {
     pub(super) sends: Table<Send>,
     pub(super) by_client: BTreeMap<ClientId, u32>,
     pub(super) by_handle: BTreeMap<Handle, u32>,
+    /// Transactions with plain nodes that ended last, and their connections: events may still name them.
+    past: BTreeMap<u32, u32>,
+    past_order: VecDeque<u32>,
 }
+
+/// Ended transactions that are remembered.
+const MAX_PAST: usize = 4096;
 
 impl Clients {
     /// The open connection and its number.
@@ -135,6 +167,24 @@ impl Clients {
         Some(send)
     }
 
+    /// Remembers whose a transaction was that ends.
+    pub(super) fn remember(&mut self, number: u32, client: u32) {
+        if self.past.insert(number, client).is_none() {
+            self.past_order.push_back(number);
+        }
+        if self.past_order.len() > MAX_PAST
+            && let Some(oldest) = self.past_order.pop_front()
+        {
+            self.past.remove(&oldest);
+        }
+    }
+
+    /// The connection of a transaction, also of one that ended lately.
+    pub(super) fn client_of(&self, nd: u16, number: u32) -> Option<u32> {
+        let past = || self.past.get(&number).copied();
+        self.send_at(nd, number).map(|send| send.client).or_else(past)
+    }
+
     /// Ends a connection; its transactions' keys are returned in the order they were opened.
     pub(super) fn end_client(&mut self, number: u32) -> Option<(Client, Vec<Handle>)> {
         let client = self.connections.remove(number)?;
@@ -152,13 +202,22 @@ impl Clients {
     }
 }
 
+/// What comes with a CONNECT.
+#[derive(Debug)]
+pub(super) enum First {
+    /// A message.
+    Send(MsgSend, Data),
+    /// A pulse.
+    Pulse(PulseInfo),
+}
+
 /// Where a server-side connection stands.
 #[derive(Debug)]
 pub(super) enum ServerState {
     /// The caller was asked.
     Asked {
-        /// The message that came with the CONNECT.
-        first: Option<(MsgSend, Data)>,
+        /// What came with the CONNECT.
+        first: Option<First>,
     },
     /// Accepted.
     Open,
@@ -168,7 +227,7 @@ impl ServerState {
     /// Message bytes that wait for the caller's answer.
     fn early_bytes(&self) -> usize {
         match self {
-            ServerState::Asked { first: Some((_, data)) } => data.len(),
+            ServerState::Asked { first: Some(First::Send(_, data)) } => data.len(),
             _ => 0,
         }
     }

@@ -20,7 +20,10 @@ use crate::wire::kif::Kif;
 fn table_of_command(command: &Command) -> &'static str {
     match command {
         Command::Resolve { .. } | Command::ResolveIn { .. } | Command::Found { .. } => "lookups",
-        Command::Connect { .. } | Command::Disconnect { .. } | Command::Pulse { .. } => "connections",
+        Command::Connect { .. }
+        | Command::Attach { .. }
+        | Command::Disconnect { .. }
+        | Command::Pulse { .. } => "connections",
         Command::Send { .. }
         | Command::Room { .. }
         | Command::ReadData { .. }
@@ -49,14 +52,15 @@ fn table_of_message(message: &Kif) -> &'static str {
         Kif::MsgRead { .. } | Kif::MsgWrite(_) | Kif::MsgReply(_) | Kif::MsgError(_) => "transactions",
         Kif::Connect(_)
         | Kif::ConnectMsgSend(..)
+        | Kif::ConnectPulse(..)
         | Kif::MsgSend(_)
         | Kif::Pulse { .. }
         | Kif::Unblock { .. }
         | Kif::MsgReadXfer(_)
         | Kif::MsgReadError(_)
         | Kif::Disconnect { .. } => "servers",
-        // Handed on without a state of their own; the last is read and counted.
-        Kif::Event { .. } | Kif::Signal { .. } | Kif::ConnectPulse => "none",
+        // Handed on without a state of their own.
+        Kif::Event { .. } | Kif::Signal { .. } => "none",
     }
 }
 

@@ -11,7 +11,7 @@ use crate::wire::Order;
 use crate::wire::lr::{Lr, LrKind, Party};
 use crate::wire::lwl4::{HEADER, Header, Kind, Layer};
 use crate::wire::tcs::Tcs;
-use crate::wire::tlv::{ABILITY_CRC, ABILITY_SACK, Extensions, VERSION};
+use crate::wire::tlv::{ABILITY_CONNECT_PULSE, ABILITY_CRC, ABILITY_SACK, Extensions, VERSION};
 
 use super::Node;
 
@@ -91,7 +91,9 @@ impl Node {
         Some(Extensions {
             incarnation: self.config.incarnation,
             version: VERSION,
-            abilities: ABILITY_SACK | if self.config.do_crc { ABILITY_CRC } else { 0 },
+            abilities: ABILITY_SACK
+                | ABILITY_CONNECT_PULSE
+                | if self.config.do_crc { ABILITY_CRC } else { 0 },
             largest_payload: mtu.saturating_sub(HEADER as u32),
             window: self.config.limits.reassembly_per_peer,
             meant_for: 0,

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use super::WireError;
 use super::bytes::{Order, Reader, Writer};
-use crate::command::{PulseInfo, VtidInfo};
+use crate::command::{PulseInfo, Sigevent, VtidInfo};
 
 /// Version of the KIF protocol, in the connect messages.
 pub const VERSION: u32 = 1;
@@ -26,8 +26,8 @@ pub const MAX_GROUPS: usize = 8;
 pub const MSGSEND_HEAD: usize = 48;
 /// Bytes of the transfer messages (MSGREAD_XFER .. MSGREAD_ERROR) before their data.
 pub const XFER_HEAD: usize = 20;
-/// The longest fixed part: a PULSE or CONNECT_MSGSEND with credentials and eight groups.
-pub const MAX_HEAD: usize = 160;
+/// The longest fixed part: a CONNECT_PULSE with credentials, eight groups and a wide value.
+pub const MAX_HEAD: usize = 168;
 
 const CRED: u16 = 0x0100;
 const BIG: u16 = 0x8080;
@@ -169,8 +169,8 @@ pub enum Kif {
     Event {
         /// A transaction of the client.
         client_handle: u32,
-        /// `struct sigevent`, four words.
-        sigevent: [u32; 4],
+        /// The event. The upper half of its value follows only when it is not 0 (**ours**).
+        sigevent: Sigevent,
     },
     /// 12, client to server.
     Pulse {
@@ -180,7 +180,7 @@ pub enum Kif {
         client_handle: u32,
         /// About the sender.
         info: VtidInfo,
-        /// The pulse.
+        /// The pulse. The upper half of its value follows only when it is not 0 (**ours**).
         pulse: PulseInfo,
         /// `_pulse.type` and `.subtype`.
         kind: (u16, u16),
@@ -218,8 +218,9 @@ pub enum Kif {
     },
     /// 16, client to server: the MSGREAD failed; `status` is the errno.
     MsgReadError(Xfer),
-    /// 17, client to server: its layout is not public; only the name is known.
-    ConnectPulse,
+    /// 17, client to server: a connect with its first pulse. Only the name is public; the layout, that of CONNECT_MSGSEND
+    /// with a PULSE in its place, is **ours**.
+    ConnectPulse(Connect, PulseInfo),
 }
 
 impl Kif {
@@ -275,6 +276,10 @@ impl Kif {
             Kif::ConnectMsgSend(connect, send) => {
                 emit_connect(&mut w, 1, connect);
                 emit_msgsend(&mut w, send);
+            }
+            Kif::ConnectPulse(connect, pulse) => {
+                emit_connect(&mut w, 17, connect);
+                emit_pulse(&mut w, (u32::MAX, 0), &VtidInfo::default(), pulse, ((0, 0), 0, None));
             }
             Kif::MsgSend(send) => emit_msgsend(&mut w, send),
             Kif::MsgReadXfer(x) => emit_xfer(&mut w, 7, x),
@@ -366,17 +371,14 @@ fn emit_small(w: &mut Writer<'_>, message: &Kif) {
         }
         Kif::Event { client_handle, sigevent } => {
             head(w, 11, 24, false, order);
-            w.u32(*client_handle);
-            for &word in sigevent {
-                w.u32(word);
-            }
+            w.u32(*client_handle).u32(sigevent.notify).i32(sigevent.id).u32(low(sigevent.value));
+            w.u32(
+                u32::from(sigevent.code.cast_unsigned()) | u32::from(sigevent.priority.cast_unsigned()) << 16,
+            );
+            emit_high(w, sigevent.value);
         }
         Kif::Pulse { server_id, client_handle, info, pulse, kind, scoid, cred } => {
-            head(w, 12, 64 + cred_len(cred.as_ref()), cred.is_some(), order);
-            emit_info(w, *server_id, *client_handle, info);
-            w.u16(kind.0).u16(kind.1).bytes(&pulse.code.to_ne_bytes()).bytes(&[0; 3]);
-            w.i32(pulse.value).i32(*scoid).i32(pulse.priority);
-            emit_cred(w, cred.as_ref());
+            emit_pulse(w, (*server_id, *client_handle), info, pulse, (*kind, *scoid, cred.as_ref()));
         }
         Kif::Signal { client_handle, pid, tid, signo, code, value, cred } => {
             head(w, 13, 28 + cred_len(cred.as_ref()), cred.is_some(), order);
@@ -391,9 +393,44 @@ fn emit_small(w: &mut Writer<'_>, message: &Kif) {
             head(w, 15, 8, false, order);
             w.u32(*client_id);
         }
-        // Nothing is known of its body; everything else was written by `emit`.
-        _ => head(w, 17, 4, false, order),
+        // Everything else was written by `emit`.
+        _ => {}
     }
+}
+
+/// The half of a value that stands in the public layouts.
+fn low(value: u64) -> u32 {
+    value as u32
+}
+
+/// The other half of a value, behind everything else.
+fn emit_high(w: &mut Writer<'_>, value: u64) {
+    match (value >> 32) as u32 {
+        0 => {}
+        high => drop(w.u32(high)),
+    }
+}
+
+/// Completes a value whose lower half was read.
+fn parse_high(r: &mut Reader<'_>, low: u32) -> Result<u64, WireError> {
+    let high = if r.rest().len() >= 4 { r.u32()? } else { 0 };
+    Ok(u64::from(high) << 32 | u64::from(low))
+}
+
+fn emit_pulse(
+    w: &mut Writer<'_>,
+    (server_id, client_handle): (u32, u32),
+    info: &VtidInfo,
+    pulse: &PulseInfo,
+    (kind, scoid, cred): ((u16, u16), i32, Option<&ClientInfo>),
+) {
+    let order = w.order();
+    head(w, 12, 64 + cred_len(cred), cred.is_some(), order);
+    emit_info(w, server_id, client_handle, info);
+    w.u16(kind.0).u16(kind.1).bytes(&pulse.code.to_ne_bytes()).bytes(&[0; 3]);
+    w.u32(low(pulse.value)).i32(scoid).i32(pulse.priority);
+    emit_cred(w, cred);
+    emit_high(w, pulse.value);
 }
 
 fn parse_cred(r: &mut Reader<'_>, present: bool) -> Result<Option<ClientInfo>, WireError> {
@@ -452,9 +489,26 @@ fn parse_pulse(r: &mut Reader<'_>, cred: bool) -> Result<Kif, WireError> {
     let kind = (r.u16()?, r.u16()?);
     let code = i8::from_ne_bytes([r.u8()?]);
     r.take(3)?;
-    let (value, scoid, priority) = (r.i32()?, r.i32()?, r.i32()?);
-    let pulse = PulseInfo { code, value, priority };
-    Ok(Kif::Pulse { server_id, client_handle, info, pulse, kind, scoid, cred: parse_cred(r, cred)? })
+    let (value, scoid, priority) = (r.u32()?, r.i32()?, r.i32()?);
+    let cred = parse_cred(r, cred)?;
+    let pulse = PulseInfo { code, value: parse_high(r, value)?, priority };
+    Ok(Kif::Pulse { server_id, client_handle, info, pulse, kind, scoid, cred })
+}
+
+fn parse_event(r: &mut Reader<'_>) -> Result<Kif, WireError> {
+    let (client_handle, notify, id, value) = (r.u32()?, r.u32()?, r.i32()?, r.u32()?);
+    let last = r.u32()?; // code and priority, or attributes: one number, as tshark shows it
+    let (code, priority) = ((last as u16).cast_signed(), ((last >> 16) as u16).cast_signed());
+    let value = parse_high(r, value)?;
+    Ok(Kif::Event { client_handle, sigevent: Sigevent { notify, id, value, code, priority } })
+}
+
+/// The credentials behind a MSGSEND's data, which ends at `end`: the sender's have changed.
+#[must_use]
+pub fn changed_cred(bytes: &[u8], end: usize, order: Order) -> Option<ClientInfo> {
+    let word = Reader::new(bytes, order, "KIF message").u16().ok()?;
+    let mut r = Reader::new(bytes.get(end..)?, order, "client_info");
+    parse_cred(&mut r, word & CRED != 0).ok().flatten()
 }
 
 fn parse_fixed(r: &mut Reader<'_>) -> Result<Kif, WireError> {
@@ -493,7 +547,7 @@ fn parse_fixed(r: &mut Reader<'_>) -> Result<Kif, WireError> {
         8 => Kif::MsgWrite(xfer(r)?),
         9 => Kif::MsgReply(xfer(r)?),
         10 => Kif::MsgError(xfer(r)?),
-        11 => Kif::Event { client_handle: r.u32()?, sigevent: [r.u32()?, r.u32()?, r.u32()?, r.u32()?] },
+        11 => parse_event(r)?,
         12 => parse_pulse(r, cred)?,
         13 => Kif::Signal {
             client_handle: r.u32()?,
@@ -507,7 +561,15 @@ fn parse_fixed(r: &mut Reader<'_>) -> Result<Kif, WireError> {
         14 => Kif::Disconnect { server_id: r.u32()? },
         15 => Kif::ConnectDeath { client_id: r.u32()? },
         16 => Kif::MsgReadError(xfer(r)?),
-        17 => Kif::ConnectPulse,
+        17 => {
+            let connect = parse_connect(r, cred)?;
+            let inner = r.u16()?;
+            r.u16()?;
+            match (inner & KIND, parse_pulse(r, inner & CRED != 0)?) {
+                (12, Kif::Pulse { pulse, .. }) => Kif::ConnectPulse(connect, pulse),
+                _ => return Err(WireError::BadValue { what: "pulse behind a connect", value: inner.into() }),
+            }
+        }
         other => return Err(WireError::BadValue { what: "KIF message type", value: other.into() }),
     })
 }

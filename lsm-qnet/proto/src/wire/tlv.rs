@@ -26,6 +26,8 @@ pub const VERSION: u16 = 1;
 pub const ABILITY_SACK: u32 = 1;
 /// Ability: puts a checksum on every packet, so that one without it is damaged.
 pub const ABILITY_CRC: u32 = 2;
+/// Ability: reads a connect with its first pulse.
+pub const ABILITY_CONNECT_PULSE: u32 = 4;
 
 const INCARNATION: u16 = 1;
 const PROTOCOL: u16 = 2;

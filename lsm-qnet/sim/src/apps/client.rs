@@ -160,7 +160,7 @@ impl Client {
     fn pulse(&mut self, host: &mut Programs<'_>) {
         let client = self.key();
         let number = self.ledger.borrow_mut().pulse(client.0, host.now);
-        let pulse = PulseInfo { code: 5, value: number as i32, priority: 10 };
+        let pulse = PulseInfo { code: 5, value: number, priority: 10 };
         if host.command(Command::Pulse { client, info: VtidInfo::default(), pulse }).is_err() {
             self.ledger.borrow_mut().take_back(number);
         }
@@ -178,6 +178,8 @@ impl Client {
         let Ok(mut ledger) = self.ledger.try_borrow_mut() else { return };
         for (handle, sent) in std::mem::take(&mut self.outstanding) {
             ledger.end(sent.number, Outcome::Abandoned);
+            // It may never have left, and pulses behind it do.
+            ledger.take_back(sent.number);
             self.left.insert(handle);
         }
     }
@@ -298,7 +300,15 @@ impl App for Client {
                 self.stage = Stage::Connecting;
                 let cred = ClientInfo { pid: 77, ruid: 1000, groups: vec![100, 27], ..ClientInfo::default() };
                 let Ok(nd) = host.with_qos(nd, &self.qos) else { return self.later(host) };
-                if host.command(Command::Connect { client: self.key(), nd, pid: 1, chid: 1, cred }).is_err() {
+                let client = self.key();
+                // Who sends at once may leave it to the first message to bring the connection with it.
+                let sends = self.plan.front().is_some_and(|op| !matches!(op, Op::Leave));
+                let command = if self.eager && sends && self.opened % 2 == 1 {
+                    Command::Attach { client, nd, pid: 1, chid: 1, cred }
+                } else {
+                    Command::Connect { client, nd, pid: 1, chid: 1, cred }
+                };
+                if host.command(command).is_err() {
                     self.later(host);
                 }
                 self.go_on(host);

@@ -140,7 +140,7 @@ impl App for Server {
                 let _ = host.command(Command::Error { rcv, errno: Errno::EINTR });
             }
             Event::Pulse { pulse, .. } => {
-                self.ledger.borrow_mut().arrived(pulse.value as u64, true);
+                self.ledger.borrow_mut().arrived(pulse.value, true);
             }
             Event::Disconnect { .. } => self.ledger.borrow_mut().disconnects += 1,
             _ => {}

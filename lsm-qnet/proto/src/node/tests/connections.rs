@@ -12,6 +12,7 @@ const CLIENT: ClientId = ClientId(1);
 #[derive(Clone, Copy, Debug)]
 enum State {
     Gone,
+    Attached,
     Connecting,
     Abandoned,
     Open,
@@ -21,8 +22,9 @@ enum State {
 fn name(state: Option<&ClientState>) -> State {
     match state {
         None => State::Gone,
+        Some(ClientState::Attached { .. }) => State::Attached,
         Some(ClientState::Connecting { .. }) => State::Connecting,
-        Some(ClientState::Abandoned) => State::Abandoned,
+        Some(ClientState::Abandoned { .. }) => State::Abandoned,
         Some(ClientState::Open { .. }) => State::Open,
     }
 }
@@ -30,6 +32,7 @@ fn name(state: Option<&ClientState>) -> State {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Connect,
+    Attach,
     Send,
     Pulse,
     Leave,
@@ -39,8 +42,9 @@ enum Event {
     SessionDown,
 }
 
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 9] = [
     Event::Connect,
+    Event::Attach,
     Event::Send,
     Event::Pulse,
     Event::Leave,
@@ -56,6 +60,12 @@ fn connect(bench: &mut Bench) -> String {
     refusal(bench.command(Command::Connect { client: CLIENT, nd, pid: 1, chid: 1, cred }))
 }
 
+fn attach(bench: &mut Bench) -> String {
+    let nd = bench.nd();
+    let cred = ClientInfo::default();
+    refusal(bench.command(Command::Attach { client: CLIENT, nd, pid: 1, chid: 1, cred }))
+}
+
 fn refusal(result: Result<(), crate::CommandError>) -> String {
     result.err().map(|error| format!("{error:?} ")).unwrap_or_default()
 }
@@ -66,10 +76,14 @@ fn build(state: State) -> (Bench, u32) {
     if matches!(state, State::Gone) {
         return (bench, 0);
     }
-    connect(&mut bench);
+    if matches!(state, State::Attached) {
+        attach(&mut bench)
+    } else {
+        connect(&mut bench)
+    };
     let number = bench.node.clients.by_client[&CLIENT];
     match state {
-        State::Gone | State::Connecting => {}
+        State::Gone | State::Attached | State::Connecting => {}
         State::Abandoned => bench.command(Command::Disconnect { client: CLIENT }).expect("it is there"),
         State::Open => success(&mut bench, number),
     }
@@ -84,6 +98,7 @@ fn success(bench: &mut Bench, client_id: u32) {
 fn act(bench: &mut Bench, number: u32, event: Event) -> String {
     match event {
         Event::Connect => return connect(bench),
+        Event::Attach => return attach(bench),
         Event::Send => {
             let info = VtidInfo { srcmsglen: 2, ..VtidInfo::default() };
             let first = Body::from(vec![1, 2]);
@@ -104,10 +119,11 @@ fn act(bench: &mut Bench, number: u32, event: Event) -> String {
 }
 
 /// One row a state, one field an event, in the order of both lists: the state after, and what was told.
-const TABLE: [&[&str]; 4] = [
+const TABLE: [&[&str]; 5] = [
     // Gone
     &[
         "Connecting: connect",               // Connect
+        "Attached:",                         // Attach
         "Gone: NoSuchConnection",            // Send
         "Gone: NoSuchConnection",            // Pulse
         "Gone: NoSuchConnection",            // Leave
@@ -116,9 +132,22 @@ const TABLE: [&[&str]; 4] = [
         "Gone:",                             // Death
         "Gone: NodeDown(Closed) tcsremdown", // SessionDown
     ],
+    // Attached
+    &[
+        "Attached: KeyInUse",                    // Connect
+        "Attached: KeyInUse",                    // Attach
+        "Connecting: connect",                   // Send
+        "Connecting: connect",                   // Pulse
+        "Gone:",                                 // Leave
+        "Attached: disconnect",                  // Success
+        "Attached:",                             // Fail
+        "Attached:",                             // Death
+        "Attached: NodeDown(Closed) tcsremdown", // SessionDown
+    ],
     // Connecting
     &[
         "Connecting: KeyInUse",                                 // Connect
+        "Connecting: KeyInUse",                                 // Attach
         "Connecting:",                                          // Send
         "Connecting:",                                          // Pulse
         "Abandoned:",                                           // Leave
@@ -130,6 +159,7 @@ const TABLE: [&[&str]; 4] = [
     // Abandoned
     &[
         "Connecting: connect",               // Connect
+        "Attached:",                         // Attach
         "Abandoned: NoSuchConnection",       // Send
         "Abandoned: NoSuchConnection",       // Pulse
         "Abandoned: NoSuchConnection",       // Leave
@@ -141,6 +171,7 @@ const TABLE: [&[&str]; 4] = [
     // Open
     &[
         "Open: KeyInUse",                          // Connect
+        "Open: KeyInUse",                          // Attach
         "Open: msgsend",                           // Send
         "Open: pulse",                             // Pulse
         "Gone: disconnect",                        // Leave
@@ -153,7 +184,7 @@ const TABLE: [&[&str]; 4] = [
 
 #[test]
 fn every_state_of_a_connection_answers_every_event_as_the_table_says() {
-    let states = [State::Gone, State::Connecting, State::Abandoned, State::Open];
+    let states = [State::Gone, State::Attached, State::Connecting, State::Abandoned, State::Open];
     walk(&states, &EVENTS, &TABLE, |state, event| {
         let (mut bench, number) = build(state);
         let refused = act(&mut bench, number, event);
