@@ -19,6 +19,7 @@
 //! | [`meter`] | our METER: measure the way to a node |
 //! | [`gns`] | ours: the global names of all nodes |
 //! | [`redirect`] | the reply that leads to another channel |
+//! | [`signal`] | ours: a signal for a process; QNX's numbers ↔ Linux's |
 //! | [`errno`], [`flags`] | QNX's numbers ↔ Linux's |
 
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ pub mod message;
 pub mod meter;
 pub mod netmgr;
 pub mod redirect;
+pub mod signal;
 pub mod stat;
 
 pub use connect::{Connect, Extra, Subtype};

@@ -33,6 +33,7 @@ pub mod request;
 pub mod resolve;
 pub mod selection;
 pub mod service;
+mod signals;
 mod state;
 pub mod sys;
 

@@ -14,13 +14,14 @@ use nix::unistd::{PathconfVar, fpathconf};
 use qnet_iomsg::connect::{EFLAG_DIR, FTYPE_NAME};
 use qnet_iomsg::flags::{IOFLAG_CREAT, IOFLAG_EXCL, IOFLAG_RSYNC, IOFLAG_SYNC, IOFLAG_TRUNC, IOFLAG_WRITE};
 use qnet_iomsg::message::{XTYPE_DIR_EXTRA_HINT, XTYPE_NONBLOCK, pathconf};
-use qnet_iomsg::{Connect, Extra, Io, Link, ParseError, Subtype, chain, redirect};
+use qnet_iomsg::{Connect, Extra, Io, Link, ParseError, Subtype, chain, redirect, signal};
 
 use crate::export::Export;
 use crate::file::{Cancel, Failure, MAX_READ, OpenFile, ReadArgs};
 use crate::identity::Identity;
 use crate::names::Names;
 use crate::resolve::{Found, read_link, resolve};
+use crate::signals::send_signal;
 
 /// Most bytes of a reply: a full READ and what else a chain may bring along.
 pub const MAX_REPLY: usize = MAX_READ + 4096;
@@ -41,6 +42,11 @@ pub enum Work {
         message: Vec<u8>,
         /// The file.
         file: Arc<OpenFile>,
+    },
+    /// Send a signal.
+    Signal {
+        /// To whom.
+        request: signal::Request,
     },
     /// Close files; where that has to wait, it waits here.
     Release {
@@ -94,6 +100,10 @@ impl Request {
                 Outcome::Done(0)
             }
             Work::Connect { message } => connect(export, &message, reply),
+            Work::Signal { request } => match send_signal(&self.identity, &request) {
+                Ok(()) => Outcome::Done(0),
+                Err(errno) => Outcome::Failed(errno),
+            },
             Work::File { message, file } => match messages(&file, &message, reply) {
                 Ok(status) => Outcome::Done(status),
                 Err(Failure::Errno(errno)) => Outcome::Failed(errno),
@@ -115,7 +125,7 @@ impl Request {
                 file.has_positions()
                     && Io::parse(message).is_ok_and(|(io, next)| taken(&io) && next.is_none())
             }
-            Work::Release { .. } => false,
+            Work::Release { .. } | Work::Signal { .. } => false,
         }
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use qnet_ipc::packet::{Connect, Send};
+use qnet_ipc::packet::{Connect, Send, right};
 use qnet_ipc::{MAX_DATA, PeerError, ServerPeer, ToClient};
 
 use crate::file::{Cancel, OpenFile};
@@ -68,6 +68,8 @@ struct Connection {
     serial: u64,
     nd: u32,
     identity: Arc<Identity>,
+    /// What its caller may do beside reading, of [`right`](qnet_ipc::packet::right).
+    rights: u32,
     scoid: i32,
     /// Still being tried whether its caller can be served.
     probing: bool,
@@ -139,6 +141,8 @@ pub(crate) struct State {
     open_files: usize,
     serial: u64,
     interest: EpollFlags,
+    /// The log has it that signals are not allowed.
+    told_of_signals: bool,
 }
 
 impl State {
@@ -164,6 +168,7 @@ impl State {
             open_files: 0,
             serial: 0,
             interest,
+            told_of_signals: false,
         })
     }
 
@@ -444,6 +449,8 @@ impl State {
             serial,
             nd,
             identity: Arc::new(identity),
+            // Without a claim nobody vouches for the caller.
+            rights: if connect.claim.is_some() { connect.flags & right::ALL } else { 0 },
             // never 0; a wrap after 2^31 connections does no harm, callers do not look at it
             scoid: i32::try_from(serial & 0x3fff_ffff).unwrap_or(1).max(1),
             probing: true,

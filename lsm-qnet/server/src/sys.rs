@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::wait::WaitStatus;
 
 /// Result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;
@@ -235,6 +236,77 @@ pub fn set_capabilities(wanted: Capabilities) -> Result<()> {
     });
     // SAFETY: header and data have the layout of version 3 and are live.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// Sends a signal as a user, by the kernel's rules: in a process of its own, all of whose ids are that user's. (A thread
+/// that only acts as the user keeps root's real id, and with it root's right to signal root's processes.)
+///
+/// # Errors
+/// What the kernel says; `EPERM` too when the process cannot become that user, `EIO` when it was killed on its way.
+pub fn signal_as(uid: u32, gid: u32, signal: &Signal) -> Result<()> {
+    // SAFETY: the child makes nothing but system calls with integers and live memory of its own, and ends without
+    // running anything of the parent's.
+    match unsafe { libc::fork() } {
+        -1 => Err(Errno::last()),
+        0 => {
+            let code = match become_and_send(uid, gid, signal) {
+                Ok(()) => 0,
+                Err(errno) => errno as i32,
+            };
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(code) }
+        }
+        child => loop {
+            match nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None) {
+                Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
+                Ok(WaitStatus::Exited(_, errno)) => return Err(Errno::from_raw(errno)),
+                Err(Errno::EINTR) => {}
+                Ok(_) => return Err(Errno::EIO),
+                Err(errno) => return Err(errno),
+            }
+        },
+    }
+}
+
+/// A signal for a process, in this system's numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Signal {
+    /// Its number; 0 for none.
+    pub signo: i32,
+    /// The process.
+    pub pid: i32,
+    /// A thread of it, or 0.
+    pub tid: i32,
+    /// `si_value`, when it comes with one.
+    pub value: Option<u64>,
+}
+
+fn become_and_send(uid: u32, gid: u32, signal: &Signal) -> Result<()> {
+    // Without the right to change, all of these succeed for the own ids only. What is permitted is put in force for them;
+    // with the last one it is gone, unless the user is root.
+    let caps = capabilities()?;
+    set_capabilities(Capabilities { effective: caps.permitted, ..caps })?;
+    // SAFETY: takes integers only.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
+    let now = capabilities()?;
+    if uid != 0 && now.permitted != 0 {
+        set_capabilities(Capabilities { effective: 0, permitted: 0, inheritable: 0 })?;
+    }
+    let Signal { signo, pid, tid, value } = *signal;
+    let result = match (tid, value) {
+        // SAFETY: takes integers only.
+        (0, None) => unsafe { libc::syscall(libc::SYS_kill, pid, signo) },
+        (0, Some(value)) => {
+            let value = libc::sigval { sival_ptr: std::ptr::without_provenance_mut(value as usize) };
+            // SAFETY: the value is handed on as it is and nothing behind it is looked at.
+            unsafe { libc::sigqueue(pid, signo, value) }.into()
+        }
+        // SAFETY: takes integers only.
+        (tid, _) => unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signo) },
+    };
     Errno::result(result).map(drop)
 }
 

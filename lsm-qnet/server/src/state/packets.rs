@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use qnet_iomsg::message::{message_type, peek_type};
-use qnet_ipc::packet::{Connect, Send};
+use qnet_iomsg::signal;
+use qnet_ipc::packet::{Connect, Send, right};
 use qnet_ipc::{MAX_DATA, PeerError, ToClient, ToServer};
 
 use super::{Gather, Job, Slot, Stage, State, Transaction};
@@ -101,6 +102,7 @@ impl State {
             }
             Some(message_type::CONNECT) if message.len() < wanted => self.gather(send, message, wanted),
             Some(message_type::CONNECT) => self.on_connect_message(send, message.to_vec()),
+            Some(message_type::MSG) if signal::is_request(message) => self.on_signal_message(send, message),
             // of other messages the head says enough: writing is refused without fetching the data
             Some(kind) if message_type::RANGE.contains(&kind) => {
                 let head = message.get(..limits::MESSAGE).unwrap_or(message);
@@ -196,6 +198,22 @@ impl State {
         share.files += 1;
         connection.files.insert(send.coid, Slot::Opening(serial));
         Ok(())
+    }
+
+    fn on_signal_message(&mut self, send: Send, message: &[u8]) -> Result<(), PeerError> {
+        let may = self.connections.get(&send.conn).is_some_and(|c| c.rights & right::SIGNAL != 0);
+        if !may {
+            if !std::mem::replace(&mut self.told_of_signals, true) {
+                tracing::warn!(target: crate::LOG, "another node wanted to send a signal and may not: allow=signal, or a mapping of its users, would let it");
+            }
+            return self.fail(send.txn, Errno::EPERM);
+        }
+        let request = match signal::Request::parse(message) {
+            Ok(request) => request,
+            Err(error) => return self.fail(send.txn, Errno::from_raw(error.linux_errno())),
+        };
+        let serial = self.next_serial();
+        self.queue_transaction(send, serial, Work::Signal { request })
     }
 
     fn on_file_message(&mut self, send: Send, kind: u16, message: &[u8]) -> Result<(), PeerError> {

@@ -10,6 +10,7 @@ mod identity;
 mod names;
 mod places;
 mod reading;
+mod signals;
 mod support;
 
 use std::{env, process::ExitCode};
@@ -22,7 +23,7 @@ type Case = (&'static str, Need, fn());
 
 fn main() -> ExitCode {
     let must_run = env::var_os("CI").is_some_and(|value| value == "true");
-    let cases = [reading::CASES, identity::CASES, places::CASES, hostile::CASES, names::CASES].concat();
+    let cases = [reading::CASES, identity::CASES, places::CASES, hostile::CASES, names::CASES, signals::CASES].concat();
     let trials = cases.into_iter().map(|(name, need, test)| match need.missing() {
         None => Trial::test(name, move || {
             test();

@@ -204,9 +204,14 @@ impl Server {
 
     /// Connects as `uid` (and a group of the same number) from node `nd`.
     pub(crate) fn connect_from(&mut self, nd: u32, claim: Option<Claim>) -> Result<u32> {
+        self.connect_with(nd, claim, 0)
+    }
+
+    /// The same with rights.
+    pub(crate) fn connect_with(&mut self, nd: u32, claim: Option<Claim>, flags: u32) -> Result<u32> {
         let conn = self.number();
         let claim = claim.map(|claim| Claim { nd, ..claim });
-        self.send(&ToServer::Connect(ConnectPacket { conn, nd: 0, pid: 1, chid: 1, flags: 0, claim }));
+        self.send(&ToServer::Connect(ConnectPacket { conn, nd: 0, pid: 1, chid: 1, flags, claim }));
         self.answer(CONNECTION | u64::from(conn)).map(|_| conn)
     }
 
