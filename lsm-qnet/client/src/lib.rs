@@ -43,6 +43,7 @@ mod iov;
 mod link;
 pub mod names;
 pub mod netmgr;
+mod signal;
 
 pub use channel::{Channel, ChannelFlags, Message, MessageInfo, PulseMessage, Received};
 pub use connection::{Connection, Reply, SendOptions};
@@ -51,6 +52,7 @@ pub use event::Event;
 pub use file::{File, entries};
 pub use netmgr::Netmgr;
 pub use qnet_ipc::{Claim, Root};
+pub use signal::signal_kill;
 
 /// `ND_LOCAL_NODE`: this node.
 pub const LOCAL_NODE: u32 = 0;

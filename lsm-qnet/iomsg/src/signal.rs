@@ -150,7 +150,9 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_names() {
-        use libc::{SIGBUS, SIGCHLD, SIGCONT, SIGKILL, SIGPOLL, SIGSTOP, SIGSYS, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2};
+        use libc::{
+            SIGBUS, SIGCHLD, SIGCONT, SIGKILL, SIGPOLL, SIGSTOP, SIGSYS, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2,
+        };
         for (name, qnx) in [
             (SIGKILL, 9),
             (SIGBUS, 10),

@@ -115,7 +115,13 @@ impl fmt::Display for Action {
 }
 
 fn send(process: &Process, signal: Signal) -> Result<(), String> {
-    sys::send(process.handle(), signal).map_err(|errno| format!("{signal}: {}", errno.desc()))
+    process.send(signal).map_err(|errno| {
+        let hint = match errno {
+            Errno::EPERM if process.is_elsewhere() => " (does its node say allow=signal, or map you to a user?)",
+            _ => "",
+        };
+        format!("{signal}: {}{hint}", errno.desc())
+    })
 }
 
 fn set_priority(tid: i32, priority: Priority) -> Result<(), Errno> {

@@ -69,6 +69,9 @@ struct RawArgs {
     /// With -P, -C or -R: only this thread, counted from 1 as in pidin, or by Linux's number [default: all]
     #[arg(short = 'T', value_name = "TID")]
     thread: Option<u32>,
+    /// Act on processes of that node
+    #[arg(short = 'n', value_name = "NODE", conflicts_with_all = ["priority", "cpus", "mask"])]
+    node: Option<String>,
     /// Say what was done
     #[arg(short = 'v')]
     verbose: bool,
@@ -84,6 +87,7 @@ const EXAMPLES: &str = "Examples:
   slay io-pkt-v4-hc
   slay -f -9 sleep
   slay -P 15 4242
+  slay -n joseph -f sleep
 
 Exit status:
   the number of processes acted on, 0 also for a wrong call";
@@ -93,6 +97,8 @@ Exit status:
 pub(crate) struct Wanted {
     /// The words that mean processes.
     pub(crate) names: Vec<String>,
+    /// Whose processes; `None` for this node's.
+    pub(crate) node: Option<String>,
     /// What to take them for.
     pub(crate) matching: Option<Match>,
     /// The terminal, with its folder.
@@ -141,6 +147,9 @@ fn resolve(raw: RawArgs) -> Result<Wanted, String> {
     if raw.thread.is_some() && !schedules {
         return Err("-T: a signal goes to a whole process; -T is for -P, -C and -R".to_owned());
     }
+    if let Some(name) = raw.names.iter().find(|name| raw.node.is_some() && name.contains('/')) {
+        return Err(format!("{name}: with -n a program goes by its name without a path"));
+    }
     let action = if raw.print {
         Action::Print
     } else if schedules {
@@ -151,6 +160,7 @@ fn resolve(raw: RawArgs) -> Result<Wanted, String> {
     let with_folder = |tty: String| if tty.starts_with('/') { tty } else { format!("/dev/{tty}") };
     Ok(Wanted {
         names: raw.names,
+        node: raw.node,
         matching: raw.matching,
         tty: raw.tty.map(with_folder),
         action,
@@ -181,7 +191,7 @@ fn with_signal_option(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 fn takes_value(arg: &OsString) -> bool {
     let cluster = arg.to_str().and_then(|text| text.strip_prefix('-')).unwrap_or_default();
-    !cluster.starts_with('-') && cluster.ends_with(['s', 'm', 't', 'P', 'C', 'R', 'T'])
+    !cluster.starts_with('-') && cluster.ends_with(['s', 'm', 't', 'P', 'C', 'R', 'T', 'n'])
 }
 
 /// A signal by number, or by name with or without SIG.

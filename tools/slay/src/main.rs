@@ -6,15 +6,17 @@
 //! | File | What |
 //! |---|---|
 //! | `args.rs` | the command line, QNX's way |
+//! | `place.rs` | this node's `/proc`, or another one's |
 //! | `process.rs` | what `/proc` says of a process, and which ones a word means |
 //! | `action.rs` | what is done to a process |
 //! | `sys.rs` | system calls |
 //!
 //! A process is held by a descriptor from before it is looked at until it is signalled, so its number cannot come to mean
-//! another one in between.
+//! another one in between; on another node (`-n`) there are only numbers.
 
 mod action;
 mod args;
+mod place;
 mod process;
 #[expect(unsafe_code, reason = "system calls")]
 mod sys;
@@ -24,6 +26,7 @@ use std::process::ExitCode;
 
 use crate::action::Action;
 use crate::args::Wanted;
+use crate::place::Place;
 use crate::process::{Found, Process};
 
 /// The largest exit status.
@@ -40,9 +43,23 @@ fn main() -> ExitCode {
 
 /// Acts on all that is meant; gives the number of processes acted on.
 fn run(wanted: &Wanted) -> usize {
+    let node = wanted.node.as_deref();
+    let place = match node.map_or(Ok(Place::Here), Place::of) {
+        Ok(place) => place,
+        Err(why) => {
+            complain(wanted, &format!("-n {}: {why}", node.unwrap_or_default()));
+            return 0;
+        }
+    };
     let mut count = 0;
     for name in &wanted.names {
-        let Found { processes, spared } = process::find(name, wanted);
+        let Found { processes, spared } = match process::find(&place, name, wanted) {
+            Ok(found) => found,
+            Err(errno) => {
+                complain(wanted, &format!("{name}: the processes cannot be listed: {}", errno.desc()));
+                continue;
+            }
+        };
         for (pid, why) in &spared {
             complain(wanted, &format!("{name}: process {pid} is {why}: not touched"));
         }
@@ -51,7 +68,7 @@ fn run(wanted: &Wanted) -> usize {
         }
         let ask = wanted.query || (processes.len() > 1 && !wanted.force && wanted.asks());
         for process in processes {
-            if wanted.childless && process.has_children() {
+            if wanted.childless && process.has_children(&place) {
                 complain(wanted, &format!("{name}: process {} has children: not touched", process.pid));
             } else if !ask || agreed(&process, &wanted.action) {
                 count += usize::from(act(wanted, name, &process));

@@ -9,12 +9,17 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use qnet::Connection;
 
 use crate::args::{Match, Wanted};
+use crate::place::Place;
 use crate::sys;
 
 /// The kernel's own threads are children of this one.
@@ -31,7 +36,16 @@ pub(crate) struct Process {
     pub(crate) name: String,
     /// Its controlling terminal.
     pub(crate) tty: Option<String>,
-    handle: OwnedFd,
+    handle: Handle,
+}
+
+/// How a process is reached.
+#[derive(Debug)]
+enum Handle {
+    /// By a descriptor that stands for it and no other.
+    Here(OwnedFd),
+    /// By its number, which could come to mean another one in the time between look and signal.
+    There(Arc<Connection>),
 }
 
 /// What a word means.
@@ -44,16 +58,19 @@ pub(crate) struct Found {
 }
 
 /// Finds the processes that `word` means.
-pub(crate) fn find(word: &str, wanted: &Wanted) -> Found {
-    let above = ancestors();
+pub(crate) fn find(place: &Place, word: &str, wanted: &Wanted) -> Result<Found, Errno> {
+    let above = match place {
+        Place::Here => ancestors(),
+        Place::There(_) => BTreeSet::new(),
+    };
     let number = word.parse::<i32>().ok().filter(|_| wanted.matching != Some(Match::Name));
     let mut found = Found::default();
-    for pid in all() {
+    for pid in place.numbers("")? {
         // First the descriptor, then the look at it: it cannot become another process under our eyes.
-        let Ok(handle) = sys::open(pid) else { continue };
-        let Some(stat) = Stat::read(pid) else { continue };
+        let Some(handle) = Handle::of(place, pid) else { continue };
+        let Some(stat) = Stat::read(place, pid) else { continue };
         let by_number = number == Some(pid);
-        let by_name = wanted.matching != Some(Match::Pid) && has_name(pid, &stat, word);
+        let by_name = wanted.matching != Some(Match::Pid) && has_name(place, pid, &stat, word);
         if !by_number && !by_name {
             continue;
         }
@@ -69,23 +86,42 @@ pub(crate) fn find(word: &str, wanted: &Wanted) -> Found {
             found.processes.push(Process { pid, name: stat.comm, tty, handle });
         }
     }
-    found
+    Ok(found)
+}
+
+impl Handle {
+    fn of(place: &Place, pid: i32) -> Option<Self> {
+        match place {
+            Place::Here => sys::open(pid).ok().map(Self::Here),
+            Place::There(server) => Some(Self::There(Arc::clone(server))),
+        }
+    }
 }
 
 impl Process {
-    /// Stands for this process and no other.
-    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
+    /// Sends it a signal.
+    pub(crate) fn send(&self, signal: Signal) -> Result<(), Errno> {
+        match &self.handle {
+            Handle::Here(handle) => sys::send(handle.as_fd(), signal),
+            Handle::There(server) => qnet::signal_kill(server, self.pid, 0, signal as i32)
+                .map_err(|error| Errno::from_raw(error.errno())),
+        }
     }
 
-    /// Linux's numbers of its threads, oldest first.
+    /// Whether it is another node's.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self.handle, Handle::There(_))
+    }
+
+    /// Linux's numbers of its threads on this node, oldest first.
     pub(crate) fn threads(&self) -> Vec<i32> {
-        numbers(&PathBuf::from(format!("/proc/{}/task", self.pid)))
+        Place::Here.numbers(&format!("{}/task", self.pid)).unwrap_or_default()
     }
 
     /// Whether it has living children.
-    pub(crate) fn has_children(&self) -> bool {
-        all().into_iter().filter_map(Stat::read).any(|stat| stat.parent == self.pid)
+    pub(crate) fn has_children(&self, place: &Place) -> bool {
+        let all = place.numbers("").unwrap_or_default();
+        all.into_iter().filter_map(|pid| Stat::read(place, pid)).any(|stat| stat.parent == self.pid)
     }
 }
 
@@ -106,32 +142,18 @@ fn ancestors() -> BTreeSet<i32> {
     let mut above = BTreeSet::new();
     let mut pid = i32::try_from(std::process::id()).unwrap_or(0);
     while pid > 0 && above.insert(pid) {
-        pid = Stat::read(pid).map_or(0, |stat| stat.parent);
+        pid = Stat::read(&Place::Here, pid).map_or(0, |stat| stat.parent);
     }
     above
 }
 
-fn all() -> Vec<i32> {
-    numbers(Path::new("/proc"))
-}
-
-/// The entries of a folder whose names are numbers, in their order.
-fn numbers(folder: &Path) -> Vec<i32> {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut numbers: Vec<i32> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    numbers.sort_unstable();
-    numbers
-}
-
-fn has_name(pid: i32, stat: &Stat, word: &str) -> bool {
-    let own = PathBuf::from(format!("/proc/{pid}"));
-    let program = fs::read_link(own.join("exe")).ok();
+fn has_name(place: &Place, pid: i32, stat: &Stat, word: &str) -> bool {
+    let program = place.link(&format!("{pid}/exe"));
     if word.contains('/') {
         return program.is_some_and(|program| without_deleted(&program) == OsStr::new(word));
     }
     let is_word = |path: &OsStr| base(path) == word.as_bytes();
-    let called = fs::read(own.join("cmdline")).unwrap_or_default();
+    let called = place.read(&format!("{pid}/cmdline")).unwrap_or_default();
     let first = called.split(|byte| *byte == 0).next().unwrap_or_default();
     // A shell at login is called `-sh`.
     let first = first.strip_prefix(b"-").unwrap_or(first);
@@ -160,8 +182,8 @@ struct Stat {
 }
 
 impl Stat {
-    fn read(pid: i32) -> Option<Self> {
-        Self::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+    fn read(place: &Place, pid: i32) -> Option<Self> {
+        Self::parse(&String::from_utf8_lossy(&place.read(&format!("{pid}/stat"))?))
     }
 
     /// `PID (name) state parent group session terminal …`; the name may hold anything, brackets too.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,19 @@ struct Sleepers {
     children: Vec<Child>,
 }
 
+/// Copies a program, by another process: a file that is open for writing here could be inherited by a child that another
+/// test starts just then, and cannot be executed meanwhile.
+fn copy(from: &str, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status().expect("cp runs");
+    assert!(status.success(), "cp {from} {}: {status}", to.display());
+}
+
 impl Sleepers {
     fn new(tag: &str, count: usize) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let name = format!("sl{tag}{}", std::process::id());
         let program = dir.path().join(&name);
-        fs::copy("/bin/sleep", &program).expect("a copy of sleep");
+        copy("/bin/sleep", &program);
         let mut this = Self { dir, name, children: Vec::new() };
         for _ in 0..count {
             let child = Command::new(&program).arg("1000").spawn().expect("it starts");
@@ -230,7 +237,7 @@ fn a_name_given_at_the_call_counts() {
 fn those_with_children_are_left_alone_with_capital_s() {
     let mut sleepers = Sleepers::new("k", 0);
     let script = sleepers.dir.path().join(format!("{}sh", sleepers.name));
-    fs::copy("/bin/sh", &script).expect("a copy of sh");
+    copy("/bin/sh", &script);
     let line = format!("{} 1000 & echo; wait", sleepers.program().display());
     let mut parent =
         Command::new(&script).args(["-c", &line]).stdout(Stdio::piped()).spawn().expect("it starts");

@@ -23,7 +23,9 @@ type Case = (&'static str, Need, fn());
 
 fn main() -> ExitCode {
     let must_run = env::var_os("CI").is_some_and(|value| value == "true");
-    let cases = [reading::CASES, identity::CASES, places::CASES, hostile::CASES, names::CASES, signals::CASES].concat();
+    let cases =
+        [reading::CASES, identity::CASES, places::CASES, hostile::CASES, names::CASES, signals::CASES]
+            .concat();
     let trials = cases.into_iter().map(|(name, need, test)| match need.missing() {
         None => Trial::test(name, move || {
             test();
