@@ -12,14 +12,15 @@
 use thiserror::Error;
 
 use crate::{
-    MAX_DATA, MAX_GROUPS,
+    MAX_DATA, MAX_GROUPS, MAX_LENT,
     packet::{Claim, Connect, Hello, Pulse, Send, Sigevent, ToClient, ToServer},
 };
 
 /// First word of a hello.
 const HELLO_MAGIC: u32 = u32::from_le_bytes(*b"qnet");
 
-/// First 16 bits of a packet. Clients' verbs are below 0x20, servers' above; both may say hello.
+/// First 16 bits of a packet. Clients' verbs are below 0x20, servers' above; both may say hello. From 0x40 on the ends
+/// themselves talk to each other, unheard by their owners.
 mod verb {
     pub(super) const HELLO: u16 = 0x01;
     pub(super) const CONNECT: u16 = 0x02;
@@ -40,6 +41,10 @@ mod verb {
     pub(super) const EVENT: u16 = 0x28;
     pub(super) const CHANNEL: u16 = 0x29;
     pub(super) const RECEIVED: u16 = 0x2a;
+    pub(super) const RING_OFFER: u16 = 0x41;
+    pub(super) const RING_ANSWER: u16 = 0x42;
+    pub(super) const RING_SWITCH: u16 = 0x43;
+    pub(super) const BELL: u16 = 0x44;
 }
 
 /// A packet that breaks the rules. The connection that carried it is not worth keeping.
@@ -160,7 +165,7 @@ impl<'p> Reader<'p> {
     /// The message data: all that is left.
     fn data(self) -> Result<&'p [u8], DecodeError> {
         match self.rest.len() {
-            0..=MAX_DATA => Ok(self.rest),
+            0..=MAX_LENT => Ok(self.rest),
             len => Err(DecodeError::Field { field: "length of the data", value: len as u64 }),
         }
     }
@@ -173,7 +178,6 @@ impl<'p> Reader<'p> {
     }
 }
 
-/// Writes a hello into `head`.
 impl<'a> ToServer<'a> {
     /// Reads a packet as a server does.
     ///
@@ -212,6 +216,7 @@ impl<'a> ToClient<'a> {
     }
 }
 
+/// Writes a hello into `head`.
 pub(crate) fn encode_hello(hello: Hello, head: &mut Vec<u8>) {
     Writer::new(head, verb::HELLO, HELLO_MAGIC).u16(hello.version).u16(0).u64(hello.abilities);
 }
@@ -228,6 +233,71 @@ pub(crate) fn decode_hello(packet: &[u8]) -> Result<Hello, DecodeError> {
     let version = reader.u16()?;
     reader.u16()?;
     Ok(Hello { version, abilities: reader.u64()? })
+}
+
+/// What the ends say to each other about the ring between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inner {
+    /// From the client, with the descriptor of the memory: let us use a ring of this layout.
+    Offer { layout: u32 },
+    /// From the server: with errno 0 its next packet is in the ring, else everything stays as it is.
+    Answer { errno: u32 },
+    /// From the client: its next packet is in the ring.
+    Switch,
+    /// Look into the ring.
+    Bell,
+}
+
+pub(crate) fn encode_inner(inner: Inner, head: &mut Vec<u8>) {
+    match inner {
+        Inner::Offer { layout } => Writer::new(head, verb::RING_OFFER, layout),
+        Inner::Answer { errno } => Writer::new(head, verb::RING_ANSWER, errno),
+        Inner::Switch => Writer::new(head, verb::RING_SWITCH, 0),
+        Inner::Bell => Writer::new(head, verb::BELL, 0),
+    };
+}
+
+/// How a packet between the ends begins.
+pub(crate) fn inner_verb(inner: Inner) -> u16 {
+    match inner {
+        Inner::Offer { .. } => verb::RING_OFFER,
+        Inner::Answer { .. } => verb::RING_ANSWER,
+        Inner::Switch => verb::RING_SWITCH,
+        Inner::Bell => verb::BELL,
+    }
+}
+
+/// The packet, if it is one between the ends.
+pub(crate) fn decode_inner(packet: &[u8]) -> Result<Option<Inner>, DecodeError> {
+    let (reader, verb, id) = Reader::new(packet)?;
+    let inner = match verb {
+        verb::RING_OFFER => Inner::Offer { layout: id },
+        verb::RING_ANSWER => Inner::Answer { errno: id },
+        verb::RING_SWITCH => Inner::Switch,
+        verb::BELL => Inner::Bell,
+        _ => return Ok(None),
+    };
+    reader.end()?;
+    Ok(Some(inner))
+}
+
+/// Whether `lent` bytes may stand for the data of a packet, which carries none itself.
+pub(crate) fn check_lent_to_server(packet: &ToServer<'_>, lent: usize) -> Result<(), DecodeError> {
+    match packet {
+        ToServer::Send(send, data) if data.is_empty() && lent > send.srcmsglen as usize => {
+            Err(DecodeError::Field { field: "length of the message", value: send.srcmsglen.into() })
+        }
+        ToServer::Send(_, data) | ToServer::ReadData { data, .. } if data.is_empty() => Ok(()),
+        _ => Err(DecodeError::Trailing { extra: lent }),
+    }
+}
+
+/// As [`check_lent_to_server`].
+pub(crate) fn check_lent_to_client(packet: &ToClient<'_>, lent: usize) -> Result<(), DecodeError> {
+    match packet {
+        ToClient::Write { data: [], .. } | ToClient::Reply { data: [], .. } => Ok(()),
+        _ => Err(DecodeError::Trailing { extra: lent }),
+    }
 }
 
 /// Writes the head of a client's packet into `head`; returns the data that follows it on the socket.
@@ -434,7 +504,7 @@ pub(crate) fn decode_to_client(packet: &[u8]) -> Result<ToClient<'_>, DecodeErro
     let value = match verb {
         verb::CONNECT_OK => {
             let (scoid, limit) = (reader.i32()?, reader.u32()?);
-            if limit == 0 || limit as usize > MAX_DATA {
+            if limit == 0 || limit as usize > MAX_LENT {
                 return Err(DecodeError::Field { field: "limit", value: limit.into() });
             }
             ToClient::ConnectOk { conn: id, scoid, limit }

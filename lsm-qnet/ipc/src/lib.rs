@@ -59,24 +59,30 @@ mod codec;
 pub mod names;
 pub mod packet;
 mod peer;
+mod ring;
 mod root;
 mod socket;
 mod sys;
+mod wait;
 
 pub use address::{ChannelAddress, pid_namespace};
 pub use codec::DecodeError;
 pub use packet::{Claim, ToClient, ToServer};
 pub use peer::{
-    ClientPeer, ClientSide, Peer, PeerError, ReceiveBuffer, Role, ServerPeer, ServerSide, wait_ready,
+    ClientPeer, ClientSide, Lent, Peer, PeerError, ReceiveBuffer, Role, ServerPeer, ServerSide, wait_ready,
 };
+pub use ring::{Broken, Loan};
 pub use root::{Root, RootError};
 pub use socket::{ConnectError, ListenError, Listener, connect_channel, connect_path, pair};
 pub use sys::PeerIdentity;
+pub use wait::{Patience, SPIN, Watch};
 
 /// Most bytes of message data in one packet. Longer messages and replies travel in pieces.
 pub const MAX_DATA: usize = 64 * 1024;
 /// Largest packet: [`MAX_DATA`] and the largest fixed part.
 pub const MAX_PACKET: usize = MAX_DATA + 64;
+/// Most bytes of message data in one packet through shared memory, when it has room for them.
+pub const MAX_LENT: usize = 1024 * 1024;
 /// Version of the packet layout; both ends must have the same.
 pub const VERSION: u16 = 2;
 /// Most supplementary groups in a [`Claim`].

@@ -80,6 +80,12 @@ pub struct Hello {
     pub abilities: u64,
 }
 
+/// Abilities in a [`Hello`].
+pub mod ability {
+    /// Packets can go through shared memory; then one may carry up to [`crate::MAX_LENT`] bytes of data.
+    pub const RING: u64 = 1 << 0;
+}
+
 /// Opens a connection to a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
@@ -208,7 +214,7 @@ pub enum ToClient<'a> {
         conn: u32,
         /// The server's number for the client.
         scoid: i32,
-        /// Most bytes that a [`ToServer::Send`] on it may carry, at most [`crate::MAX_DATA`].
+        /// Most bytes that a [`ToServer::Send`] on it may carry, at most [`crate::Peer::max_data`].
         limit: u32,
     },
     /// About the channel behind an open connection, from servers that know; may never come. Behind `ConnectOk`.

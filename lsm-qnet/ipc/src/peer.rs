@@ -4,15 +4,21 @@
 //!
 //! 1. when the socket is readable, calls [`Peer::recv`] until it gives `None`;
 //! 2. calls [`Peer::send`] at any time; what the socket does not take at once is queued up to [`Peer::queue_limit`];
-//! 3. while [`Peer::wants_write`], watches the socket for writability and calls [`Peer::flush`] then.
+//! 3. while [`Peer::wants_writable`], watches the socket for writability; calls [`Peer::flush`] when it is readable or writable.
+//!
+//! While [`Peer::wants_write`] is true and [`Peer::wants_writable`] is not, the packets wait for room in shared memory: the
+//! socket becomes readable when there is some.
+//!
+//! After some messages the packets go through shared memory (`ring.rs`) by themselves; the socket then carries the bells
+//! and the end. Whoever keeps to the three rules need not know.
 //!
 //! Any error of [`Peer::recv`] ends the connection: drop the peer. After [`PeerError::Closed`] from a send, what the
-//! other end said before it left can still be received. The hellos go by themselves. The type parameter keeps the roles apart: a [`ClientPeer`] cannot utter a server's packet, and takes one
-//! from the wrong side for what it is, a broken peer.
+//! other end said before it left can still be received. The hellos go by themselves. The type parameter keeps the roles
+//! apart: a [`ClientPeer`] cannot utter a server's packet, and takes one from the wrong side for what it is, a broken peer.
 
 use std::{
     collections::VecDeque,
-    fmt, io,
+    io,
     io::IoSlice,
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
@@ -20,121 +26,37 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{MsgFlags, recv, sendmsg},
-};
-use thiserror::Error;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{
-    MAX_DATA, MAX_PACKET, PeerIdentity, VERSION,
-    codec::{self, DecodeError},
-    packet::{Hello, ToClient, ToServer},
+    MAX_DATA, MAX_LENT, MAX_PACKET, PeerIdentity, VERSION, Watch,
+    codec::{self, DecodeError, Inner},
+    packet::{Hello, ability},
+    ring::{Loan, Popped},
+    wait::Patience,
 };
+pub use error::PeerError;
+use pathway::Pathway;
+pub(crate) use pathway::ring_bell;
+pub use role::{ClientSide, Role, ServerSide};
+
+mod error;
+mod pathway;
+mod role;
 
 /// Bytes that may wait in a peer before [`Peer::send`] says [`PeerError::Full`], unless told otherwise.
 const QUEUE_LIMIT: usize = 1024 * 1024;
-
-/// Why a peer could not send or receive.
-#[derive(Debug, Error)]
-pub enum PeerError {
-    /// The other end is gone.
-    #[error("the other end closed the connection")]
-    Closed,
-    /// The kernel refused.
-    #[error("socket: {0}")]
-    Io(#[source] io::Error),
-    /// The other end broke the rules.
-    #[error("bad packet: {0}")]
-    Decode(#[from] DecodeError),
-    /// A packet larger than [`MAX_PACKET`] came in.
-    #[error("packet of {len} bytes, at most {MAX_PACKET} are allowed")]
-    Oversized {
-        /// Its bytes.
-        len: usize,
-    },
-    /// The other end speaks another version.
-    #[error("the other end speaks version {theirs} of the channel protocol, we speak {VERSION}")]
-    Version {
-        /// Its version.
-        theirs: u16,
-    },
-    /// The queue is full and nothing was queued: wait until [`Peer::flush`] made room, or give up on a peer that does
-    /// not read.
-    #[error("the other end does not read, {queued} bytes wait")]
-    Full {
-        /// Bytes in the queue.
-        queued: usize,
-    },
-    /// More than [`MAX_DATA`] bytes of data in one packet; nothing was queued.
-    #[error("{len} bytes of data in one packet, at most {MAX_DATA} are allowed")]
-    TooLong {
-        /// Bytes of data.
-        len: usize,
-    },
-}
-
-impl PeerError {
-    /// Whether the connection is over, as against a [`Peer::send`] that merely cannot be done now.
-    #[must_use]
-    pub fn is_fatal(&self) -> bool {
-        !matches!(self, Self::Full { .. } | Self::TooLong { .. })
-    }
-}
-
-/// What an end of a connection may say and hear. Implemented by [`ClientSide`] and [`ServerSide`] only.
-pub trait Role: sealed::Sealed {
-    /// Packets that this side sends.
-    type Out<'a>: fmt::Debug;
-    /// Packets that this side receives.
-    type In<'a>: fmt::Debug;
-    #[doc(hidden)]
-    fn encode<'p>(packet: &'p Self::Out<'_>, head: &mut Vec<u8>) -> &'p [u8];
-    #[doc(hidden)]
-    fn decode(packet: &[u8]) -> Result<Self::In<'_>, DecodeError>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::ClientSide {}
-    impl Sealed for super::ServerSide {}
-}
-
-/// The role of the one who connects, sends messages and gets replies.
-#[derive(Debug)]
-pub struct ClientSide;
-
-/// The role of the one who owns the channel.
-#[derive(Debug)]
-pub struct ServerSide;
-
-impl Role for ClientSide {
-    type Out<'a> = ToServer<'a>;
-    type In<'a> = ToClient<'a>;
-    fn encode<'p>(packet: &'p ToServer<'_>, head: &mut Vec<u8>) -> &'p [u8] {
-        codec::encode_to_server(packet, head)
-    }
-    fn decode(packet: &[u8]) -> Result<ToClient<'_>, DecodeError> {
-        codec::decode_to_client(packet)
-    }
-}
-
-impl Role for ServerSide {
-    type Out<'a> = ToClient<'a>;
-    type In<'a> = ToServer<'a>;
-    fn encode<'p>(packet: &'p ToClient<'_>, head: &mut Vec<u8>) -> &'p [u8] {
-        codec::encode_to_client(packet, head)
-    }
-    fn decode(packet: &[u8]) -> Result<ToServer<'_>, DecodeError> {
-        codec::decode_to_server(packet)
-    }
-}
 
 /// The client's end.
 pub type ClientPeer = Peer<ClientSide>;
 /// The server's end.
 pub type ServerPeer = Peer<ServerSide>;
+
+/// A packet, and its data if that was lent.
+pub type Lent<'b, R> = (<R as Role>::In<'b>, Option<Loan>);
+
+/// Bells in a row without a packet: more than a socket can hold from an honest peer.
+const MAX_BELLS: usize = 1024;
 
 /// Room for one packet, allocated when it is first used. One serves all peers of a loop; a packet borrows from it until
 /// the next [`Peer::recv`].
@@ -149,17 +71,31 @@ impl ReceiveBuffer {
     }
 }
 
+/// A packet that waits.
+#[derive(Debug)]
+struct Waiting {
+    bytes: Vec<u8>,
+    /// Of them, those before the data.
+    head: usize,
+    /// Those after it go through the ring.
+    then_ring: bool,
+}
+
 /// One end of a connection; see the head of this file.
 #[derive(Debug)]
 pub struct Peer<R: Role> {
     socket: Arc<OwnedFd>,
-    /// Whole packets that the socket did not take yet.
-    queue: VecDeque<Vec<u8>>,
+    /// Whole packets that found no room yet.
+    queue: VecDeque<Waiting>,
     queued: usize,
     queue_limit: usize,
     /// Scratch for the head of a packet.
     head: Vec<u8>,
     remote: Option<Hello>,
+    pathway: Pathway,
+    /// The owner looks at the ring by itself before it sleeps.
+    attended: bool,
+    patience: Arc<Patience>,
     /// Nothing can be sent any more.
     mute: bool,
     /// Nothing can be received any more.
@@ -180,11 +116,14 @@ impl<R: Role> Peer<R> {
             queue_limit: QUEUE_LIMIT,
             head: Vec::with_capacity(128),
             remote: None,
+            pathway: Pathway::default(),
+            attended: false,
+            patience: Arc::default(),
             mute: false,
             dead: false,
             role: PhantomData,
         };
-        codec::encode_hello(Hello { version: VERSION, abilities: 0 }, &mut peer.head);
+        codec::encode_hello(Hello { version: VERSION, abilities: ability::RING }, &mut peer.head);
         match peer.put(&[], QUEUE_LIMIT) {
             Ok(()) | Err(PeerError::Closed) => Ok(peer),
             Err(error) => Err(error),
@@ -197,25 +136,29 @@ impl<R: Role> Peer<R> {
     /// [`PeerError::Full`] and [`PeerError::TooLong`] change nothing; any other ends the connection.
     pub fn send(&mut self, packet: &R::Out<'_>) -> Result<(), PeerError> {
         let data = R::encode(packet, &mut self.head);
-        if data.len() > MAX_DATA {
-            return Err(PeerError::TooLong { len: data.len() });
-        }
+        self.put(&[IoSlice::new(data)], self.queue_limit)
+    }
+
+    /// Sends a packet if the way takes it at once; nothing is queued.
+    ///
+    /// # Errors
+    /// As [`Peer::send`]; [`PeerError::Full`] when it is not taken.
+    pub fn send_now(&mut self, packet: &R::Out<'_>) -> Result<(), PeerError> {
+        let data = R::encode(packet, &mut self.head);
+        self.put(&[IoSlice::new(data)], 0)
+    }
+
+    /// As [`Peer::send`], with the data gathered from several places; `packet` itself carries none.
+    ///
+    /// # Errors
+    /// As [`Peer::send`].
+    pub fn send_gather(&mut self, packet: &R::Out<'_>, data: &[IoSlice<'_>]) -> Result<(), PeerError> {
+        let none = R::encode(packet, &mut self.head);
+        debug_assert!(none.is_empty(), "the data of {packet:?} is given apart");
         self.put(data, self.queue_limit)
     }
 
-    /// Sends a packet if the socket takes it at once; nothing is queued.
-    ///
-    /// # Errors
-    /// As [`Peer::send`]; [`PeerError::Full`] when the socket does not take it.
-    pub fn send_now(&mut self, packet: &R::Out<'_>) -> Result<(), PeerError> {
-        let data = R::encode(packet, &mut self.head);
-        if data.len() > MAX_DATA {
-            return Err(PeerError::TooLong { len: data.len() });
-        }
-        self.put(data, 0)
-    }
-
-    /// Sends what waits in the queue, as far as the socket takes it.
+    /// Sends what waits in the queue, as far as there is room.
     ///
     /// # Errors
     /// The connection is over.
@@ -224,10 +167,15 @@ impl<R: Role> Peer<R> {
             return Err(PeerError::Closed);
         }
         while let Some(packet) = self.queue.front() {
-            match self.transmit(packet, &[]) {
-                Ok(true) => self.queued -= packet.len(),
+            let (head, data) = packet.bytes.split_at(packet.head);
+            match self.pathway.transmit(&self.socket, head, &[IoSlice::new(data)]) {
+                Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => return Err(self.silence(error)),
+            }
+            self.queued -= packet.bytes.len();
+            if packet.then_ring {
+                self.pathway.send_through_ring();
             }
             self.queue.pop_front();
         }
@@ -239,19 +187,63 @@ impl<R: Role> Peer<R> {
     /// # Errors
     /// The connection is over; [`PeerError::Closed`] when the other end ended it.
     pub fn recv<'b>(&mut self, buffer: &'b mut ReceiveBuffer) -> Result<Option<R::In<'b>>, PeerError> {
-        buffer.0.resize(MAX_PACKET, 0);
-        let len = loop {
-            let Some(len) = self.recv_bytes(&mut buffer.0)? else { return Ok(None) };
-            if self.remote.is_some() {
-                break len;
-            }
-            let hello = codec::decode_hello(&buffer.0[..len]).map_err(|error| self.fatal(error.into()))?;
-            if hello.version != VERSION {
-                return Err(self.fatal(PeerError::Version { theirs: hello.version }));
-            }
-            self.remote = Some(hello);
-        };
+        let Some(Popped { len, .. }) = self.take(&mut buffer.0, false)? else { return Ok(None) };
         R::decode(&buffer.0[..len]).map(Some).map_err(|error| self.fatal(error.into()))
+    }
+
+    /// As [`Peer::recv`], but large data may stay where the sender put it: then the packet carries none, and the loan is
+    /// the data. While it is kept, the sender has less room.
+    ///
+    /// # Errors
+    /// As [`Peer::recv`].
+    pub fn recv_lent<'b>(&mut self, buffer: &'b mut ReceiveBuffer) -> Result<Option<Lent<'b, R>>, PeerError> {
+        let Some(Popped { len, loan }) = self.take(&mut buffer.0, true)? else { return Ok(None) };
+        let decoded = R::decode(&buffer.0[..len]).and_then(|packet| {
+            if let Some(loan) = &loan {
+                R::check_lent(&packet, loan.len())?;
+            }
+            Ok((packet, loan))
+        });
+        decoded.map(Some).map_err(|error| self.fatal(error.into()))
+    }
+
+    /// Most bytes of data that one packet may carry now: [`MAX_DATA`], or more while shared memory has room for them. A
+    /// packet with more ends with [`PeerError::TooLong`].
+    pub fn room(&mut self) -> usize {
+        if self.queue.is_empty() { self.pathway.room().max(MAX_DATA) } else { MAX_DATA }
+    }
+
+    /// Most bytes of data that one packet of the other end can carry: more than [`MAX_DATA`] only if it can use shared
+    /// memory.
+    #[must_use]
+    pub fn max_data(&self) -> usize {
+        let rings = self.remote.is_some_and(|hello| hello.abilities & ability::RING != 0);
+        if rings && !self.pathway.is_closed() { MAX_LENT } else { MAX_DATA }
+    }
+
+    /// Never uses shared memory. Call it before anything is sent or received.
+    pub fn keep_to_socket(&mut self) {
+        self.pathway.close();
+    }
+
+    /// Whether the packets in both directions go through shared memory.
+    #[must_use]
+    pub fn uses_ring(&self) -> bool {
+        self.pathway.receives() && self.pathway.sends()
+    }
+
+    /// With `true`, [`Peer::recv`] that finds nothing asks for no bell, which saves the other end the ringing while the
+    /// owner looks by itself. The owner promises to wait with [`Peer::watch`], or to call [`Watch::arm`] before it
+    /// sleeps and [`Peer::socket_is_ready`] when the socket woke it.
+    pub fn set_attended(&mut self, attended: bool) {
+        self.attended = attended;
+    }
+
+    /// The socket was found to be readable: the next [`Peer::recv`] of an attended peer reads it.
+    pub fn socket_is_ready(&self) {
+        if let Some(inlet) = self.pathway.inlet() {
+            inlet.note_socket(true);
+        }
     }
 
     /// Sets the number of bytes that may wait before [`Peer::send`] says [`PeerError::Full`]. A packet is queued whole
@@ -264,21 +256,38 @@ impl<R: Role> Peer<R> {
     /// end is gone; for programs without an event loop. `false` when `deadline` passed first.
     ///
     /// # Errors
-    /// As [`wait_ready`].
+    /// As [`Watch::wait`].
     pub fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
-        wait_ready(self.socket.as_fd(), true, self.wants_write(), deadline)
+        self.watch().wait(true, self.wants_writable(), deadline)
     }
 
-    /// A second hold on the socket, for waiting while the peer itself is behind a lock. It keeps the connection open.
+    /// What is needed for waiting while the peer itself is behind a lock. It keeps the connection open. Take a new one for
+    /// each wait: it does not learn of a ring that is made later.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch {
+            socket: Arc::clone(&self.socket),
+            inlet: self.pathway.inlet().map(Arc::clone),
+            patience: Arc::clone(&self.patience),
+        }
+    }
+
+    /// A second hold on the socket. It keeps the connection open.
     #[must_use]
     pub fn socket(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.socket)
     }
 
-    /// Whether packets wait for the socket to become writable.
+    /// Whether packets wait to be sent.
     #[must_use]
     pub fn wants_write(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    /// Whether packets wait for the socket to become writable.
+    #[must_use]
+    pub fn wants_writable(&self) -> bool {
+        !self.queue.is_empty() && !self.pathway.sends()
     }
 
     /// Bytes that wait.
@@ -308,61 +317,106 @@ impl<R: Role> Peer<R> {
     }
 
     /// Sends the packet whose head stands in `self.head`, or queues it when fewer than `limit` bytes wait.
-    fn put(&mut self, data: &[u8], limit: usize) -> Result<(), PeerError> {
+    fn put(&mut self, data: &[IoSlice<'_>], limit: usize) -> Result<(), PeerError> {
+        let len = data.iter().map(|part| part.len()).sum();
+        if len > MAX_DATA && len > self.room() {
+            return Err(PeerError::TooLong { len });
+        }
         if self.mute || self.wants_write() {
             self.flush()?;
         }
         if !self.wants_write() {
-            match self.transmit(&self.head, data) {
-                Ok(true) => return Ok(()),
+            match self.pathway.transmit(&self.socket, &self.head, data) {
+                Ok(true) => return self.sent(),
                 Ok(false) => {}
                 Err(error) => return Err(self.silence(error)),
             }
         }
+        if len > MAX_DATA {
+            return Err(PeerError::TooLong { len });
+        }
         if self.queued >= limit {
             return Err(PeerError::Full { queued: self.queued });
         }
-        let packet = [&self.head[..], data].concat();
-        self.queued += packet.len();
-        self.queue.push_back(packet);
+        let mut bytes = self.head.clone();
+        data.iter().for_each(|part| bytes.extend_from_slice(part));
+        self.enqueue(Waiting { bytes, head: self.head.len(), then_ring: false });
         Ok(())
     }
 
-    /// Whether the socket took the packet.
-    fn transmit(&self, head: &[u8], data: &[u8]) -> Result<bool, PeerError> {
-        let parts = [IoSlice::new(head), IoSlice::new(data)];
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        loop {
-            match sendmsg::<()>(self.socket.as_raw_fd(), &parts, &[], flags, None) {
-                Ok(_) => return Ok(true),
-                Err(Errno::EAGAIN) => return Ok(false),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => return Err(PeerError::Closed),
-                Err(errno) => return Err(PeerError::Io(errno.into())),
-            }
-        }
+    fn enqueue(&mut self, packet: Waiting) {
+        self.queued += packet.bytes.len();
+        self.queue.push_back(packet);
     }
 
-    fn recv_bytes(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, PeerError> {
+    /// A packet went out at once, so nothing waits: the moment to speak of a ring.
+    fn sent(&mut self) -> Result<(), PeerError> {
+        let able = self.remote.is_some_and(|hello| hello.abilities & ability::RING != 0);
+        if R::OFFERS && able {
+            let offered = self.pathway.offer_in_time(&self.socket);
+            offered.map_err(|error| self.silence(error))?;
+        }
+        Ok(())
+    }
+
+    /// The next packet for the owner, in `buffer`.
+    fn take(&mut self, buffer: &mut Vec<u8>, lend: bool) -> Result<Option<Popped>, PeerError> {
         if self.dead {
             return Err(PeerError::Closed);
         }
-        // MSG_TRUNC: the true length of a packet that does not fit. Descriptors that came along are closed by the
-        // kernel, because no room for them is offered.
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-        loop {
-            let error = match recv(self.socket.as_raw_fd(), buffer, flags) {
-                Ok(0) => PeerError::Closed,
-                Ok(len) if len <= buffer.len() => return Ok(Some(len)),
-                Ok(len) => PeerError::Oversized { len },
-                Err(Errno::EAGAIN) => return Ok(None),
-                // ECONNRESET is told once when the other end left without reading all; its own packets come after it.
-                Err(Errno::EINTR | Errno::ECONNRESET) => continue,
-                Err(Errno::ENOTCONN) => PeerError::Closed,
-                Err(errno) => PeerError::Io(errno.into()),
-            };
-            return Err(self.fatal(error));
+        if buffer.len() < MAX_PACKET {
+            buffer.resize(MAX_PACKET, 0);
         }
+        for _ in 0..MAX_BELLS {
+            if self.pathway.receives() {
+                match self.pathway.pop(&self.socket, buffer, lend, self.attended) {
+                    Ok(Next::Packet(packet)) => return Ok(Some(packet)),
+                    Ok(Next::Nothing) => return Ok(None),
+                    Ok(Next::Again) => continue,
+                    Ok(Next::AskSocket) => {}
+                    Err(error) => return Err(self.fatal(error)),
+                }
+            }
+            let (len, fd) = match self.pathway.receive(&self.socket, buffer, R::OFFERS) {
+                Ok(Some(received)) => received,
+                Ok(None) => return Ok(None),
+                // What went through the ring before the end is still to be read.
+                Err(PeerError::Closed) if self.pathway.ends() => continue,
+                Err(error) => return Err(self.fatal(error)),
+            };
+            let heard = self.hear(&buffer[..len], fd).map_err(|error| self.fatal(error))?;
+            if heard {
+                return Ok(Some(Popped { len, loan: None }));
+            }
+        }
+        Err(self.fatal(PeerError::Bells))
+    }
+
+    /// Whether a packet from the socket is for the owner.
+    fn hear(&mut self, packet: &[u8], fd: Option<OwnedFd>) -> Result<bool, PeerError> {
+        if self.remote.is_none() {
+            let hello = codec::decode_hello(packet)?;
+            if hello.version != VERSION {
+                return Err(PeerError::Version { theirs: hello.version });
+            }
+            self.remote = Some(hello);
+            return Ok(false);
+        }
+        let Some(inner) = codec::decode_inner(packet)? else {
+            return match self.pathway.receives() {
+                false => Ok(true),
+                // It could not be said when it was sent.
+                true => Err(DecodeError::Verb { verb: u16::from_le_bytes([packet[0], packet[1]]) }.into()),
+            };
+        };
+        if let Some(answer) = self.pathway.on_inner::<R>(inner, fd)? {
+            codec::encode_inner(answer, &mut self.head);
+            let then_ring = matches!(answer, Inner::Switch | Inner::Answer { errno: 0 });
+            self.enqueue(Waiting { bytes: self.head.clone(), head: self.head.len(), then_ring });
+            // That nothing can be sent any more shows up when the socket is read.
+            let _gone = self.flush();
+        }
+        Ok(false)
     }
 
     /// Nothing more goes out: what waits is thrown away.
@@ -378,6 +432,15 @@ impl<R: Role> Peer<R> {
         self.dead = true;
         self.silence(error)
     }
+}
+
+/// What the ring has to say.
+enum Next {
+    Packet(Popped),
+    Nothing,
+    /// Something came meanwhile.
+    Again,
+    AskSocket,
 }
 
 impl<R: Role> AsFd for Peer<R> {
@@ -415,5 +478,7 @@ pub fn wait_ready(
     Ok(poll(&mut [PollFd::new(socket, interest)], timeout)? > 0)
 }
 
+#[cfg(test)]
+mod ring_tests;
 #[cfg(test)]
 mod tests;

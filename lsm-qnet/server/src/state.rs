@@ -411,7 +411,7 @@ impl State {
         }
         let mut interest = EpollFlags::empty();
         interest.set(EpollFlags::EPOLLIN, self.can_receive());
-        interest.set(EpollFlags::EPOLLOUT, self.peer.wants_write());
+        interest.set(EpollFlags::EPOLLOUT, self.peer.wants_writable());
         if interest != self.interest {
             let mut event = EpollEvent::new(interest, SOCKET);
             self.epoll.modify(&self.peer, &mut event).map_err(|errno| PeerError::Io(errno.into()))?;

@@ -351,8 +351,8 @@ impl Channel {
 
     /// Watches for writability exactly while something waits to be written.
     fn settle(&mut self) {
-        if self.writing != self.peer.wants_write() {
-            self.writing = self.peer.wants_write();
+        if self.writing != self.peer.wants_writable() {
+            self.writing = self.peer.wants_writable();
             self.watched.set_writing(self.writing);
         }
     }

@@ -368,8 +368,8 @@ impl LocalClient {
     /// Watches for writability exactly while something waits to be written.
     fn settle(&mut self) {
         self.allowance.set_queued(self.peer.queued());
-        if self.writing != self.peer.wants_write() {
-            self.writing = self.peer.wants_write();
+        if self.writing != self.peer.wants_writable() {
+            self.writing = self.peer.wants_writable();
             self.watched.set_writing(self.writing);
         }
     }

@@ -2,25 +2,25 @@
 
 use std::os::fd::OwnedFd;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, send, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 
 use super::*;
-use crate::{packet::Send, pair};
+use crate::{ToClient, ToServer, packet::Send, pair};
 
 fn peers() -> (ClientPeer, ServerPeer) {
     let (client, server) = pair().unwrap();
     (client, ServerPeer::new(server).unwrap())
 }
 
-fn raw_pair() -> (OwnedFd, OwnedFd) {
+pub(super) fn raw_pair() -> (OwnedFd, OwnedFd) {
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap()
 }
 
-fn say(socket: &OwnedFd, bytes: &[u8]) {
+pub(super) fn say(socket: &OwnedFd, bytes: &[u8]) {
     send(socket.as_raw_fd(), bytes, MsgFlags::empty()).unwrap();
 }
 
-fn hello_bytes(version: u16) -> Vec<u8> {
+pub(super) fn hello_bytes(version: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
     codec::encode_hello(Hello { version, abilities: 0 }, &mut bytes);
     bytes

@@ -204,7 +204,7 @@ impl Link {
 
     /// Whether the descriptor is to be watched for room to send.
     pub fn wants_write(&self) -> bool {
-        self.peer.as_ref().is_some_and(ClientPeer::wants_write)
+        self.peer.as_ref().is_some_and(ClientPeer::wants_writable)
     }
 
     /// The session for `target`, opened now if there is none.

@@ -1,0 +1,203 @@
+//! Waiting for a peer, for programs: a short spin while spinning pays, then sleep.
+//!
+//! To wake a sleeping process costs more than a whole message, so whoever waits first looks again and again for
+//! [`SPIN`]: the answer of a busy server comes sooner than that. `sched_yield` in each turn lets the other side run
+//! when both share a CPU. Spins in vain become rare ([`Patience`]), so that waiting for a slow server costs nothing.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    peer::{ring_bell, wait_ready},
+    ring::Inlet,
+};
+
+/// Longest spin.
+pub const SPIN: Duration = Duration::from_micros(50);
+/// Sleeps without a spin after the last of many spins in vain: two to this power.
+const MAX_FAILURES: u32 = 8;
+/// Turns between two looks at the socket of a connection that has a ring.
+const SOCKET_EVERY: u32 = 16;
+
+/// Whether to spin before sleeping: yes, until a spin finds nothing. Then the next two sleeps come without, after another
+/// failure the next four, and so on up to 256; a spin that finds something forgets it all.
+#[derive(Debug, Default)]
+pub struct Patience {
+    failures: AtomicU32,
+    skip: AtomicU32,
+}
+
+impl Patience {
+    /// Full of hope.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { failures: AtomicU32::new(0), skip: AtomicU32::new(0) }
+    }
+
+    /// Asks `ready` again and again while that is worth it; whether it said yes. `deadline` ends it early.
+    pub fn spin(&self, deadline: Option<Instant>, mut ready: impl FnMut() -> bool) -> bool {
+        if !self.begin() {
+            return false;
+        }
+        let start = Instant::now();
+        let mut now = start;
+        loop {
+            if ready() {
+                // A turn may have taken long: on a busy CPU sleeping would have served better.
+                self.end(now - start < 2 * SPIN);
+                return true;
+            }
+            if now - start >= SPIN {
+                self.end(false);
+                return false;
+            }
+            if deadline.is_some_and(|at| at <= now) {
+                return false;
+            }
+            thread::yield_now();
+            now = Instant::now();
+        }
+    }
+
+    /// Whether to spin this time.
+    fn begin(&self) -> bool {
+        let skip = self.skip.load(Ordering::Relaxed);
+        if skip > 0 {
+            self.skip.store(skip - 1, Ordering::Relaxed);
+        }
+        skip == 0
+    }
+
+    fn end(&self, paid: bool) {
+        let failures = if paid { 0 } else { (self.failures.load(Ordering::Relaxed) + 1).min(MAX_FAILURES) };
+        self.failures.store(failures, Ordering::Relaxed);
+        self.skip.store(if failures == 0 { 0 } else { 1 << failures }, Ordering::Relaxed);
+    }
+}
+
+/// Waits for one peer while the peer itself is behind somebody's lock: see [`crate::Peer::watch`].
+#[derive(Clone, Debug)]
+pub struct Watch {
+    pub(crate) socket: Arc<OwnedFd>,
+    pub(crate) inlet: Option<Arc<Inlet>>,
+    pub(crate) patience: Arc<Patience>,
+}
+
+impl Watch {
+    /// Waits until a packet can be received (if `read`), or the queue can be flushed (if `write`, which is
+    /// [`crate::Peer::wants_writable`]), or the other end is gone. `false` when `deadline` passed first.
+    ///
+    /// # Errors
+    /// `EINTR` when a signal came; other errors of `poll`.
+    pub fn wait(&self, read: bool, write: bool, deadline: Option<Instant>) -> io::Result<bool> {
+        if !read {
+            return wait_ready(self.socket.as_fd(), read, write, deadline);
+        }
+        if self.has_packets() || self.spin(deadline) {
+            return Ok(true);
+        }
+        if !self.arm() {
+            return Ok(true);
+        }
+        let ready = wait_ready(self.socket.as_fd(), read, write, deadline);
+        if let Some(inlet) = &self.inlet {
+            inlet.disarm();
+            if !matches!(ready, Ok(false)) {
+                inlet.note_socket(true);
+            }
+        }
+        ready
+    }
+
+    /// Whether a packet is there already, as far as can be seen without a system call.
+    #[must_use]
+    pub fn has_packets(&self) -> bool {
+        self.inlet.as_ref().is_some_and(|inlet| inlet.has_more())
+    }
+
+    /// Asks for the bell, before the owner of an attended peer sleeps on its socket. `false`: do not sleep, packets are
+    /// there.
+    #[must_use]
+    pub fn arm(&self) -> bool {
+        let Some(inlet) = &self.inlet else { return true };
+        let armed = inlet.arm();
+        if armed.bell {
+            // An error here shows up as the end of the socket.
+            let _gone = ring_bell(&self.socket);
+        }
+        armed.sleep
+    }
+
+    /// Needs no bell for now: the owner looks by itself.
+    pub fn disarm(&self) {
+        if let Some(inlet) = &self.inlet {
+            inlet.disarm();
+        }
+    }
+
+    fn spin(&self, deadline: Option<Instant>) -> bool {
+        let now =
+            || wait_ready(self.socket.as_fd(), true, false, Some(Instant::now())).is_ok_and(|ready| ready);
+        let Some(inlet) = &self.inlet else { return self.patience.spin(deadline, now) };
+        inlet.disarm();
+        let mut turn = 0;
+        self.patience.spin(deadline, || {
+            if inlet.has_more() {
+                return true;
+            }
+            // The end of the other side, and room for what waits to be sent, are told there.
+            turn += 1;
+            let spoken = turn % SOCKET_EVERY == 0 && now();
+            if spoken {
+                inlet.note_socket(true);
+            }
+            spoken
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spins(patience: &Patience, sleeps: u32) -> u32 {
+        (0..sleeps).filter(|_| patience.begin()).map(|_| patience.end(false)).count() as u32
+    }
+
+    #[test]
+    fn spins_in_vain_become_rare() {
+        let patience = Patience::new();
+        assert_eq!(spins(&patience, 1), 1, "the first wait spins");
+        let many = spins(&patience, 2560);
+        assert!((10..=20).contains(&many), "{many} spins");
+    }
+
+    #[test]
+    fn a_spin_that_pays_brings_them_back() {
+        let patience = Patience::new();
+        spins(&patience, 3000);
+        let until = (0..300).position(|_| patience.begin()).unwrap();
+        assert!(until <= 256, "{until} sleeps before it was tried again");
+        patience.end(true);
+        for _ in 0..100 {
+            assert!(patience.begin());
+            patience.end(true);
+        }
+    }
+
+    #[test]
+    fn a_spin_ends_with_the_event_or_with_the_deadline() {
+        let patience = Patience::new();
+        assert!(patience.spin(None, || true));
+        let now = Instant::now();
+        assert!(!Patience::new().spin(Some(now), || false));
+    }
+}
