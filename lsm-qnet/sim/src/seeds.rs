@@ -2,7 +2,7 @@
 //!
 //! A seed that fails is run once more, this time with all its frames recorded; its number and the
 //! capture are printed. `QNET_SIM_SEED=n` runs that seed alone, and `QNET_SIM_SEEDS=n` changes how many are
-//! run. A soak goes on after a failure, up to [`ENOUGH_FAILED`] of them, and names all seeds that failed.
+//! run. A soak goes on after a failure, up to `ENOUGH_FAILED` of them, and names all seeds that failed.
 
 use std::any::Any;
 use std::cell::Cell;

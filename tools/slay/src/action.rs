@@ -117,7 +117,9 @@ impl fmt::Display for Action {
 fn send(process: &Process, signal: Signal) -> Result<(), String> {
     process.send(signal).map_err(|errno| {
         let hint = match errno {
-            Errno::EPERM if process.is_elsewhere() => " (does its node say allow=signal, or map you to a user?)",
+            Errno::EPERM if process.is_elsewhere() => {
+                " (does its node say allow=signal, or map you to a user?)"
+            }
             _ => "",
         };
         format!("{signal}: {}{hint}", errno.desc())
