@@ -39,6 +39,7 @@
 //! ```
 
 mod handles;
+mod manager;
 mod remote;
 mod target;
 
@@ -55,6 +56,8 @@ use qnet_ipc::{Root, names};
 use crate::{Connection, Error, LOCAL_NODE};
 
 pub use handles::{Attached, name_attach, name_attach_to, name_close, name_detach, name_open};
+pub use manager::{Manager, Offered, offered};
+pub use qnet_iomsg::gns;
 pub use remote::{find_at, manager_of};
 pub use target::{Scope, Target};
 
@@ -189,9 +192,25 @@ fn find_here(root: &Root, target: &Target) -> Result<Vec<Service>, Error> {
         Ok(owner) if owner.pid == 0 => Err(Error::Errno(libc::ENOENT)),
         Ok(names::Owner { pid, chid }) => Ok(vec![Service { nd: LOCAL_NODE, pid, chid }]),
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EISDIR) if target.scope == Scope::Global => {
-            remote::ask_gns(root, &target.name)
+            find_everywhere(root, target)
         }
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A global name that this node does not offer itself: by way of a link to another node's, as small systems have it, or from
+/// the gns.
+fn find_everywhere(root: &Root, target: &Target) -> Result<Vec<Service>, Error> {
+    match std::fs::read_link(root.global_names()) {
+        Ok(link) => {
+            let path = link.join(&target.name);
+            let path = path.to_str().ok_or(Error::Errno(libc::ENOENT))?;
+            match Target::parse(root, path, Scope::Global)? {
+                Target { node: None, .. } => Err(Error::Errno(libc::ELOOP)),
+                elsewhere => find(root, &elsewhere),
+            }
+        }
+        Err(_) => remote::ask_gns(root, &target.name),
     }
 }
 
