@@ -5,10 +5,11 @@
 //! when both share a CPU. Spins in vain become rare ([`Patience`]), so that waiting for a slow server costs nothing.
 
 use std::{
+    ffi::OsStr,
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -20,8 +21,10 @@ use crate::{
     ring::Inlet,
 };
 
-/// Longest spin.
+/// Longest spin, unless the environment variable `IO_PKT_SPIN` gives another number of microseconds; 0 never spins.
 pub const SPIN: Duration = Duration::from_micros(50);
+/// No spin is longer, whatever the environment says: it would be taken for a hang.
+const LONGEST: Duration = Duration::from_millis(100);
 /// Sleeps without a spin after the last of many spins in vain: two to this power.
 const MAX_FAILURES: u32 = 8;
 /// Turns between two looks at the socket of a connection that has a ring.
@@ -44,7 +47,8 @@ impl Patience {
 
     /// Asks `ready` again and again while that is worth it; whether it said yes. `deadline` ends it early.
     pub fn spin(&self, deadline: Option<Instant>, mut ready: impl FnMut() -> bool) -> bool {
-        if !self.begin() {
+        let limit = limit();
+        if limit.is_zero() || !self.begin() {
             return false;
         }
         let start = Instant::now();
@@ -52,10 +56,10 @@ impl Patience {
         loop {
             if ready() {
                 // A turn may have taken long: on a busy CPU sleeping would have served better.
-                self.end(now - start < 2 * SPIN);
+                self.end(now - start < 2 * limit);
                 return true;
             }
-            if now - start >= SPIN {
+            if now - start >= limit {
                 self.end(false);
                 return false;
             }
@@ -83,6 +87,18 @@ impl Patience {
     }
 }
 
+/// The longest spin in this process.
+fn limit() -> Duration {
+    static LIMIT: OnceLock<Duration> = OnceLock::new();
+    *LIMIT.get_or_init(|| spin_of(std::env::var_os("IO_PKT_SPIN").as_deref()))
+}
+
+/// What the environment variable says; nonsense says nothing.
+fn spin_of(text: Option<&OsStr>) -> Duration {
+    let micros = text.and_then(OsStr::to_str).and_then(|text| text.trim().parse().ok());
+    micros.map_or(SPIN, |micros| Duration::from_micros(micros).min(LONGEST))
+}
+
 /// Waits for one peer while the peer itself is behind somebody's lock: see [`crate::Peer::watch`].
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -101,7 +117,7 @@ impl Watch {
         if !read {
             return wait_ready(self.socket.as_fd(), read, write, deadline);
         }
-        if self.has_packets() || self.spin(deadline) {
+        if self.has_packets() || !write && self.spin(deadline) {
             return Ok(true);
         }
         if !self.arm() {
@@ -191,6 +207,14 @@ mod tests {
             assert!(patience.begin());
             patience.end(true);
         }
+    }
+
+    #[test]
+    fn the_environment_sets_the_spin_and_nonsense_does_not() {
+        let spin = |text: &str| spin_of(Some(OsStr::new(text)));
+        assert_eq!((spin("0"), spin(" 20 ")), (Duration::ZERO, Duration::from_micros(20)));
+        assert_eq!((spin("-1"), spin("fast"), spin_of(None)), (SPIN, SPIN, SPIN));
+        assert_eq!(spin("18446744073709551615"), LONGEST);
     }
 
     #[test]
