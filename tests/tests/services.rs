@@ -1,0 +1,298 @@
+//! Services found by name, on this node, on another one, on any: their owners are killed, their nodes die.
+//!
+//! Called with `SERVICE` in its environment this program is such a server, or a client of one.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use qnet::names::{self, Scope};
+use qnet::{Channel, ChannelFlags, Received, Root};
+use qnet_lab::{Lab, Node, Options};
+use system_tests::{Case, Need, Pair, eventually, refused, shell_as};
+
+const CASES: &[Case] = &[
+    case("a_service_of_another_node_is_opened_by_its_path", a_service_of_another_node),
+    case("a_service_of_another_node_needs_its_leave", leave_of_the_node),
+    case("servers_and_clients_are_any_users_of_the_node", any_users),
+    case("global_names_are_found_by_way_of_a_server", global_names),
+    case("a_backup_takes_over_when_the_server_and_its_node_die", backup),
+    case("the_names_of_a_dead_node_are_forgotten", dead_node),
+];
+
+const fn case(name: &'static str, run: fn() -> Result<()>) -> Case {
+    Case { name, needs: &[Need::RootNodes, Need::Fuse], run }
+}
+
+fn main() -> ExitCode {
+    let Some(role) = std::env::var_os("SERVICE") else { return system_tests::main(CASES) };
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match (role.to_str(), words.as_slice()) {
+        (Some("serve"), [name, scope, text]) => serve(name, scope_of(scope), text),
+        (Some("ask"), [path, scope]) => ask(path, scope_of(scope)),
+        _ => bail_out("wrong call"),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bail_out(why: &str) -> Result<()> {
+    bail!("{why}")
+}
+
+fn scope_of(word: &str) -> Scope {
+    if word == "global" { Scope::Global } else { Scope::Local }
+}
+
+/// A server that answers every message with its text, and says `serves` when it can be found.
+fn serve(name: &str, scope: Scope, text: &str) -> Result<()> {
+    let root = Root::locate(None)?;
+    let channel = Channel::create(&root, ChannelFlags::empty())?;
+    let _name = names::attach(&root, name, channel.chid(), scope)?;
+    println!("serves {}", std::process::id());
+    std::io::stdout().flush()?;
+    loop {
+        if let Received::Message(message) = channel.receive(None)? {
+            // Who leaves before the answer is not missed.
+            let _answered = message.reply(0, text.as_bytes());
+        }
+    }
+}
+
+fn ask(path: &str, scope: Scope) -> Result<()> {
+    let connection = names::open(&Root::locate(None)?, path, scope)?;
+    let mut answer = [0; 100];
+    let reply = connection.send(b"who?", &mut answer)?;
+    println!("{}", String::from_utf8_lossy(&answer[..reply.len]));
+    Ok(())
+}
+
+/// This program inside of a node.
+fn us() -> Result<String> {
+    let us = std::env::current_exe()?;
+    let name = us.file_name().and_then(|name| name.to_str()).context("a name")?;
+    Ok(format!("/lab/programs/deps/{name}"))
+}
+
+/// A server in a node; it is killed with this value.
+struct Service<'n> {
+    node: &'n Node,
+    command: Child,
+    /// As the node counts.
+    pid: String,
+}
+
+impl<'n> Service<'n> {
+    fn start(node: &'n Node, name: &str, scope: &str, text: &str) -> Result<Self> {
+        Self::run(node, node.command("env"), &[name, scope, text])
+    }
+
+    fn start_as(node: &'n Node, uid: u32, name: &str, text: &str) -> Result<Self> {
+        Self::run(node, node.command_as(uid, "env"), &[name, "local", text])
+    }
+
+    fn run(node: &'n Node, mut command: Command, words: &[&str]) -> Result<Self> {
+        command.args(["SERVICE=serve", &us()?]).args(words);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("its output")?).read_line(&mut line)?;
+        let Some(pid) = line.trim_end().strip_prefix("serves ") else { bail!("it says {line:?}") };
+        Ok(Self { node, command: child, pid: pid.to_owned() })
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        if self.command.try_wait()?.is_none() {
+            self.node.shell(&format!("kill -9 {}", self.pid))?;
+            self.command.wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        // With its node it ended already.
+        let _ended = self.kill();
+        let _ended = self.command.kill().and_then(|()| self.command.wait());
+    }
+}
+
+fn asking(path: &str, scope: &str) -> Result<String> {
+    Ok(format!("SERVICE=ask {} {path} {scope}", us()?))
+}
+
+fn asked(node: &Node, path: &str, scope: &str) -> Result<String> {
+    Ok(node.shell(&asking(path, scope)?)?.trim_end().to_owned())
+}
+
+/// Nobody can be found by that path.
+fn missing(node: &Node, path: &str, scope: &str) -> Result<()> {
+    refused(node, &asking(path, scope)?, "No such file or directory").map(drop)
+}
+
+fn open_nodes() -> Options {
+    Options { qnet: vec!["allow=connect".to_owned()], ..Options::default() }
+}
+
+fn a_service_of_another_node() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
+    let mut valve = Service::start(joseph, "plant/valve", "local", "open")?;
+    let _own = Service::start(alonzo, "plant/valve", "local", "closed")?;
+    ensure!(alonzo.shell("ls /net/joseph/dev/name/local/plant")? == "valve\n");
+    ensure!(
+        !alonzo.shell("ls /net/joseph/dev")?.contains("nothing"),
+        "whether or not the node has a /dev/name"
+    );
+    ensure!(asked(alonzo, "/net/joseph/dev/name/local/plant/valve", "local")? == "open");
+    ensure!(asked(alonzo, "/net/alonzo/dev/name/local/plant/valve", "local")? == "closed");
+    ensure!(asked(alonzo, "/dev/name/local/plant/valve", "local")? == "closed");
+    ensure!(asked(joseph, "plant/valve", "local")? == "open");
+    missing(alonzo, "/net/joseph/dev/name/local/plant/pump", "local")?;
+    missing(alonzo, "/net/joseph/dev/name/global/plant/valve", "local")?;
+    refused(alonzo, &asking("/net/joseph/dev/name/local/plant", "local")?, "Is a directory")?;
+    valve.kill()?;
+    missing(alonzo, "/net/joseph/dev/name/local/plant/valve", "local")?;
+    eventually("an empty list", || {
+        alonzo.shell("ls /net/joseph/dev/name/local/plant").is_ok_and(|names| names.is_empty())
+    })?;
+    let _again = Service::start(joseph, "plant/valve", "local", "ajar")?;
+    ensure!(asked(alonzo, "/net/joseph/dev/name/local/plant/valve", "local")? == "ajar");
+    Ok(())
+}
+
+fn leave_of_the_node() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::up(&Options::default())?;
+    let _valve = Service::start(joseph, "valve", "local", "open")?;
+    ensure!(alonzo.shell("ls /net/joseph/dev/name/local")? == "valve\n", "it is seen");
+    refused(alonzo, &asking("/net/joseph/dev/name/local/valve", "local")?, "Operation not permitted")?;
+    Ok(())
+}
+
+fn any_users() -> Result<()> {
+    let Pair { alonzo: node, .. } = &Pair::up(&open_nodes())?;
+    let mut first = Service::start_as(node, 1001, "valve", "first")?;
+    let as_second = |line: &str| shell_as(node, 1002, line);
+    ensure!(as_second(&asking("valve", "local")?)? == "first\n");
+    let serve =
+        |scope: &str| -> Result<String> { Ok(format!("SERVICE=serve {} valve {scope} second", us()?)) };
+    let error = as_second(&serve("local")?).err().context("a name was taken twice")?;
+    ensure!(error.to_string().contains("File exists"), "{error:#}");
+    let error = as_second(&serve("global")?).err().context("a global name without privilege")?;
+    ensure!(error.to_string().contains("Operation not permitted"), "{error:#}");
+    first.kill()?;
+    let _second = Service::start_as(node, 1002, "valve", "second")?;
+    ensure!(
+        shell_as(node, 1001, &asking("valve", "local")?)? == "second\n",
+        "the dead make way for other users"
+    );
+    Ok(())
+}
+
+/// Nodes that know each other.
+struct Three {
+    nodes: Vec<Node>,
+    lab: Lab,
+}
+
+impl Three {
+    fn up() -> Result<Self> {
+        let lab = Lab::temporary()?;
+        let nodes = lab.up(3, &open_nodes())?;
+        for node in &nodes {
+            eventually("three nodes", || {
+                node.shell("ls /net").is_ok_and(|names| names.lines().count() == 3)
+            })?;
+        }
+        Ok(Self { nodes, lab })
+    }
+}
+
+/// The status text of a node's gns.
+fn status(node: &Node) -> String {
+    node.shell(&format!("cat /net/{}/dev/name/gns_*", node.name())).unwrap_or_default()
+}
+
+fn answers(node: &Node, servers: &[&str]) -> Result<()> {
+    let all = || servers.iter().all(|server| status(node).contains(&format!("server {server}: answers")));
+    eventually(&format!("{servers:?} to answer {}", node.name()), all).with_context(|| status(node))
+}
+
+fn global_names() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
+    refused(alonzo, "gns joseph && gns", "runs already")?;
+    let error = shell_as(joseph, 1001, "gns").err().context("a gns without privilege")?;
+    ensure!(error.to_string().contains("only the owner"), "{error:#}");
+    joseph.shell("gns -s")?;
+    answers(alonzo, &["joseph"])?;
+    let mut first = Service::start(joseph, "alarm", "global", "joseph's")?;
+    ensure!(asked(alonzo, "alarm", "global")? == "joseph's");
+    missing(alonzo, "alarm", "local")?;
+    let mut second = Service::start(alonzo, "alarm", "global", "alonzo's")?;
+    ensure!(asked(alonzo, "alarm", "global")? == "alonzo's", "the own node's comes first");
+    ensure!(asked(joseph, "alarm", "global")? == "joseph's");
+    ensure!(asked(alonzo, "/net/joseph/dev/name/global/alarm", "local")? == "joseph's");
+    eventually("both in the list", || {
+        alonzo.shell("ls /net/joseph/dev/name/global/alarm /net/joseph/dev/name/global/net").is_ok_and(
+            |list| {
+                list.matches(",0,12").count() == 2 && list.contains("joseph\n") && list.contains("alonzo\n")
+            },
+        )
+    })?;
+    first.kill()?;
+    ensure!(asked(joseph, "alarm", "global")? == "alonzo's");
+    ensure!(
+        asked(alonzo, "/net/joseph/dev/name/global/alarm", "local")? == "alonzo's",
+        "by way of joseph's gns"
+    );
+    second.kill()?;
+    missing(alonzo, "alarm", "global")?;
+    missing(joseph, "alarm", "global")?;
+    Ok(())
+}
+
+fn backup() -> Result<()> {
+    let three = Three::up()?;
+    let [alonzo, joseph, eileen] = three.nodes.as_slice() else { bail!("three nodes") };
+    alonzo.shell("gns -s")?;
+    joseph.shell("gns -s alonzo")?;
+    eileen.shell("gns")?;
+    // The client found the server by looking, and heard from it of the other one.
+    answers(eileen, &["alonzo", "joseph"])?;
+    let _alarm = Service::start(eileen, "alarm", "global", "eileen's")?;
+    for node in [alonzo, joseph] {
+        ensure!(asked(node, "alarm", "global")? == "eileen's");
+    }
+    three.lab.down_node("alonzo")?;
+    ensure!(asked(joseph, "alarm", "global")? == "eileen's", "nothing was lost");
+    let _pump = Service::start(eileen, "pump", "global", "eileen's pump")?;
+    ensure!(asked(joseph, "pump", "global")? == "eileen's pump", "and news come through");
+    let _own = Service::start(joseph, "siren", "global", "joseph's siren")?;
+    ensure!(asked(eileen, "siren", "global")? == "joseph's siren");
+    Ok(())
+}
+
+fn dead_node() -> Result<()> {
+    let three = Three::up()?;
+    let [alonzo, joseph, eileen] = three.nodes.as_slice() else { bail!("three nodes") };
+    alonzo.shell("gns -s")?;
+    joseph.shell("gns alonzo")?;
+    eileen.shell("gns alonzo")?;
+    answers(joseph, &["alonzo"])?;
+    answers(eileen, &["alonzo"])?;
+    let _alarm = Service::start(eileen, "alarm", "global", "eileen's")?;
+    let second = Service::start(joseph, "alarm", "global", "joseph's")?;
+    three.lab.down_node("eileen")?;
+    ensure!(asked(alonzo, "alarm", "global")? == "joseph's", "whether eileen's is still in the list or not");
+    drop(second);
+    eventually("the end of eileen's name", || missing(alonzo, "alarm", "global").is_ok())?;
+    eventually("the end of its entry", || {
+        alonzo.shell("ls /net/joseph/dev/name/global").is_ok_and(|names| !names.contains("alarm"))
+    })?;
+    Ok(())
+}
