@@ -1,112 +1,19 @@
 //! The server's side: a channel, what is received on it, and what can be done with a received message.
-//!
-//! Threads share a channel freely. As on the client's side there is no thread behind it: whoever waits reads for all
-//! ([`state`] sorts the packets). Only when a reply did not fit into its socket and nobody waits, a thread is started that
-//! ends as soon as the client took it: replying does not wait for the client, up to a mebibyte. Messages and pulses are received by priority, equal ones in order of arrival.
-
-mod state;
 
 use std::{
-    os::fd::AsFd,
-    process,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI32, Ordering},
-    },
-    time::{Duration, Instant},
+    io::{IoSlice, IoSliceMut},
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::Instant,
 };
 
-use nix::{
-    errno::Errno,
-    sys::epoll::{Epoll, EpollEvent, EpollTimeout},
+use qnet_ipc::{Claim, Root};
+
+use crate::{
+    ChannelFlags, Error, Event, MessageInfo, Pulse,
+    port::{Port, Ready, Wait},
+    process::{SEQUENCE_BITS, pid},
 };
-use qnet_ipc::{Claim, Listener, MAX_DATA, Root, ToClient};
-
-use crate::Error;
-use state::{Ready, State};
-
-/// Number of the next channel of this process.
-static NEXT_CHID: AtomicI32 = AtomicI32::new(1);
-
-/// `_NTO_CHF_*`: what a channel wants to hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChannelFlags(u32);
-
-impl ChannelFlags {
-    /// `_NTO_CHF_UNBLOCK`: a pulse when a client that waits for a reply wants to leave; the server must then reply.
-    pub const UNBLOCK: Self = Self(0x2);
-    /// `_NTO_CHF_DISCONNECT`: a pulse when a client is gone.
-    pub const DISCONNECT: Self = Self(0x8);
-
-    /// No flags.
-    #[must_use]
-    pub const fn empty() -> Self {
-        Self(0)
-    }
-
-    /// QNX's `_NTO_CHF_*` numbers.
-    #[must_use]
-    pub const fn from_bits(bits: u32) -> Self {
-        Self(bits)
-    }
-
-    /// Both sets of flags together.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether all flags of `other` are set.
-    #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-/// `struct _msg_info`: about a received message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessageInfo {
-    /// Process of the sender, on its own node.
-    pub pid: i32,
-    /// Thread of the sender.
-    pub tid: i32,
-    /// Channel it came in on.
-    pub chid: i32,
-    /// Number of the client on this channel.
-    pub scoid: i32,
-    /// The sender's number of the connection.
-    pub coid: i32,
-    /// Bytes received at first ([`Message::data`]).
-    pub msglen: usize,
-    /// Length of the whole message.
-    pub srcmsglen: u32,
-    /// Room for the reply.
-    pub dstmsglen: u32,
-    /// The sender's priority.
-    pub priority: i32,
-    /// Who the sender is: from the kernel for a local process, mapped by `lsm-qnet` for a remote one.
-    pub credentials: Arc<Claim>,
-}
-
-/// A pulse as received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PulseMessage {
-    /// Code: 0 to 127 from users, negative from the system.
-    pub code: i8,
-    /// Its value.
-    pub value: u64,
-    /// Its priority.
-    pub priority: i32,
-    /// Client that it came from.
-    pub scoid: i32,
-}
-
-impl PulseMessage {
-    /// `_PULSE_CODE_UNBLOCK`: the client behind the message whose number is the value wants to leave.
-    pub const UNBLOCK: i8 = -32;
-    /// `_PULSE_CODE_DISCONNECT`: the client `scoid` is gone.
-    pub const DISCONNECT: i8 = -33;
-}
 
 /// What [`Channel::receive`] brings.
 #[derive(Debug)]
@@ -114,64 +21,77 @@ pub enum Received {
     /// A message, whose sender waits.
     Message(Message),
     /// A pulse.
-    Pulse(PulseMessage),
+    Pulse(Pulse),
 }
 
 /// A channel. It is closed, and its clients are told, when it and the last message received on it are dropped.
+///
+/// Threads share it freely; each message goes to one of those that receive.
 #[doc(alias = "ChannelCreate")]
 #[derive(Debug)]
 pub struct Channel {
-    shared: Arc<Shared>,
+    port: Arc<Port>,
     pid: i32,
-    chid: i32,
-}
-
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    turn: Condvar,
-    epoll: Arc<Epoll>,
 }
 
 impl Channel {
-    /// Makes a channel of this process, found by clients that use the same root.
+    /// Makes a channel of this process, found by clients that use the same root. Its number is the lowest free one.
     ///
     /// # Errors
     /// No descriptors left; somebody squats on the addresses of this process.
     #[doc(alias = "ChannelCreate")]
     pub fn create(root: &Root, flags: ChannelFlags) -> Result<Self, Error> {
-        let pid = process::id().cast_signed();
-        let (listener, chid) = loop {
-            let chid = NEXT_CHID.fetch_add(1, Ordering::Relaxed);
-            // (1, 1) is the node's server, whoever has the pid.
-            if (pid, chid) == (1, 1) {
-                continue;
-            }
-            break (Listener::channel(&root.channel(pid, chid)?)?, chid);
-        };
-        let epoll = Arc::new(Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC)?);
-        let state = State::new(listener, Arc::clone(&epoll), flags, chid, root.path().to_owned())?;
-        let shared = Shared { state: Mutex::new(state), turn: Condvar::new(), epoll };
-        Ok(Self { shared: Arc::new(shared), pid, chid })
+        Ok(Self { port: Port::create(root, flags)?, pid: pid() })
     }
 
-    /// Waits for the next message or pulse.
+    /// Waits for the next message or pulse: the most urgent first, equal ones in order of arrival.
     ///
     /// # Errors
-    /// `ETIMEDOUT` when `deadline` passed first.
+    /// `ETIMEDOUT` when `deadline` passed first; `ESRCH` in a child of the process that made the channel.
     #[doc(alias = "MsgReceive")]
     pub fn receive(&self, deadline: Option<Instant>) -> Result<Received, Error> {
-        let ready = self.shared.wait(deadline, State::next)?;
-        Ok(match ready.ok_or(Error::Errno(libc::ETIMEDOUT))? {
-            Ready::Pulse(pulse) => Received::Pulse(pulse),
-            Ready::Message { rcvid, info, data } => Received::Message(Message {
-                shared: Arc::clone(&self.shared),
-                rcvid,
-                info,
-                data,
-                answered: false,
-            }),
-        })
+        let wait = Wait { deadline, ..Wait::default() };
+        Ok(self.received(self.port.receive(wait)?))
+    }
+
+    /// Waits as [`Channel::receive`] and puts the message into the caller's buffers, as much of it as they hold
+    /// ([`MessageInfo::msglen`] says how much); [`Message::data`] is empty then. Of a message from another node, only what
+    /// came at first is there; [`Message::read`] brings the rest.
+    ///
+    /// # Errors
+    /// As [`Channel::receive`].
+    #[doc(alias = "MsgReceivev")]
+    pub fn receive_into(
+        &self,
+        parts: &mut [IoSliceMut<'_>],
+        deadline: Option<Instant>,
+    ) -> Result<Received, Error> {
+        let wait = Wait { deadline, ..Wait::default() };
+        Ok(self.received(self.port.receive_into(parts, wait)?))
+    }
+
+    /// Waits for the next pulse; messages stay where they are.
+    ///
+    /// # Errors
+    /// As [`Channel::receive`].
+    #[doc(alias = "MsgReceivePulse")]
+    pub fn receive_pulse(&self, deadline: Option<Instant>) -> Result<Pulse, Error> {
+        let wait = Wait { deadline, pulses_only: true, ..Wait::default() };
+        loop {
+            if let Ready::Pulse(pulse) = self.port.receive(wait)? {
+                return Ok(pulse);
+            }
+        }
+    }
+
+    /// Who the client with number `scoid` is; it need not have sent anything yet.
+    ///
+    /// # Errors
+    /// `EINVAL`: there is no such client (any more).
+    #[doc(alias = "ConnectClientInfo")]
+    pub fn client(&self, scoid: i32) -> Result<Arc<Claim>, Error> {
+        let number = client_number(scoid).ok_or(Error::Errno(libc::EINVAL))?;
+        self.port.claim(number).map_err(|_| Error::Errno(libc::EINVAL))
     }
 
     /// The process that clients name: this one.
@@ -183,16 +103,34 @@ impl Channel {
     /// The number that clients name.
     #[must_use]
     pub fn chid(&self) -> i32 {
-        self.chid
+        self.port.chid()
     }
+
+    fn received(&self, ready: Ready) -> Received {
+        match ready {
+            Ready::Pulse(pulse) => Received::Pulse(pulse),
+            Ready::Message { rcvid, info, data } => Received::Message(Message {
+                port: Arc::clone(&self.port),
+                rcvid,
+                info,
+                data,
+                answered: false,
+            }),
+        }
+    }
+}
+
+/// The client number in an scoid.
+pub(crate) fn client_number(scoid: i32) -> Option<u32> {
+    u32::try_from(scoid.checked_sub(crate::port::FIRST_SCOID)?).ok().filter(|number| *number > 0)
 }
 
 /// A received message. Its sender waits until it is answered; one that is dropped unanswered ends with `ESRCH`.
 #[must_use = "the sender waits for a reply"]
 #[derive(Debug)]
 pub struct Message {
-    shared: Arc<Shared>,
-    rcvid: u64,
+    port: Arc<Port>,
+    rcvid: i32,
     info: MessageInfo,
     data: Vec<u8>,
     answered: bool,
@@ -205,23 +143,23 @@ impl Message {
         &self.data
     }
 
-    /// About the sender and the message.
+    /// About the sender and the message, as it was received.
     #[must_use]
     #[doc(alias = "MsgInfo")]
     pub fn info(&self) -> &MessageInfo {
         &self.info
     }
 
-    /// Number of this message, as it stands in an unblock pulse; unique on the channel for ever.
+    /// Number of this message, as it stands in an unblock pulse.
     #[must_use]
-    pub fn rcvid(&self) -> u64 {
+    pub fn rcvid(&self) -> i32 {
         self.rcvid
     }
 
     /// Reads the message from `offset` on; returns how many bytes there were.
     ///
     /// # Errors
-    /// `ESRCH` when the sender is gone.
+    /// `ESRCH` when the sender is gone, `ETIMEDOUT` when it does not hand over what it sent (it was stopped, say).
     #[doc(alias = "MsgRead")]
     pub fn read(&self, offset: u32, into: &mut [u8]) -> Result<usize, Error> {
         if let Some(data) = self.data.get(offset as usize..)
@@ -231,35 +169,26 @@ impl Message {
             into[..n].copy_from_slice(&data[..n]);
             return Ok(n);
         }
-        let mut done = 0;
-        while done < into.len() {
-            let piece = &mut into[done..];
-            let nbytes = piece.len().min(MAX_DATA) as u32;
-            let Some(at) = offset.checked_add(done as u32) else { break };
-            self.shared.send(self.rcvid, |txn| ToClient::Read { txn, offset: at, nbytes })?;
-            let data = self.shared.wait(None, |state| state.take_read(self.rcvid, at))?;
-            let data = data.unwrap_or(Err(libc::ESRCH)).map_err(Error::Errno)?;
-            let n = data.len().min(piece.len());
-            piece[..n].copy_from_slice(&data[..n]);
-            done += n;
-            if data.len() < nbytes as usize {
-                break;
-            }
-        }
-        Ok(done)
+        self.read_vectored(offset, &mut [IoSliceMut::new(into)])
     }
 
-    /// Writes into the sender's reply buffer at `offset`; what does not fit there is dropped.
+    /// Reads the message from `offset` on into several buffers; returns how many bytes there were.
+    ///
+    /// # Errors
+    /// As [`Message::read`].
+    #[doc(alias = "MsgReadv")]
+    pub fn read_vectored(&self, offset: u32, into: &mut [IoSliceMut<'_>]) -> Result<usize, Error> {
+        self.port.read(self.rcvid, into, offset as usize)
+    }
+
+    /// Writes into the sender's reply buffer at `offset`; returns how many bytes have room there.
     ///
     /// # Errors
     /// `ESRCH` when the sender is gone.
     #[doc(alias = "MsgWrite")]
-    pub fn write(&self, offset: u32, data: &[u8]) -> Result<(), Error> {
-        for (i, piece) in data.chunks(MAX_DATA).enumerate() {
-            let Some(at) = offset.checked_add((i * MAX_DATA) as u32) else { break };
-            self.shared.send(self.rcvid, |txn| ToClient::Write { txn, offset: at, data: piece })?;
-        }
-        Ok(())
+    #[doc(alias = "MsgWritev")]
+    pub fn write(&self, offset: u32, data: &[u8]) -> Result<usize, Error> {
+        self.port.write(self.rcvid, &[IoSlice::new(data)], offset as usize)
     }
 
     /// Ends the sender's wait; `status` is what its send returns.
@@ -267,117 +196,82 @@ impl Message {
     /// # Errors
     /// `ESRCH` when the sender is gone.
     #[doc(alias = "MsgReply")]
-    pub fn reply(mut self, status: i64, data: &[u8]) -> Result<(), Error> {
-        let last = data.len() - data.len().min(MAX_DATA);
-        self.write(0, &data[..last])?;
-        let (offset, data) = (last as u32, &data[last..]);
+    pub fn reply(self, status: i64, data: &[u8]) -> Result<(), Error> {
+        self.reply_vectored(status, &[IoSlice::new(data)])
+    }
+
+    /// Ends the sender's wait with bytes from several buffers.
+    ///
+    /// # Errors
+    /// As [`Message::reply`].
+    #[doc(alias = "MsgReplyv")]
+    pub fn reply_vectored(mut self, status: i64, parts: &[IoSlice<'_>]) -> Result<(), Error> {
         self.answered = true;
-        self.shared.send(self.rcvid, |txn| ToClient::Reply { txn, status, offset, data })?;
-        self.shared.lock().forget(self.rcvid);
-        Ok(())
+        self.port.reply(self.rcvid, status, parts)
     }
 
     /// Ends the sender's wait with an error.
     ///
     /// # Errors
-    /// `ESRCH` when the sender is gone.
+    /// As [`Message::reply`]; `EINVAL` for a number that no errno has.
     #[doc(alias = "MsgError")]
     pub fn error(mut self, errno: i32) -> Result<(), Error> {
         self.answered = true;
-        self.shared.send(self.rcvid, |txn| ToClient::Error { txn, errno })?;
-        self.shared.lock().forget(self.rcvid);
-        Ok(())
+        self.port.error(self.rcvid, errno)
+    }
+
+    /// Lets the sender go on waiting when this value is gone; its number answers it ([`crate::calls::msg_replyv`]). For servers
+    /// that keep numbers, as C programs do.
+    #[must_use = "without its number the message cannot be answered"]
+    pub fn into_rcvid(mut self) -> i32 {
+        self.answered = true;
+        self.rcvid
+    }
+
+    /// Who will be told of events when the message is answered already.
+    #[must_use]
+    pub fn client(&self) -> ClientHandle {
+        ClientHandle { port: Arc::downgrade(&self.port), rcvid: self.rcvid }
     }
 }
 
 impl Drop for Message {
     fn drop(&mut self) {
         if !self.answered {
-            let mut state = self.shared.lock();
-            state.refuse(self.rcvid, libc::ESRCH);
+            // A sender that is gone needs no answer.
+            let _gone = self.port.error(self.rcvid, libc::ESRCH);
         }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+/// A client to let events happen in, long after its message was answered.
+#[derive(Clone, Debug)]
+pub struct ClientHandle {
+    port: std::sync::Weak<Port>,
+    rcvid: i32,
+}
+
+impl ClientHandle {
+    /// Lets an event happen that the client asked for; does not wait until it did.
+    ///
+    /// # Errors
+    /// `ESRCH` when the client or the channel is gone, `EAGAIN` when the client reads nothing.
+    #[doc(alias = "MsgDeliverEvent")]
+    pub fn deliver(&self, event: Event) -> Result<(), Error> {
+        self.port.upgrade().ok_or(Error::Errno(libc::ESRCH))?.deliver(self.rcvid, event)
     }
 
-    /// Sends a packet about a received message, waiting while its client reads too slowly.
-    fn send<'a>(self: &Arc<Self>, rcvid: u64, packet: impl Fn(u32) -> ToClient<'a>) -> Result<(), Error> {
-        let sent = self.wait(None, |state| state.send(rcvid, &packet))?;
-        self.flush()?;
-        sent.unwrap_or(Err(libc::ESRCH)).map_err(Error::Errno)
-    }
-
-    /// Makes sure that what waits for slow clients is sent although no thread of the program may wait any more.
-    fn flush(self: &Arc<Self>) -> Result<(), Error> {
-        let mut state = self.lock();
-        if state.flushing || state.reading || !state.has_unsent() {
-            return Ok(());
-        }
-        state.flushing = true;
-        drop(state);
-        let shared = Arc::clone(self);
-        let flush = move || {
-            let sent = |state: &mut State| (!state.has_unsent()).then(|| state.flushing = false);
-            if shared.wait(None, sent).is_err() {
-                shared.lock().flushing = false;
-            }
-        };
-        std::thread::Builder::new().name("qnet-flush".into()).spawn(flush)?;
-        Ok(())
-    }
-
-    /// Waits until `ready` gives a value, reading the sockets for everybody meanwhile; `None` after the deadline.
-    fn wait<T>(
-        &self,
-        deadline: Option<Instant>,
-        mut ready: impl FnMut(&mut State) -> Option<T>,
-    ) -> Result<Option<T>, Error> {
-        let mut events = [EpollEvent::empty(); 64];
-        let mut state = self.lock();
-        loop {
-            if let Some(value) = ready(&mut state) {
-                return Ok(Some(value));
-            }
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(None);
-            }
-            if state.reading {
-                state = match left {
-                    None => self.turn.wait(state).unwrap_or_else(PoisonError::into_inner),
-                    Some(left) => {
-                        self.turn.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                    }
-                };
-                continue;
-            }
-            state.reading = true;
-            drop(state);
-            let timeout = left.map_or(EpollTimeout::NONE, |left| {
-                let left = left.saturating_add(Duration::from_micros(999));
-                EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
-            });
-            let woken = self.epoll.wait(&mut events, timeout);
-            state = self.lock();
-            state.reading = false;
-            match woken {
-                Ok(n) => events[..n].iter().for_each(|event| state.on_ready(event.data())),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            self.turn.notify_all();
-        }
+    /// Number of the client, as in [`MessageInfo::scoid`].
+    #[must_use]
+    pub fn scoid(&self) -> i32 {
+        crate::port::FIRST_SCOID + (self.rcvid >> SEQUENCE_BITS)
     }
 }
 
 impl AsFd for Channel {
     /// A descriptor that is readable when something may be received; for event loops.
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.shared.epoll.0.as_fd()
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.port.expose()
     }
 }
 

@@ -3,16 +3,21 @@
 use std::{
     io::{IoSlice, IoSliceMut},
     sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use qnet_ipc::{ClientPeer, ConnectError, MAX_DATA, PeerIdentity, Root, ToServer, packet};
+use qnet_ipc::{Root, ToServer, packet};
 
 use crate::{
-    Error, LOCAL_NODE, iov,
-    link::{ConnState, Link, State},
+    Error, Event, LOCAL_NODE, ServerInfo,
+    link::{Call, ConnState, Link},
+    thread::{self, Timeout},
 };
+
+/// `_NTO_COF_DEAD`: the server behind the connection is gone.
+const COF_DEAD: u32 = 0x2;
+/// `_NTO_COF_NETCON`: the connection goes to another node.
+const COF_NETCON: u32 = 0x80;
 
 /// What a `MsgSend` brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,23 +31,30 @@ pub struct Reply {
 /// How to send, where the usual way will not do.
 #[derive(Clone, Copy, Debug)]
 pub struct SendOptions {
-    /// The caller's thread number, from 1.
+    /// The caller's thread number, from 1; 0: the library's number for the calling thread.
     pub tid: i32,
     /// The caller's own number for the connection, which servers see.
     pub coid: i32,
-    /// Priority of the message.
+    /// Priority of the message; 0: that of the calling thread.
     pub priority: i32,
-    /// When to give up: the server is told, and once it agrees the call ends with `ETIMEDOUT`.
+    /// When to give up with `ETIMEDOUT`. A server that has received the message and asked for it
+    /// ([`crate::ChannelFlags::UNBLOCK`]) is told, and decides.
     pub deadline: Option<Instant>,
+    /// Whether a signal handler that ran ends the call with `EINTR`, under the same rule; otherwise it goes on.
+    pub interruptible: bool,
+    /// `MsgKeyData` key, which the server sees.
+    pub keydata: u32,
 }
 
 impl Default for SendOptions {
     fn default() -> Self {
-        Self { tid: 1, coid: 0, priority: 10, deadline: None }
+        Self { tid: 0, coid: 0, priority: 0, deadline: None, interruptible: false, keydata: 0 }
     }
 }
 
 /// A connection to a channel, shared freely between threads. Dropping it detaches.
+///
+/// All connections of a process to one channel share one socket, and those through `lsm-qnet` another.
 #[doc(alias = "ConnectAttach")]
 #[derive(Debug)]
 pub struct Connection {
@@ -63,19 +75,23 @@ impl Connection {
     /// another node refuses with.
     #[doc(alias = "ConnectAttach")]
     pub fn attach(root: &Root, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
-        let through_qnet = nd != LOCAL_NODE || matches!((pid, chid), (0, 0) | (1, 1));
-        let peer = if through_qnet {
-            let path = root.qnet_socket();
-            in_turn(|| qnet_ipc::connect_path(&path))?
-        } else {
-            let address = root.channel(pid, chid)?;
-            in_turn(|| qnet_ipc::connect_channel(&address))?
-        };
-        let connection = Self::open(&Arc::new(Link::new(peer)), nd, pid, chid)?;
-        if through_qnet {
+        let connection = Self::open(&Link::to(root, nd, pid, chid)?, nd, pid, chid, 0)?;
+        if connection.link.is_through_qnet() {
             connection.wait_open()?;
         }
         Ok(connection)
+    }
+
+    /// Attaches as [`Connection::attach`], without asking a channel of another node: whether the node and the channel are
+    /// there shows in the first send (QNX's rule).
+    ///
+    /// # Errors
+    /// As [`Connection::attach`] for channels of this node; for others, this node's `lsm-qnet` is not there.
+    pub fn attach_lazy(root: &Root, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
+        if nd == LOCAL_NODE {
+            return Self::attach(root, nd, pid, chid);
+        }
+        Self::open(&Link::to(root, nd, pid, chid)?, nd, pid, chid, packet::LAZY)
     }
 
     /// Attaches to one more channel over the socket of this connection, which goes through `lsm-qnet`: a program that talks
@@ -84,26 +100,28 @@ impl Connection {
     /// # Errors
     /// As [`Connection::attach`]; `EBADF` when the socket is gone.
     pub fn attach_beside(&self, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
-        let connection = Self::open(&self.link, nd, pid, chid)?;
+        let connection = Self::open(&self.link, nd, pid, chid, 0)?;
         connection.wait_open()?;
         Ok(connection)
     }
 
-    fn open(link: &Arc<Link>, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
+    fn open(link: &Arc<Link>, nd: u32, pid: i32, chid: i32, flags: u32) -> Result<Self, Error> {
         let conn = {
             let mut state = link.lock();
             let conn = state.fresh_id();
             state.conns.insert(conn, ConnState::Opening);
             conn
         };
-        link.send(&ToServer::Connect(packet::Connect { conn, nd, pid, chid, flags: 0, claim: None }))?;
-        Ok(Self { link: Arc::clone(link), conn, to: (nd, pid, chid) })
+        let connection = Self { link: Arc::clone(link), conn, to: (nd, pid, chid) };
+        let connect = packet::Connect { conn, nd, pid, chid, flags, claim: None };
+        link.send(&ToServer::Connect(connect)).map_err(|_| Error::Errno(libc::ESRCH))?;
+        Ok(connection)
     }
 
     fn wait_open(&self) -> Result<(), Error> {
-        let answer = self.link.wait(None, |state| match state.conns.get(&self.conn) {
+        let answer = self.link.wait(self.conn, |state| match state.conns.get(&self.conn) {
             Some(ConnState::Opening) => None,
-            other => other.copied(),
+            other => Some(other.copied()),
         })?;
         match answer {
             Some(ConnState::Refused { errno }) => Err(self.refused(errno)),
@@ -122,48 +140,53 @@ impl Connection {
     }
 
     /// Sends a message gathered from several buffers; the reply is spread over several buffers. While the call waits
-    /// it serves the server's reads of the message from the caller's own buffers.
+    /// it serves the server's reads of the message from the caller's own buffers, and puts what the server writes straight
+    /// into those for the reply.
     ///
     /// # Errors
     /// The server's errno; `ESRCH` when it died meanwhile; `EBADF` when it was gone before; `ETIMEDOUT` after the
-    /// deadline; `EMSGSIZE` above 4 GiB - 1.
+    /// deadline; `EINTR` after a signal, if the options say so; `EMSGSIZE` above 4 GiB - 1.
     #[doc(alias = "MsgSendv")]
+    #[doc(alias = "MsgSendsv")]
+    #[doc(alias = "MsgSendvs")]
     pub fn send_vectored(
         &self,
         message: &[IoSlice<'_>],
         reply: &mut [IoSliceMut<'_>],
         options: SendOptions,
     ) -> Result<Reply, Error> {
-        let too_long = |_| Error::Errno(libc::EMSGSIZE);
-        let room: usize = reply.iter().map(|part| part.len()).sum();
-        let srcmsglen = u32::try_from(iov::len(message)).map_err(too_long)?;
-        let dstmsglen = u32::try_from(room).map_err(too_long)?;
-        let (txn, limit) = {
-            let mut state = self.link.lock();
-            let limit = self.limit(&state)?;
-            (state.begin(self.conn, room), limit)
-        };
-        let head = packet::Send {
-            txn,
+        let timeout = options.deadline.map(|deadline| Timeout {
+            states: thread::state::SEND | thread::state::REPLY,
+            deadline,
+            length: deadline.saturating_duration_since(Instant::now()),
+            event: Event::Unblock,
+        });
+        self.call(message, reply, options, timeout)
+    }
+
+    /// Sends with a timeout of QNX's kind.
+    pub(crate) fn call(
+        &self,
+        message: &[IoSlice<'_>],
+        reply: &mut [IoSliceMut<'_>],
+        options: SendOptions,
+        timeout: Option<Timeout>,
+    ) -> Result<Reply, Error> {
+        self.check()?;
+        let call = Call {
             conn: self.conn,
-            tid: options.tid,
+            message,
+            tid: if options.tid == 0 { thread::number() } else { options.tid },
             coid: options.coid,
-            priority: options.priority,
-            srcmsglen,
-            dstmsglen,
-            ..packet::Send::default()
+            priority: if options.priority == 0 { thread::priority() } else { options.priority },
+            keydata: options.keydata,
+            timeout,
+            interruptible: options.interruptible,
         };
-        let first = iov::gather(message, 0, limit);
-        let outcome =
-            self.link.send(&ToServer::Send(head, &first)).and_then(|()| self.serve(txn, message, options));
-        let mut state = self.link.lock();
-        let bytes = state.txns.remove(&txn).map(|txn| txn.reply).unwrap_or_default();
-        // A message on a connection that the server did not want.
-        if let (Err(_), Some(ConnState::Refused { errno })) = (&outcome, state.conns.get(&self.conn)) {
-            return Err(self.refused(*errno));
-        }
-        drop(state);
-        Ok(Reply { status: outcome?, len: iov::scatter(&bytes, reply) })
+        self.link.call(&call, reply).map_err(|error| match error {
+            Error::Errno(errno) if self.was_refused(errno) => self.refused(errno),
+            error => error,
+        })
     }
 
     /// Sends a pulse; does not wait for anything.
@@ -171,11 +194,20 @@ impl Connection {
     /// # Errors
     /// `EBADF` when the connection is gone, `EAGAIN` when the server reads nothing.
     #[doc(alias = "MsgSendPulse")]
+    #[doc(alias = "MsgSendPulsePtr")]
     pub fn pulse(&self, priority: i32, code: i8, value: u64) -> Result<(), Error> {
+        self.check()?;
         let mut state = self.link.lock();
-        self.limit(&state)?;
+        state.limit(self.conn).map_err(Error::Errno)?;
         let pulse = packet::Pulse { conn: self.conn, code, priority, value };
-        if state.try_send(&ToServer::Pulse(pulse)) { Ok(()) } else { Err(Error::Errno(libc::EAGAIN)) }
+        if state.try_send(&ToServer::Pulse(pulse)) {
+            return Ok(());
+        }
+        drop(state);
+        // Either nobody reads there, or nobody is there.
+        self.link.look();
+        self.link.lock().limit(self.conn).map_err(Error::Errno)?;
+        Err(Error::Errno(libc::EAGAIN))
     }
 
     /// The server's number for this client, once the server has told it.
@@ -187,78 +219,46 @@ impl Connection {
         }
     }
 
-    /// Most bytes that may go with a send, if anything may be sent at all.
-    fn limit(&self, state: &State) -> Result<usize, Error> {
-        match state.conns.get(&self.conn) {
-            _ if state.is_dead() => Err(Error::Errno(libc::EBADF)),
-            Some(ConnState::Open { limit, .. }) => Ok((*limit as usize).min(MAX_DATA)),
-            Some(ConnState::Opening) => Ok(MAX_DATA),
-            Some(ConnState::Refused { errno }) => Err(self.refused(*errno)),
-            Some(ConnState::Dead) | None => Err(Error::Errno(libc::EBADF)),
-        }
+    /// Where it leads; `coid` and flags of its own are for whoever numbers connections.
+    #[must_use]
+    #[doc(alias = "ConnectServerInfo")]
+    pub fn server_info(&self) -> ServerInfo {
+        self.link.look();
+        let (nd, pid, chid) = self.to;
+        let dead = if self.link.lock().limit(self.conn).is_err() { COF_DEAD } else { 0 };
+        let net = if nd == LOCAL_NODE { 0 } else { COF_NETCON };
+        ServerInfo { nd, pid, chid, scoid: self.scoid(), coid: 0, flags: dead | net }
+    }
+
+    /// Whether it goes over that link, and is that one of it.
+    pub(crate) fn is_on(&self, link: &Link, conn: Option<u32>) -> bool {
+        std::ptr::eq(&*self.link, link) && conn.is_none_or(|conn| conn == self.conn)
+    }
+
+    /// A child of the process that attached has no connection.
+    fn check(&self) -> Result<(), Error> {
+        if self.link.is_ours() { Ok(()) } else { Err(Error::Errno(libc::EBADF)) }
+    }
+
+    fn was_refused(&self, with: i32) -> bool {
+        matches!(self.link.lock().conns.get(&self.conn), Some(ConnState::Refused { errno }) if *errno == with)
     }
 
     fn refused(&self, errno: i32) -> Error {
         let (nd, pid, chid) = self.to;
         Error::Refused { nd, pid, chid, errno }
     }
-
-    /// Answers the server's reads until the transaction ends.
-    fn serve(&self, txn: u32, message: &[IoSlice<'_>], options: SendOptions) -> Result<i64, Error> {
-        enum Step {
-            Read(u32, u32),
-            Done(Result<i64, i32>),
-        }
-        let (mut deadline, mut timed_out) = (options.deadline, false);
-        loop {
-            let step = self.link.wait(deadline, |state| {
-                let txn = state.txns.get_mut(&txn)?;
-                match txn.reads.pop_front() {
-                    Some((offset, nbytes)) => Some(Step::Read(offset, nbytes)),
-                    None => txn.done.map(Step::Done),
-                }
-            })?;
-            match step {
-                Some(Step::Read(offset, nbytes)) => {
-                    let data = iov::gather(message, offset as usize, nbytes as usize);
-                    self.link.send(&ToServer::ReadData { txn, offset, data: &data })?;
-                }
-                Some(Step::Done(Ok(status))) => return Ok(status),
-                Some(Step::Done(Err(libc::EINTR))) if timed_out => return Err(Error::Errno(libc::ETIMEDOUT)),
-                Some(Step::Done(Err(errno))) => return Err(Error::Errno(errno)),
-                None => {
-                    timed_out = true;
-                    deadline = None;
-                    self.link.send(&ToServer::Unblock { txn, tid: options.tid })?;
-                }
-            }
-        }
-    }
-}
-
-/// Connects. While more clients wait at the server's door than the kernel holds, it waits for its turn: there is no
-/// event to wait for, so it asks again and again, ever more rarely, for some ten seconds.
-fn in_turn(
-    mut attempt: impl FnMut() -> Result<(ClientPeer, PeerIdentity), ConnectError>,
-) -> Result<ClientPeer, ConnectError> {
-    let mut pause = Duration::from_millis(1);
-    loop {
-        match attempt() {
-            Ok((peer, _)) => return Ok(peer),
-            Err(error) if error.errno() == libc::EAGAIN && pause < Duration::from_secs(8) => {
-                thread::sleep(pause);
-                pause *= 2;
-            }
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 impl Drop for Connection {
     #[doc(alias = "ConnectDetach")]
     fn drop(&mut self) {
+        if !self.link.is_ours() {
+            return;
+        }
         let mut state = self.link.lock();
         state.conns.remove(&self.conn);
-        state.try_send(&ToServer::Disconnect { conn: self.conn });
+        // Queued when the socket is full; a server that is gone has forgotten it already.
+        let _gone = state.send(&ToServer::Disconnect { conn: self.conn });
     }
 }

@@ -2,6 +2,13 @@
 
 use qnet_ipc::packet::Sigevent;
 
+use crate::{
+    Error, calls,
+    link::Link,
+    process::{self, lock},
+    sys,
+};
+
 /// QNX's numbers of the kinds of events, as they travel.
 mod notify {
     pub(super) const NONE: u32 = 0;
@@ -98,6 +105,75 @@ impl Event {
             notify::HANDLE => Self::Registered { handle: id },
             _ => return None,
         })
+    }
+}
+
+/// Lets happen what the server behind a link asked for.
+///
+/// DEVIATION: QNX lets any server deliver any event; here one that the process did not register is taken only from servers of
+/// the same user and of root, who could send it signals as well.
+pub(crate) fn perform(link: &Link, event: Event) {
+    let event = match event {
+        Event::Registered { handle } => {
+            let registered = lock(&process::get().events).get(&handle).copied();
+            let of_link = |coid: i32| {
+                coid < 0
+                    || process::get().connection(coid).is_ok_and(|connection| connection.is_on(link, None))
+            };
+            match registered {
+                Some((event, coid)) if of_link(coid) => event,
+                _ => return,
+            }
+        }
+        event if link.is_trusted() => event,
+        _ => return,
+    };
+    perform_own(event);
+}
+
+/// Whether an event can be delivered at all.
+pub(crate) fn is_well_formed(event: &Event) -> bool {
+    let is_signal = |signo: &i32| (1..=libc::SIGRTMAX()).contains(signo);
+    match event {
+        Event::None => true,
+        Event::Unblock => false,
+        Event::Pulse { code, priority, .. } => (0..=127).contains(code) && *priority <= 255,
+        Event::Signal { signo } | Event::SignalCode { signo, .. } | Event::SignalThread { signo, .. } => {
+            is_signal(signo)
+        }
+        Event::Registered { handle } => *handle > 0,
+    }
+}
+
+/// Lets happen what this process itself wanted.
+pub(crate) fn perform_own(event: Event) {
+    // Nobody is there to hear of an event that cannot happen.
+    let _lost = deliver(event);
+}
+
+/// Lets an event happen in this process.
+///
+/// # Errors
+/// `EBADF`: no such connection; `EAGAIN`: the pulse or signal finds no room; `EINVAL`: no such signal or code, or an event
+/// that cannot happen by itself.
+pub(crate) fn deliver(event: Event) -> Result<(), Error> {
+    match event {
+        Event::None => Ok(()),
+        Event::Unblock => Err(Error::Errno(libc::EINVAL)),
+        Event::Pulse { coid, priority, code, value } => {
+            calls::msg_send_pulse(coid, priority.into(), code.into(), value)
+        }
+        Event::Signal { signo } => Ok(sys::raise_signal(signo)?),
+        Event::SignalCode { signo, value, .. } | Event::SignalThread { signo, value, .. } => {
+            Ok(sys::queue_signal(signo, value)?)
+        }
+        Event::Registered { handle } => {
+            let registered = lock(&process::get().events).get(&handle).copied();
+            match registered {
+                Some((Event::Registered { .. }, _)) | None => Err(Error::Errno(libc::EINVAL)),
+                Some((event, _)) => deliver(event),
+            }
+        }
     }
 }
 

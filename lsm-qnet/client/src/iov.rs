@@ -1,6 +1,9 @@
 //! Scattered buffers as one run of bytes.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::{
+    borrow::Cow,
+    io::{IoSlice, IoSliceMut},
+};
 
 /// Bytes in all.
 pub(crate) fn len(parts: &[IoSlice<'_>]) -> usize {
@@ -22,12 +25,32 @@ pub(crate) fn gather(parts: &[IoSlice<'_>], offset: usize, nbytes: usize) -> Vec
     bytes
 }
 
-/// Spreads `bytes` over the buffers; returns how many found room.
-pub(crate) fn scatter(bytes: &[u8], parts: &mut [IoSliceMut<'_>]) -> usize {
-    let mut done = 0;
+/// Bytes `offset` to `offset + nbytes` of the run, borrowed when they lie in one part.
+pub(crate) fn piece<'a>(parts: &'a [IoSlice<'_>], offset: usize, nbytes: usize) -> Cow<'a, [u8]> {
+    let mut skip = offset;
     for part in parts {
-        let n = part.len().min(bytes.len() - done);
-        part[..n].copy_from_slice(&bytes[done..done + n]);
+        if skip < part.len() || (part.is_empty() && nbytes == 0) {
+            if let Some(bytes) = part.get(skip..skip.saturating_add(nbytes)) {
+                return Cow::Borrowed(bytes);
+            }
+            return Cow::Owned(gather(parts, offset, nbytes));
+        }
+        skip -= part.len();
+    }
+    Cow::Borrowed(&[])
+}
+
+/// Spreads `bytes` over the run of buffers from `offset` on; returns how many found room.
+pub(crate) fn scatter_at(bytes: &[u8], parts: &mut [IoSliceMut<'_>], offset: usize) -> usize {
+    let (mut done, mut skip) = (0, offset);
+    for part in parts {
+        if done == bytes.len() {
+            break;
+        }
+        let at = skip.min(part.len());
+        skip -= at;
+        let n = (part.len() - at).min(bytes.len() - done);
+        part[at..at + n].copy_from_slice(&bytes[done..done + n]);
         done += n;
     }
     done
@@ -51,7 +74,26 @@ mod tests {
     fn scattering_stops_at_the_end_of_the_room() {
         let (mut a, mut b) = ([0; 2], [0; 3]);
         let mut parts = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
-        assert_eq!(scatter(b"wxyz123", &mut parts), 5);
+        assert_eq!(scatter_at(b"wxyz123", &mut parts, 0), 5);
         assert_eq!((&a, &b), (b"wx", b"yz1"));
+    }
+
+    #[test]
+    fn scattering_begins_anywhere() {
+        let (mut a, mut b) = ([0; 2], [0; 3]);
+        let mut parts = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+        assert_eq!(scatter_at(b"xy", &mut parts, 1), 2);
+        assert_eq!(scatter_at(b"zzz", &mut parts, 4), 1);
+        assert_eq!(scatter_at(b"z", &mut parts, 5), 0);
+        assert_eq!((&a, &b), (&[0, b'x'], &[b'y', 0, b'z']));
+    }
+
+    #[test]
+    fn a_piece_of_one_part_is_not_copied() {
+        let parts = [IoSlice::new(b"abc"), IoSlice::new(b"defg")];
+        assert!(matches!(piece(&parts, 4, 2), Cow::Borrowed(b"ef")));
+        assert!(matches!(piece(&parts, 2, 2), Cow::Owned(bytes) if bytes == b"cd"));
+        assert!(matches!(piece(&parts, 7, 5), Cow::Borrowed(b"")));
+        assert!(matches!(piece(&[], 0, 0), Cow::Borrowed(b"")));
     }
 }

@@ -31,25 +31,33 @@
 //!
 //! Errors carry Linux errno values ([`Error::errno`]); the codes are the ones that QNX documents for each call.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod calls;
 mod channel;
 mod connection;
+mod crew;
 mod error;
 mod event;
 mod file;
+mod info;
 mod iov;
 mod link;
 pub mod names;
 pub mod netmgr;
+mod port;
+mod process;
 mod signal;
+mod sys;
+mod thread;
+mod watch;
 
-pub use channel::{Channel, ChannelFlags, Message, MessageInfo, PulseMessage, Received};
+pub use channel::{Channel, ClientHandle, Message, Received};
 pub use connection::{Connection, Reply, SendOptions};
 pub use error::Error;
 pub use event::Event;
 pub use file::{File, entries};
+pub use info::{ChannelFlags, MessageInfo, Pulse, ServerInfo};
 pub use netmgr::Netmgr;
 pub use qnet_ipc::{Claim, Root};
 pub use signal::signal_kill;

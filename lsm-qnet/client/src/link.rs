@@ -1,266 +1,274 @@
 //! The client's end of one channel socket, shared by the threads and connections that use it.
 //!
-//! There is no thread behind it. Whoever waits and finds nobody reading becomes the reader: it waits for the socket
-//! without holding the lock, sorts what came to the transactions it belongs to, and wakes the others. A thread whose
-//! packet did not fit into the socket becomes the writer in the same way.
+//! A process has one for each channel that it is connected to, and one for everything that goes through `lsm-qnet`. There
+//! is no thread behind it: whoever waits reads for all ([`crate::crew`]).
+
+mod call;
+mod state;
 
 use std::{
-    collections::{HashMap, VecDeque},
     io,
-    os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, Weak},
+    thread,
+    time::{Duration, Instant},
 };
 
-use qnet_ipc::{ClientPeer, PeerError, ReceiveBuffer, ToClient, ToServer, wait_ready};
+use qnet_ipc::{
+    ChannelAddress, ClientPeer, ConnectError, PeerError, PeerIdentity, Root, ToServer, wait_ready,
+};
 
-use crate::Error;
+use crate::{
+    Error, LOCAL_NODE,
+    event::perform,
+    process::{self, lock},
+    sys::{self, KeptFromChild},
+};
+pub(crate) use call::Call;
+pub(crate) use state::ConnState;
+use state::{Direct, Notice, State};
 
-/// Reads that a server may have under way for one message.
-const MAX_READS: usize = 1024;
+/// Where a link leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    /// A channel of this machine.
+    Channel(ChannelAddress),
+    /// `lsm-qnet` of a node.
+    Qnet(PathBuf),
+}
 
-/// How far a connection got.
+/// What a wait brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ConnState {
-    Opening,
-    Open { scoid: i32, limit: u32 },
-    Refused { errno: i32 },
-    Dead,
-}
-
-/// A blocked sender.
-#[derive(Debug)]
-pub(crate) struct Txn {
-    conn: u32,
-    room: usize,
-    /// Pieces of the message that the server wants.
-    pub(crate) reads: VecDeque<(u32, u32)>,
-    /// What arrived of the reply so far.
-    pub(crate) reply: Vec<u8>,
-    /// Status or errno, once it is over.
-    pub(crate) done: Option<Result<i64, i32>>,
-}
-
-/// What the lock guards.
-#[derive(Debug)]
-pub(crate) struct State {
-    peer: ClientPeer,
-    buffer: ReceiveBuffer,
-    reading: bool,
-    writing: bool,
-    dead: bool,
-    last_id: u32,
-    pub(crate) conns: HashMap<u32, ConnState>,
-    pub(crate) txns: HashMap<u32, Txn>,
+enum Step {
+    Something,
+    TimedOut,
+    Interrupted,
 }
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Link {
+    _kept: KeptFromChild,
     state: Mutex<State>,
-    turn: Condvar,
     socket: Arc<OwnedFd>,
+    /// Who is at the other end.
+    identity: PeerIdentity,
+    through_qnet: bool,
+    generation: u32,
 }
 
 impl Link {
-    pub(crate) fn new(peer: ClientPeer) -> Self {
-        let socket = peer.socket();
-        let state = State {
-            peer,
-            buffer: ReceiveBuffer::new(),
-            reading: false,
-            writing: false,
-            dead: false,
-            last_id: 0,
-            conns: HashMap::new(),
-            txns: HashMap::new(),
+    /// The link of this process to a channel, made if there is none.
+    pub(crate) fn to(root: &Root, nd: u32, pid: i32, chid: i32) -> Result<Arc<Self>, Error> {
+        let through_qnet = nd != LOCAL_NODE || matches!((pid, chid), (0, 0) | (1, 1));
+        let target = if through_qnet {
+            Target::Qnet(root.qnet_socket())
+        } else {
+            Target::Channel(root.channel(pid, chid)?)
         };
-        Self { state: Mutex::new(state), turn: Condvar::new(), socket }
+        let known = lock(&process::get().links).get(&target).and_then(Weak::upgrade);
+        if let Some(link) = known.filter(|link| link.is_alive()) {
+            return Ok(link);
+        }
+        let (peer, identity) = match &target {
+            Target::Qnet(path) => in_turn(|| qnet_ipc::connect_path(path))?,
+            Target::Channel(address) => in_turn(|| qnet_ipc::connect_channel(address))?,
+        };
+        let socket = peer.socket();
+        let link = Arc::new(Self {
+            _kept: KeptFromChild::new(socket.as_fd()),
+            state: Mutex::new(State::new(peer)),
+            socket,
+            identity,
+            through_qnet,
+            generation: sys::generation(),
+        });
+        let mut links = lock(&process::get().links);
+        // Another thread was faster: one socket for both.
+        if let Some(other) = links.get(&target).and_then(Weak::upgrade)
+            && other.try_is_alive()
+        {
+            return Ok(other);
+        }
+        if links.len() >= 64 && links.len().is_power_of_two() {
+            links.retain(|_, link| link.strong_count() > 0);
+        }
+        links.insert(target, Arc::downgrade(&link));
+        drop(links);
+        crate::watch::on_new_link(&link);
+        Ok(link)
     }
 
     /// The state. A thread that panicked holding it left it consistent: it is changed only by whole packets.
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    /// Whether this process may use it: a child of the one that made it may not.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.generation == sys::generation()
+    }
+
+    /// Whether what it leads to is asked through `lsm-qnet`.
+    pub(crate) fn is_through_qnet(&self) -> bool {
+        self.through_qnet
+    }
+
+    /// Whether the other end may let events happen here that this process did not register: whoever could send it signals
+    /// may.
+    pub(crate) fn is_trusted(&self) -> bool {
+        let own = nix::unistd::geteuid().as_raw();
+        self.identity.uid == 0 || self.identity.uid == own
+    }
+
+    /// Whether the other end is there, as far as it has been heard.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.look();
+        !self.lock().is_dead()
+    }
+
+    /// The same for who holds another lock; a link that is in use is alive.
+    fn try_is_alive(&self) -> bool {
+        self.state.try_lock().map_or(true, |state| !state.is_dead())
+    }
+
+    /// The socket, for whoever watches it.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Takes in what has arrived, without waiting; somebody who waits does it anyway.
+    pub(crate) fn look(&self) {
+        if !self.is_ours() {
+            return;
+        }
+        let mut state = self.lock();
+        if !state.crew.leading {
+            state.pump(None);
+            state.crew.hand_over();
+        }
+        self.pass_on(state);
     }
 
     /// Sends a packet, waiting for room as long as it takes.
     pub(crate) fn send(&self, packet: &ToServer<'_>) -> Result<(), Error> {
-        self.wait(None, |state| match state.peer.send(packet) {
-            Ok(()) => Some(Ok(())),
-            Err(PeerError::Full { .. }) => None,
-            Err(error) => {
-                state.end();
-                Some(Err(Error::Peer(error)))
+        let mut state = self.lock();
+        loop {
+            match state.send(packet) {
+                Ok(()) => return Ok(()),
+                Err(PeerError::Full { .. }) => {}
+                Err(error) => return Err(Error::Peer(error)),
             }
-        })?
-        .unwrap_or(Err(Error::Errno(libc::EBADF)))
+            (state, _) = self.step(state, 0, None, None)?;
+        }
     }
 
-    /// Waits until `ready` gives a value; `None` when the deadline passed first. `ready` is asked at least once, also
-    /// on a dead link.
+    /// Waits until `ready` gives a value.
     pub(crate) fn wait<T>(
         &self,
-        deadline: Option<Instant>,
+        key: u32,
         mut ready: impl FnMut(&mut State) -> Option<T>,
-    ) -> Result<Option<T>, Error> {
+    ) -> Result<T, Error> {
         let mut state = self.lock();
         loop {
             if let Some(value) = ready(&mut state) {
-                return Ok(Some(value));
+                state.crew.hand_over();
+                return Ok(value);
             }
-            if state.dead {
+            if state.is_dead() {
                 return Err(Error::Errno(libc::EBADF));
             }
-            let (read, write) = (!state.reading, state.peer.wants_write() && !state.writing);
-            if deadline.is_some_and(|at| at <= Instant::now()) {
-                return Ok(None);
-            }
-            if !read && !write {
-                state = self.sleep(state, deadline);
-                continue;
-            }
-            state.reading |= read;
-            state.writing |= write;
-            drop(state);
-            let woken = wait_ready(self.socket.as_fd(), read, write, deadline);
-            state = self.lock();
-            state.reading &= !read;
-            state.writing &= !write;
-            match woken {
-                Ok(true) => state.pump(),
-                Ok(false) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-            self.turn.notify_all();
+            (state, _) = self.step(state, key, None, None)?;
         }
     }
 
-    fn sleep<'s>(&self, state: MutexGuard<'s, State>, deadline: Option<Instant>) -> MutexGuard<'s, State> {
-        match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-            None => self.turn.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(left) => self.turn.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+    /// Waits until something happened that may concern `key` (a transaction, a connection, or 0 for room in the socket),
+    /// reading the socket for everybody if nobody else does.
+    fn step<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        key: u32,
+        deadline: Option<Instant>,
+        direct: Option<&mut Direct<'_, '_>>,
+    ) -> Result<(MutexGuard<'s, State>, Step), Error> {
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            return Ok((state, Step::TimedOut));
         }
+        let (read, write) = (!state.crew.leading, state.wants_write() && !state.writing);
+        if !read && !write {
+            let parker = state.crew.join(key);
+            drop(state);
+            let woken = parker.park(deadline);
+            let mut state = self.lock();
+            state.crew.leave(&parker);
+            let step = if woken.is_err() { Step::Interrupted } else { Step::Something };
+            return Ok((state, step));
+        }
+        state.crew.leading |= read;
+        state.writing |= write;
+        drop(state);
+        let woken = self.await_socket(read, write, deadline);
+        let mut state = self.lock();
+        state.crew.leading &= !read;
+        state.writing &= !write;
+        match woken {
+            Ok(woken) => {
+                if woken {
+                    state.pump(direct);
+                }
+                state = self.pass_on_and_return(state);
+                Ok((state, Step::Something))
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok((state, Step::Interrupted)),
+            Err(error) => {
+                state.crew.hand_over();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Sleeps in the kernel until the socket can be read or written.
+    fn await_socket(&self, read: bool, write: bool, deadline: Option<Instant>) -> io::Result<bool> {
+        wait_ready(self.socket.as_fd(), read, write, deadline)
+    }
+
+    /// Does what arrived beside the answers: events, and the end of servers.
+    fn pass_on(&self, mut state: MutexGuard<'_, State>) {
+        let notices = state.take_notices();
+        drop(state);
+        for notice in notices {
+            match notice {
+                Notice::Event(event) => perform(self, event),
+                Notice::Death(conn) => {
+                    process::get().servers_died(|connection| connection.is_on(self, conn));
+                }
+            }
+        }
+    }
+
+    fn pass_on_and_return<'s>(&'s self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        if !state.has_notices() {
+            return state;
+        }
+        self.pass_on(state);
+        self.lock()
     }
 }
 
-impl State {
-    /// A number for a new connection or transaction.
-    pub(crate) fn fresh_id(&mut self) -> u32 {
-        loop {
-            self.last_id = self.last_id.wrapping_add(1);
-            let id = self.last_id;
-            if id != 0 && !self.conns.contains_key(&id) && !self.txns.contains_key(&id) {
-                return id;
+/// Connects. While more clients wait at the server's door than the kernel holds, it waits for its turn: there is no
+/// event to wait for, so it asks again and again, ever more rarely, for some ten seconds.
+fn in_turn(
+    mut attempt: impl FnMut() -> Result<(ClientPeer, PeerIdentity), ConnectError>,
+) -> Result<(ClientPeer, PeerIdentity), ConnectError> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match attempt() {
+            Err(error) if error.errno() == libc::EAGAIN && pause < Duration::from_secs(8) => {
+                thread::sleep(pause);
+                pause *= 2;
             }
-        }
-    }
-
-    /// Begins a transaction on `conn` with room for `room` bytes of reply.
-    pub(crate) fn begin(&mut self, conn: u32, room: usize) -> u32 {
-        let id = self.fresh_id();
-        let txn = Txn { conn, room, reads: VecDeque::new(), reply: Vec::new(), done: None };
-        self.txns.insert(id, txn);
-        id
-    }
-
-    /// Sends if the socket takes it at once.
-    pub(crate) fn try_send(&mut self, packet: &ToServer<'_>) -> bool {
-        self.peer.send_now(packet).is_ok()
-    }
-
-    /// Whether the socket is gone.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.dead
-    }
-
-    fn pump(&mut self) {
-        if self.peer.flush().is_err() {
-            // What the other end said before it left is still to be read.
-        }
-        let mut buffer = std::mem::take(&mut self.buffer);
-        loop {
-            match self.peer.recv(&mut buffer) {
-                Ok(Some(packet)) => self.on_packet(packet),
-                Ok(None) => break,
-                Err(_) => {
-                    self.end();
-                    break;
-                }
-            }
-        }
-        self.buffer = buffer;
-    }
-
-    fn on_packet(&mut self, packet: ToClient<'_>) {
-        match packet {
-            ToClient::ConnectOk { conn, scoid, limit } => {
-                self.set_conn(conn, ConnState::Open { scoid, limit })
-            }
-            ToClient::ConnectFail { conn, errno } => self.set_conn(conn, ConnState::Refused { errno }),
-            // Nothing here gives a server an event to deliver.
-            ToClient::Channel { .. } | ToClient::Received { .. } | ToClient::Event { .. } => {}
-            ToClient::Death { conn } => {
-                self.set_conn(conn, ConnState::Dead);
-                for txn in self.txns.values_mut().filter(|txn| txn.conn == conn) {
-                    txn.done.get_or_insert(Err(libc::ESRCH));
-                }
-            }
-            ToClient::Read { txn, offset, nbytes } => {
-                let Some(txn) = self.txns.get_mut(&txn) else { return };
-                txn.reads.push_back((offset, nbytes));
-                if txn.reads.len() > MAX_READS {
-                    self.end();
-                }
-            }
-            ToClient::Write { txn, offset, data } => self.write(txn, offset, data),
-            ToClient::Reply { txn, status, offset, data } => {
-                self.write(txn, offset, data);
-                self.finish(txn, Ok(status));
-            }
-            ToClient::Error { txn, errno } => self.finish(txn, Err(errno)),
-        }
-    }
-
-    fn set_conn(&mut self, conn: u32, to: ConnState) {
-        if let Some(state) = self.conns.get_mut(&conn) {
-            *state = to;
-        }
-    }
-
-    fn finish(&mut self, txn: u32, how: Result<i64, i32>) {
-        if let Some(txn) = self.txns.get_mut(&txn) {
-            txn.done.get_or_insert(how);
-        }
-    }
-
-    /// Puts reply data where it belongs; what lies behind the caller's room is dropped.
-    fn write(&mut self, txn: u32, offset: u32, data: &[u8]) {
-        let Some(txn) = self.txns.get_mut(&txn) else { return };
-        let start = (offset as usize).min(txn.room);
-        let data = &data[..data.len().min(txn.room - start)];
-        let end = start + data.len();
-        if data.is_empty() {
-            return;
-        }
-        if txn.reply.len() < end {
-            txn.reply.resize(end, 0);
-        }
-        txn.reply[start..end].copy_from_slice(data);
-    }
-
-    /// The other end is gone: everything that waits ends.
-    fn end(&mut self) {
-        self.dead = true;
-        for state in self.conns.values_mut() {
-            *state = match *state {
-                ConnState::Opening => ConnState::Refused { errno: libc::ESRCH },
-                ConnState::Refused { errno } => ConnState::Refused { errno },
-                ConnState::Open { .. } | ConnState::Dead => ConnState::Dead,
-            };
-        }
-        for txn in self.txns.values_mut() {
-            txn.done.get_or_insert(Err(libc::ESRCH));
+            outcome => return outcome,
         }
     }
 }

@@ -1,0 +1,159 @@
+//! Clients: how they come, go, and are answered.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, AsRawFd},
+    sync::Arc,
+};
+
+use nix::{
+    sys::epoll::{EpollEvent, EpollFlags},
+    unistd::{Pid, getsid},
+};
+use qnet_ipc::{Claim, PeerError, PeerIdentity, ToClient};
+
+use super::{Client, Key, LISTENER, State, Wanted, pulse};
+use crate::{ChannelFlags, Pulse, process, sys::KeptFromChild, thread::DEFAULT_PRIORITY};
+
+/// Packets of one client that are taken in before the others have their turn.
+const PACKETS: usize = 64;
+
+impl State {
+    /// Something happened on a socket.
+    pub(in super::super) fn on_ready(&mut self, token: u64, wanted: Option<&mut Wanted<'_, '_>>) {
+        if token == LISTENER { self.accept() } else { self.read(token as u32, wanted) }
+    }
+
+    fn accept(&mut self) {
+        loop {
+            let Some(listener) = &self.listener else { return };
+            // An error (no descriptors left) leaves the client in the kernel's queue for another time.
+            let Ok(Some((peer, mut identity))) = listener.accept() else { return };
+            // Who it was when it connected is what counts; a second descriptor for each client is not worth it.
+            identity.pidfd = None;
+            // More clients than there are numbers: the socket closes, as of a server that is gone.
+            let Some(number) = process::get().add_client(&self.this) else { continue };
+            if self.epoll.add(&peer, EpollEvent::new(EpollFlags::EPOLLIN, number.into())).is_err() {
+                process::get().remove_client(number);
+                continue;
+            }
+            let client = Client {
+                _kept: KeptFromChild::new(peer.as_fd()),
+                peer,
+                identity,
+                conns: BTreeMap::new(),
+                sequence: 0,
+                waiting: (0, 0),
+                writing: false,
+                attached: false,
+                mourned: false,
+            };
+            self.clients.insert(number, client);
+        }
+    }
+
+    fn read(&mut self, number: u32, mut wanted: Option<&mut Wanted<'_, '_>>) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for _ in 0..PACKETS {
+            let Some(client) = self.clients.get_mut(&number) else { break };
+            // What cannot be sent any more does not matter: the end shows up in `recv`.
+            let _gone = client.peer.flush();
+            match client.peer.recv(&mut buffer) {
+                Ok(Some(packet)) => self.on_packet(number, packet, wanted.as_deref_mut()),
+                Ok(None) => {
+                    self.watch(number);
+                    break;
+                }
+                Err(_) => {
+                    self.remove(number);
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Answers at once; a client that does not read its answers is dropped.
+    pub(super) fn answer(&mut self, number: u32, packet: &ToClient<'_>) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        match client.peer.send(packet) {
+            Err(PeerError::Full { .. }) => self.remove(number),
+            // Other errors show up in `recv`, behind what the client said before.
+            Ok(()) | Err(_) => self.watch(number),
+        }
+    }
+
+    /// Watches for writability while something waits to be written.
+    pub(super) fn watch(&mut self, number: u32) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        if client.writing == client.peer.wants_write() {
+            return;
+        }
+        client.writing = client.peer.wants_write();
+        if client.writing {
+            self.unsent += 1;
+        } else {
+            self.unsent -= 1;
+            self.crew.wake(Key::Room(number));
+            self.crew.wake(Key::Flush);
+        }
+        let mut interest = EpollFlags::EPOLLIN;
+        interest.set(EpollFlags::EPOLLOUT, client.writing);
+        if self.epoll.modify(&client.peer, &mut EpollEvent::new(interest, number.into())).is_err() {
+            self.remove(number);
+        }
+    }
+
+    /// A client is gone, or not wanted any more.
+    pub(in super::super) fn remove(&mut self, number: u32) {
+        let ids: Vec<_> = self.pending.range((number, 0)..=(number, u32::MAX)).map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.forget(id));
+        self.mourn(number);
+        let Some(client) = self.clients.remove(&number) else { return };
+        process::get().remove_client(number);
+        if client.writing {
+            self.unsent -= 1;
+            self.crew.wake(Key::Flush);
+        }
+        self.crew.wake(Key::Room(number));
+        // Closing the socket would do it too, but another thread may hold it for a moment longer.
+        let _closed = self.epoll.delete(&client.peer);
+        // Its end is for now, whoever still holds the socket.
+        let _gone = nix::sys::socket::shutdown(client.peer.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+    }
+
+    /// Tells the server, once, that a client has no connection any more.
+    pub(super) fn mourn(&mut self, number: u32) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        // One that never attached was never there.
+        if client.mourned || !client.attached {
+            return;
+        }
+        client.mourned = true;
+        if self.flags.contains(ChannelFlags::DISCONNECT) {
+            self.push_pulse(pulse(Pulse::DISCONNECT, 0, DEFAULT_PRIORITY, number));
+        }
+    }
+}
+
+/// What the kernel says of a process of this node.
+pub(super) fn own_claim(identity: &PeerIdentity) -> Claim {
+    // A process of another PID namespace has no number here, so no session either.
+    let sid =
+        if identity.pid > 0 { getsid(Some(Pid::from_raw(identity.pid))).map_or(0, Pid::as_raw) } else { 0 };
+    let claim = Claim::user(identity.uid, identity.gid, identity.groups.clone());
+    Claim { pid: identity.pid, sid, ..claim }
+}
+
+/// The claim of a connection, if the client may make one.
+pub(super) fn credentials(
+    claim: Option<Claim>,
+    identity: &PeerIdentity,
+    owner: Option<u32>,
+) -> Result<Arc<Claim>, i32> {
+    match claim {
+        Some(claim) if owner == Some(identity.uid) => Ok(Arc::new(claim)),
+        Some(_) => Err(libc::EPERM),
+        None => Ok(Arc::new(own_claim(identity))),
+    }
+}
