@@ -29,7 +29,7 @@ pub struct Reply {
 }
 
 /// How to send, where the usual way will not do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SendOptions {
     /// The caller's thread number, from 1; 0: the library's number for the calling thread.
     pub tid: i32,
@@ -44,12 +44,6 @@ pub struct SendOptions {
     pub interruptible: bool,
     /// `MsgKeyData` key, which the server sees.
     pub keydata: u32,
-}
-
-impl Default for SendOptions {
-    fn default() -> Self {
-        Self { tid: 0, coid: 0, priority: 0, deadline: None, interruptible: false, keydata: 0 }
-    }
 }
 
 /// A connection to a channel, shared freely between threads. Dropping it detaches.

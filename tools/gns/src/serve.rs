@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::libc;
 use qnet::names::gns::{self, Instance, MAX_OFFER, Request, Table as Answer};
 use qnet::names::{self};
-use qnet::{Channel, Message, Netmgr, PulseMessage, Received};
+use qnet::{Channel, Message, Netmgr, Pulse, Received};
 
 use crate::manager::{Role, Shared, TICK, name_of};
 use crate::table::Known;
@@ -27,7 +27,7 @@ pub(crate) fn run(shared: &Shared, channel: &Channel) {
         match channel.receive(Some(Instant::now() + TICK)) {
             // A sender that left meanwhile needs no answer.
             Ok(Received::Message(message)) => drop(answer(shared, message)),
-            Ok(Received::Pulse(pulse)) if pulse.code == PulseMessage::DISCONNECT => {
+            Ok(Received::Pulse(pulse)) if pulse.code == Pulse::DISCONNECT => {
                 leave(shared, pulse.scoid)
             }
             Ok(Received::Pulse(_)) => {}
