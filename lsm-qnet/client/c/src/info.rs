@@ -1,6 +1,6 @@
 //! The structures that calls fill: `_msg_info`, `_pulse`, as `sys/neutrino.h` lays them out.
 
-use client::{MessageInfo, PulseMessage};
+use client::{MessageInfo, Pulse};
 use libc::{c_int, pid_t};
 
 /// `struct _msg_info`, and `struct _server_info`, which is the same.
@@ -53,7 +53,7 @@ pub(crate) fn short(priority: c_int) -> i16 {
 pub(crate) const PULSE_LEN: usize = 24;
 
 /// `struct _pulse`: type and subtype 0, code, three zero bytes, the value's union, the client, padding.
-pub(crate) fn pulse_bytes(pulse: &PulseMessage) -> [u8; PULSE_LEN] {
+pub(crate) fn pulse_bytes(pulse: &Pulse) -> [u8; PULSE_LEN] {
     let mut bytes = [0; PULSE_LEN];
     bytes[4..5].copy_from_slice(&pulse.code.to_ne_bytes());
     bytes[8..16].copy_from_slice(&pulse.value.to_ne_bytes());
