@@ -121,7 +121,7 @@ impl Session {
                 let lane = self.arrival.and_then(|id| self.outbox.lanes.get_mut(id));
                 if let Some((sample, lane)) = lane.and_then(|lane| Some((lane.health.on_answer(now)?, lane)))
                 {
-                    lane.rtt.on_sample(sample);
+                    lane.rtt.on_sample(now, sample);
                 }
                 return self.echoes.on_answer(now, None, path);
             }

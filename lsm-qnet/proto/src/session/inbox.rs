@@ -101,6 +101,13 @@ impl Slot {
     }
 }
 
+/// What an acknowledgement told first: messages, and fragments by message and offset.
+#[derive(Debug, Default)]
+struct Told {
+    whole: Vec<u32>,
+    parts: Vec<(u32, u32)>,
+}
+
 /// The receiving half.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -115,10 +122,16 @@ pub(crate) struct Inbox {
     /// little fits into one.
     recent: VecDeque<u32>,
     recent_parts: VecDeque<(u32, u32)>,
+    /// What the last acknowledgement told, which may be lost: the next one tells it again.
+    told: Told,
+    /// Room for what the one before it told; empty between calls.
+    again: Told,
     whole: Vec<Whole>,
     parts: Vec<Span>,
 }
 
+/// Messages, and fragments, that are told of once more.
+const MOST_AGAIN: usize = 16;
 /// Arrivals remembered until they are told of. Beyond, the sender's timeout brings them back.
 const MAX_RECENT: usize = 1024;
 
@@ -132,6 +145,8 @@ impl Inbox {
             echo: None,
             recent: VecDeque::new(),
             recent_parts: VecDeque::new(),
+            told: Told::default(),
+            again: Told::default(),
             whole: Vec::new(),
             parts: Vec::new(),
         }
@@ -383,11 +398,19 @@ impl Inbox {
         parts.clear();
         let room_for_whole = if self.recent_parts.is_empty() { room } else { room / 2 };
         let most = room_for_whole / Whole::SIZE;
+        std::mem::swap(&mut self.told, &mut self.again);
         while whole.len() < most
             && let Some(seq) = self.recent.pop_front()
         {
             let run = self.seen.run_at(seq).map(Whole::from_run);
-            whole.extend(run.filter(|run| !whole.contains(run)));
+            if let Some(run) = run.filter(|run| !whole.contains(run)) {
+                whole.push(run);
+                self.told.whole.push(seq);
+            }
+        }
+        for seq in self.again.whole.drain(..).take(MOST_AGAIN) {
+            let run = self.seen.run_at(seq).map(Whole::from_run);
+            whole.extend(run.filter(|run| whole.len() < most && !whole.contains(run)));
         }
         if whole.len() < most && self.recent.is_empty() {
             let others = self.seen.runs().map(Whole::from_run).take(most - whole.len());
@@ -398,16 +421,24 @@ impl Inbox {
             }
         }
         let most = (room - whole.len() * Whole::SIZE) / Span::SIZE;
-        while parts.len() < most
-            && let Some((seq, offset)) = self.recent_parts.pop_front()
-        {
+        let span_of = |(seq, offset): (u32, u32)| {
             let slot = match self.seen.place(seq) {
                 Place::New(full) => self.slots.get(&full),
                 _ => None,
             };
-            let span = slot.and_then(|slot| slot.span_at(offset));
-            let span = span.map(|(offset, length)| Span { seq, offset, length });
-            parts.extend(span.filter(|span| !parts.contains(span)));
+            let (offset, length) = slot?.span_at(offset)?;
+            Some(Span { seq, offset, length })
+        };
+        while parts.len() < most
+            && let Some(part) = self.recent_parts.pop_front()
+        {
+            if let Some(span) = span_of(part).filter(|span| !parts.contains(span)) {
+                parts.push(span);
+                self.told.parts.push(part);
+            }
+        }
+        for part in self.again.parts.drain(..).take(MOST_AGAIN) {
+            parts.extend(span_of(part).filter(|span| parts.len() < most && !parts.contains(span)));
         }
         !self.recent.is_empty() || !self.recent_parts.is_empty()
     }

@@ -150,7 +150,7 @@ mod tests {
         let ids = LINKS.map(|link| lanes.add(Instant::ZERO, (link, addr), 1000).unwrap());
         for lane in lanes.iter_mut() {
             lane.health.prove(Instant::ZERO);
-            lane.rtt.on_sample(Duration::from_micros(100));
+            lane.rtt.on_sample(Instant::ZERO, Duration::from_micros(100));
         }
         (lanes, ids)
     }
@@ -179,7 +179,7 @@ mod tests {
     fn a_slow_lane_is_used_when_the_fast_one_is_full() {
         let (mut lanes, [_, slow]) = two_up();
         for _ in 0..50 {
-            lanes.get_mut(slow).unwrap().rtt.on_sample(Duration::from_millis(50));
+            lanes.get_mut(slow).unwrap().rtt.on_sample(Instant::ZERO, Duration::from_millis(50));
         }
         for _ in 0..64 {
             let id = lanes.pick(Instant::ZERO, Choice::Any, 1000, 0).unwrap();

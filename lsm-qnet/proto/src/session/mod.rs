@@ -225,7 +225,7 @@ impl Session {
             if let Some(lane) = self.arrival.and_then(|id| self.outbox.lanes.get_mut(id)) {
                 lane.health.prove(now);
                 if let Some(called) = called {
-                    lane.rtt.on_sample(now.since(called));
+                    lane.rtt.on_sample(now, now.since(called));
                 }
             }
             self.outbox.on_up(now);

@@ -279,3 +279,21 @@ fn however_little_fits_every_arrival_is_told_of_in_time() {
     assert!((1..=40).all(|seq| parts.contains(&seq)), "{parts:?}");
     assert!((1..=40).all(|seq| whole.contains(&(2 * seq + 100))), "{whole:?}");
 }
+
+#[test]
+fn what_one_acknowledgement_told_the_next_one_tells_again_for_it_may_be_lost() {
+    let mut bench = Bench::new();
+    let bytes = message(300);
+    bench.part(1, &bytes, 0, 100);
+    bench.hear(&data(50, 0, WHOLE), b"x");
+    let mut told = || {
+        bench.inbox.compose(400);
+        let (whole, parts) = (bench.inbox.whole().count(), bench.inbox.parts().count());
+        (whole, parts)
+    };
+    assert_eq!(
+        [told(), told(), told()],
+        [(1, 1), (1, 1), (1, 0)],
+        "what is whole is told while there is room"
+    );
+}

@@ -7,10 +7,12 @@ use crate::wire::lwl4::Layer;
 use super::super::health::PathState;
 use super::super::lane::{Flight, Lane, LaneId};
 use super::super::message::{FragState, Message};
-use super::{Outbox, Patience};
+use super::{Outbox, Patience, REORDERING};
 
 /// Timeouts in a row without an answer by any path that are trouble with the peer.
 const TROUBLE: u32 = 4;
+/// Fragments that go again after a first timeout: if they arrive, their acknowledgements tell what else did not.
+const PROBES: usize = REORDERING as usize + 1;
 
 impl Outbox {
     /// When [`Outbox::on_timeout`] is wanted.
@@ -81,8 +83,8 @@ impl Outbox {
         false
     }
 
-    /// A lane was silent for a whole timeout. If others work, they get everything; else what is due goes again, and after
-    /// two timeouts the others are tried whatever was thought of them.
+    /// A lane was silent for a whole timeout. If others work, they get everything; else a few fragments go again, and all
+    /// that is due after the second timeout, when the others are tried whatever was thought of them.
     fn expire(&mut self, now: Instant, id: LaneId, patience: Patience) {
         let (others, alone) = (self.lanes.other_is_up(id), self.lanes.len() == 1);
         let Some(lane) = self.lanes.get_mut(id) else { return };
@@ -91,12 +93,15 @@ impl Outbox {
         lane.backoff = (lane.backoff + 1).min(16);
         let trouble = silent && !others && lane.backoff >= TROUBLE && !patience.slow.is_zero();
         let doubtful = silent && !alone && (others || lane.backoff >= 2);
-        while let Some((flight, sent)) = self.oldest(id) {
-            if now < sent + timeout {
-                break;
-            }
+        // One silence proves little: the last fragments or their acknowledgement were lost, or the peer did something else.
+        let first = self.selective && lane.backoff == 1;
+        let mut probes = if first { PROBES } else { usize::MAX };
+        while let Some((flight, sent)) =
+            self.oldest(id).filter(|&(_, sent)| probes > 0 && now >= sent + timeout)
+        {
+            probes -= 1;
             self.lose_oldest(id, flight);
-            if let Some(lane) = self.lanes.get_mut(id) {
+            if let Some(lane) = self.lanes.get_mut(id).filter(|_| !first) {
                 lane.congestion.on_timeout(now, sent);
             }
         }
@@ -136,11 +141,12 @@ impl Outbox {
         None
     }
 
-    pub(super) fn lose_oldest(&mut self, id: LaneId, flight: Flight) {
+    /// Makes what is oldest on a lane go again. Returns its length.
+    pub(super) fn lose_oldest(&mut self, id: LaneId, flight: Flight) -> u64 {
         if let Some(lane) = self.lanes.get_mut(id) {
             lane.flight.pop_front();
         }
-        let Some(message) = self.message(flight.seq) else { return };
+        let Some(message) = self.message(flight.seq) else { return 0 };
         let (length, queue) = (u64::from(message.span(flight.index).1), message.queue);
         if let Some(frag) = message.frag(flight.index) {
             frag.state = FragState::Lost;
@@ -151,6 +157,7 @@ impl Outbox {
         if let Some(queue) = self.queues.get_mut(queue) {
             queue.lost.push_back((flight.seq, flight.index));
         }
+        length
     }
 
     /// Makes everything unacknowledged go out again at once, and asks every path (`_NETMGR_QOS_FLUSH`).

@@ -69,7 +69,7 @@ impl Outbox {
             let bytes = std::mem::take(&mut lane.arrived);
             if bytes > 0 {
                 let limited = std::mem::take(&mut lane.limited);
-                lane.congestion.on_ack(bytes, limited);
+                lane.congestion.on_ack(now, bytes, limited, lane.rtt.line());
             }
         }
         self.detect_losses(now);
@@ -115,7 +115,7 @@ impl Outbox {
                 // Timeouts before were guesses and say nothing of what the line carries.
                 lane.congestion.restart();
             }
-            lane.rtt.on_sample(now.since(frag.sent).saturating_sub(delay));
+            lane.rtt.on_sample(now, now.since(frag.sent).saturating_sub(delay));
         }
     }
 
@@ -232,7 +232,7 @@ impl Outbox {
             }
             if let Some(lane) = self.lanes.get_mut(frag.lane) {
                 lane.landed(length.into());
-                lane.congestion.on_loss(now, frag.sent);
+                lane.congestion.on_loss(now, frag.sent, length.into(), lane.rtt.line());
             }
             if let Some(queue) = self.queues.get_mut(queue) {
                 queue.lost.push_back((seq, index));
@@ -305,9 +305,9 @@ impl Outbox {
                 if flight.transmission + REORDERING > acked {
                     break;
                 }
-                self.lose_oldest(id, flight);
+                let length = self.lose_oldest(id, flight);
                 if let Some(lane) = self.lanes.get_mut(id) {
-                    lane.congestion.on_loss(now, sent);
+                    lane.congestion.on_loss(now, sent, length, lane.rtt.line());
                 }
             }
         }

@@ -372,3 +372,19 @@ fn a_transfer_longer_than_a_message_may_be_goes_as_several_a_few_at_once() {
     }
     assert_eq!(next as usize, 1000 + total);
 }
+
+#[test]
+fn after_a_first_timeout_four_fragments_go_again_and_tell_what_else_was_lost() {
+    let mut outbox = outbox(true);
+    push(&mut outbox, at(0), message(1000));
+    assert_eq!(sent(&mut outbox, at(0)).len(), 10);
+    let window = outbox.window();
+    assert!(!outbox.on_timeout(at(50), PATIENCE));
+    let again: Vec<u32> = sent(&mut outbox, at(50)).into_iter().map(|(_, offset, _)| offset).collect();
+    assert_eq!(again, [0, 100, 200, 300]);
+    assert_eq!(outbox.window(), window, "one silence proves little");
+    let due = outbox.deadline(PATIENCE).unwrap();
+    assert!(!outbox.on_timeout(due, PATIENCE));
+    assert_eq!(sent(&mut outbox, due).len(), 6, "what was not due at the first timeout is now");
+    assert!(outbox.window() < window);
+}
