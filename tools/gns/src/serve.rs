@@ -27,9 +27,7 @@ pub(crate) fn run(shared: &Shared, channel: &Channel) {
         match channel.receive(Some(Instant::now() + TICK)) {
             // A sender that left meanwhile needs no answer.
             Ok(Received::Message(message)) => drop(answer(shared, message)),
-            Ok(Received::Pulse(pulse)) if pulse.code == Pulse::DISCONNECT => {
-                leave(shared, pulse.scoid)
-            }
+            Ok(Received::Pulse(pulse)) if pulse.code == Pulse::DISCONNECT => leave(shared, pulse.scoid),
             Ok(Received::Pulse(_)) => {}
             Err(error) if error.errno() == libc::ETIMEDOUT => {}
             Err(error) => {

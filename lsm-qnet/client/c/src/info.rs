@@ -1,6 +1,6 @@
 //! The structures that calls fill: `_msg_info`, `_pulse`, as `sys/neutrino.h` lays them out.
 
-use client::{MessageInfo, Pulse};
+use client::{MessageInfo, Pulse, ServerInfo};
 use libc::{c_int, pid_t};
 
 /// `struct _msg_info`, and `struct _server_info`, which is the same.
@@ -26,20 +26,34 @@ pub struct MsgInfo {
 impl From<&MessageInfo> for MsgInfo {
     fn from(info: &MessageInfo) -> Self {
         Self {
-            nd: info.credentials.nd,
-            srcnd: 0,
+            nd: info.nd,
+            srcnd: info.srcnd,
             pid: info.pid,
             tid: info.tid,
             chid: info.chid,
             scoid: info.scoid,
             coid: info.coid,
             priority: short(info.priority),
-            flags: 0,
+            flags: info.flags as i16,
             msglen: info.msglen,
             srcmsglen: info.srcmsglen as usize,
             dstmsglen: info.dstmsglen as usize,
             type_id: 0,
             reserved: 0,
+        }
+    }
+}
+
+impl From<&ServerInfo> for MsgInfo {
+    fn from(info: &ServerInfo) -> Self {
+        Self {
+            nd: info.nd,
+            pid: info.pid,
+            chid: info.chid,
+            scoid: info.scoid.unwrap_or(0),
+            coid: info.coid,
+            flags: info.flags as i16,
+            ..Self::default()
         }
     }
 }

@@ -3,10 +3,11 @@
 //! QNX's kernel answers a bad address with `EFAULT`. A library cannot ask for every page of a buffer; what it can see is
 //! refused here: NULL with a length, a range beyond what a process can have, and counts that no program means.
 
+use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::slice;
 
-use libc::{c_void, iovec};
+use libc::{c_char, c_void, iovec};
 
 use crate::call::Outcome;
 
@@ -173,4 +174,16 @@ unsafe fn bytes_mut<'a>(base: *mut c_void, len: usize) -> &'a mut [u8] {
     }
     // SAFETY: the caller's promise; not NULL, and a range that a process can have.
     unsafe { slice::from_raw_parts_mut(base.cast(), len) }
+}
+
+/// A string of the caller; `EFAULT` for NULL, `EINVAL` for one that is not UTF-8 (no name or node has such).
+///
+/// # Safety
+/// `text` is NULL or a string that lives as long as what is returned.
+pub(crate) unsafe fn text<'a>(text: *const c_char) -> Outcome<&'a str> {
+    if text.is_null() {
+        return Err(libc::EFAULT);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_str().map_err(|_| libc::EINVAL)
 }

@@ -9,6 +9,9 @@ use crate::info::{MsgInfo, PULSE_LEN, pulse_bytes};
 use crate::memory::{self, Source, Target};
 use crate::registry;
 
+const KEYDATA_CALCULATE: c_int = 0;
+const KEYDATA_VERIFY: c_int = 1;
+
 fn send(coid: c_int, message: &Source<'_>, reply: &mut Target<'_>) -> Outcome<c_long> {
     registry::announce();
     calls::msg_sendv(coid, message.slices(), reply.slices()).map_err(errno)
@@ -50,6 +53,18 @@ waits! {
         // SAFETY: the caller's promise.
         unsafe { receive(chid, Target::parts(iov, parts)?, info) }
     };
+
+    /// Waits for a pulse; messages stay where they are.
+    MsgReceivePulse, MsgReceivePulse_r (chid: c_int, pulse: *mut c_void, bytes: usize, info: *mut MsgInfo) -> c_int = {
+        // SAFETY: the caller's promise.
+        unsafe { receive_pulse(chid, Target::one(pulse, bytes)?, info) }
+    };
+
+    /// As [`MsgReceivePulse`], into several buffers.
+    MsgReceivePulsev, MsgReceivePulsev_r (chid: c_int, iov: *const iovec, parts: usize, info: *mut MsgInfo) -> c_int = {
+        // SAFETY: the caller's promise.
+        unsafe { receive_pulse(chid, Target::parts(iov, parts)?, info) }
+    };
 }
 
 /// Receives into `target`, which has room for a pulse.
@@ -73,6 +88,20 @@ unsafe fn receive(chid: c_int, mut target: Target<'_>, info: *mut MsgInfo) -> Ou
             Ok(0)
         }
     }
+}
+
+/// Receives a pulse into `target`.
+///
+/// # Safety
+/// `info` is NULL or a place for one.
+unsafe fn receive_pulse(chid: c_int, mut target: Target<'_>, _info: *mut MsgInfo) -> Outcome<c_int> {
+    if target.room() < PULSE_LEN {
+        return Err(libc::EFAULT);
+    }
+    registry::announce();
+    let pulse = calls::msg_receive_pulse(chid).map_err(errno)?;
+    target.fill(&pulse_bytes(&pulse));
+    Ok(0)
 }
 
 fn reply(rcvid: c_int, status: c_long, parts: &Source<'_>) -> Outcome<c_int> {
@@ -121,11 +150,9 @@ calls! {
         reply(rcvid, status, &unsafe { Source::parts(iov, parts) }?)
     };
 
-    /// Answers a message with an error; EOK is a reply with status 0.
+    /// Answers a message with an error; EOK is a reply with status 0, ERESTART makes the client send again.
     MsgError, MsgError_r (rcvid: c_int, error: c_int) -> c_int = match error {
         0 => calls::msg_replyv(rcvid, 0, &[]).map(|()| 0).map_err(errno),
-        // ERESTART makes the client's kernel call begin again on QNX; EINTR lets a program do it.
-        libc::ERESTART => calls::msg_error(rcvid, libc::EINTR).map(|()| 0).map_err(errno),
         1..4096 => calls::msg_error(rcvid, error).map(|()| 0).map_err(errno),
         _ => Err(libc::EINVAL),
     };
@@ -167,6 +194,31 @@ calls! {
         // SAFETY: the caller's promise.
         unsafe { memory::put(info, || Ok(MsgInfo::from(&about))) }?;
         Ok(0)
+    };
+
+    /// This thread works for the sender of that message from now on, and takes over its priority.
+    MsgCurrent, MsgCurrent_r (rcvid: c_int) -> c_int = calls::msg_current(rcvid).map(|()| 0).map_err(errno);
+
+    /// Calculates a key for data that a client carries from one server to another, or verifies one.
+    ///
+    /// DEVIATION: `key` is what the two servers share; QNX keeps a secret in the kernel. Verifying compares with what `newkey`
+    /// points to.
+    MsgKeyData, MsgKeyData_r (
+        rcvid: c_int, op: c_int, key: u32, newkey: *mut u32, iov: *const iovec, parts: c_int
+    ) -> c_int = {
+        let parts = usize::try_from(parts).map_err(|_| libc::EINVAL)?;
+        // SAFETY: the caller's promise.
+        let source = unsafe { Source::parts(iov, parts) }?;
+        let calculated = calls::msg_key_data(rcvid, key, source.slices()).map_err(errno)?;
+        // SAFETY: the caller's promise.
+        let given = unsafe { memory::get(newkey) }.ok_or(libc::EFAULT)?;
+        match op {
+            // SAFETY: the caller's promise.
+            KEYDATA_CALCULATE => unsafe { memory::put(newkey, || Ok(calculated)) }.map(|()| 0),
+            KEYDATA_VERIFY if given == calculated => Ok(0),
+            KEYDATA_VERIFY => Err(libc::EPERM),
+            _ => Err(libc::EINVAL),
+        }
     };
 
     /// Sends a pulse with a number.

@@ -1,11 +1,11 @@
 //! Priorities: QNX's in front, Linux's behind.
 //!
 //! A thread has a priority from 1 to 255, 10 unless it asks for another. It goes with every message and orders a channel's
-//! queue. Linux is asked for the same: above 10, or when the program names SCHED_FIFO or SCHED_RR, that is a realtime
-//! priority (99 at most). Where Linux refuses that, one sentence on standard error tells so, and the messages keep their order.
+//! queue. Linux is asked for the same: above 10 that is a realtime priority (99 at most), up to 10 it is none. Where Linux refuses that, one sentence on standard error tells so, and the messages keep their order.
 //!
 //! DEVIATION: SCHED_OTHER means "as usual" to Linux, round-robin to QNX. Here it is Linux's up to 10 and round-robin above.
 
+use std::ptr;
 use std::sync::Once;
 
 use libc::{c_int, pid_t, pthread_attr_t, pthread_t, sched_param};
@@ -62,15 +62,21 @@ fn shown(policy: c_int, priority: c_int) -> c_int {
     if is_realtime(policy) { priority } else { USUAL }
 }
 
-/// What Linux is asked for.
-fn linux(policy: c_int, priority: c_int) -> Outcome<(c_int, sched_param)> {
-    let realtime = is_realtime(policy) || policy == libc::SCHED_OTHER && priority > USUAL;
+/// What Linux is asked for. A priority up to the usual is no realtime one, whatever the policy: the threads that ask for
+/// nothing run under SCHED_OTHER, and would come after it.
+pub(crate) fn linux(policy: c_int, priority: c_int) -> Outcome<(c_int, sched_param)> {
     if !(0..=HIGHEST).contains(&priority) || is_realtime(policy) && priority == 0 {
         return Err(libc::EINVAL);
     }
-    let linux = if realtime && !is_realtime(policy) { libc::SCHED_RR } else { policy };
-    let sched_priority = if realtime { priority.min(HIGHEST_OF_LINUX) } else { 0 };
-    Ok((linux, sched_param { sched_priority }))
+    let qnx = is_realtime(policy) || policy == libc::SCHED_OTHER;
+    Ok(match (qnx, priority > USUAL) {
+        (true, true) => {
+            let policy = if is_realtime(policy) { policy } else { libc::SCHED_RR };
+            (policy, sched_param { sched_priority: priority.min(HIGHEST_OF_LINUX) })
+        }
+        (true, false) => (libc::SCHED_OTHER, sched_param { sched_priority: 0 }),
+        (false, _) => (policy, sched_param { sched_priority: 0 }),
+    })
 }
 
 /// Says once that the kernel refused.
@@ -115,6 +121,7 @@ fn set_tid(tid: pid_t, policy: c_int, priority: c_int) -> Outcome<()> {
     } else {
         registry::of_tid(tid, note)
     };
+    registry::announce();
     Ok(())
 }
 
@@ -140,10 +147,11 @@ fn thread_number(pid: pid_t, tid: c_int) -> Outcome<pid_t> {
     let own = pid == 0 || pid == unsafe { libc::getpid() };
     match (own, tid) {
         _ if pid < 0 || tid < 0 => Err(libc::ESRCH),
-        (true, tid) => Ok(tid),
-        (false, 0) => Ok(pid),
-        (false, tid) if std::path::Path::new(&format!("/proc/{pid}/task/{tid}")).exists() => Ok(tid),
-        _ => Err(libc::ESRCH),
+        (true, 0) => Ok(0),
+        (true, number) => registry::of_number(number, |thread| thread.tid).ok_or(libc::ESRCH),
+        // QNX's numbers of another process's threads are known to that process alone; its first one is 1.
+        (false, 0 | 1) => Ok(pid),
+        (false, _) => Err(libc::ESRCH),
     }
 }
 
@@ -296,6 +304,7 @@ unsafe fn set_thread(thread: pthread_t, policy: c_int, priority: c_int) -> Outco
     forgive(result, priority)?;
     // A thread that was not made through the overlay and calls nothing of ours keeps the kernel's priority alone.
     registry::of(thread, |entry| entry.set_schedule(policy, if priority == 0 { USUAL } else { priority }));
+    registry::announce();
     Ok(())
 }
 
@@ -351,7 +360,10 @@ pub unsafe extern "C" fn qnet_pthread_attr_setschedparam(
         let wanted = unsafe { memory::get(parameters) }.ok_or(libc::EINVAL)?.sched_priority;
         // SAFETY: the caller's promise.
         let policy = unsafe { policy_of(attributes) };
-        let (policy, parameters) = linux(policy, wanted)?;
+        linux(policy, wanted)?;
+        // The C library checks a priority against the policy: as a realtime one it can be kept until the thread is made.
+        let policy = if wanted > 0 && policy == libc::SCHED_OTHER { libc::SCHED_RR } else { policy };
+        let parameters = sched_param { sched_priority: wanted.min(HIGHEST_OF_LINUX) };
         // SAFETY: the caller's promise.
         unsafe { real_pthread_attr_setschedpolicy(attributes, policy) };
         // SAFETY: the caller's promise; the structure is ours.
@@ -383,6 +395,17 @@ pub unsafe extern "C" fn qnet_pthread_attr_setschedpolicy(
         }
         if result == 0 { Ok(()) } else { Err(result) }
     }))
+}
+
+/// Puts into attributes what Linux shall be asked for, or that it is the creator's.
+///
+/// # Safety
+/// `attributes` was initialised.
+pub(crate) unsafe fn put_linux(attributes: *mut pthread_attr_t, policy: c_int, parameters: &sched_param) {
+    // SAFETY: the caller's promise.
+    unsafe { real_pthread_attr_setschedpolicy(attributes, policy) };
+    // SAFETY: the caller's promise; the structure is ours.
+    unsafe { real_pthread_attr_setschedparam(attributes, ptr::from_ref(parameters)) };
 }
 
 /// Policy in attributes.

@@ -20,6 +20,10 @@ use crate::priority;
 pub(crate) struct Thread {
     /// The kernel's number of it.
     pub(crate) tid: pid_t,
+    /// QNX's: from 1.
+    pub(crate) number: c_int,
+    /// The priority was set by another thread.
+    changed: AtomicBool,
     /// Inside a call that is a cancellation point.
     pub(crate) waiting: AtomicBool,
     /// Priority as QNX counts it, 1 to 255.
@@ -38,6 +42,7 @@ impl Thread {
     pub(crate) fn set_schedule(&self, policy: c_int, priority: c_int) {
         self.policy.store(policy, Ordering::Relaxed);
         self.priority.store(priority, Ordering::Relaxed);
+        self.changed.store(true, Ordering::Relaxed);
     }
 }
 
@@ -63,6 +68,8 @@ impl Entry {
         let thread = Arc::new(Thread {
             // SAFETY: has no conditions.
             tid: unsafe { libc::gettid() },
+            number: client::calls::thread_id(),
+            changed: AtomicBool::new(true),
             waiting: AtomicBool::new(false),
             priority: AtomicI32::new(priority),
             policy: AtomicI32::new(policy),
@@ -94,11 +101,26 @@ pub(crate) fn of<T>(handle: pthread_t, with: impl FnOnce(&Thread) -> T) -> Optio
 
 /// [`of`] by the kernel's number.
 pub(crate) fn of_tid<T>(tid: pid_t, with: impl FnOnce(&Thread) -> T) -> Option<T> {
-    lock()
-        .as_ref()
-        .and_then(|threads| threads.values().find(|thread| thread.tid == tid))
-        .map(|thread| with(thread))
+    find(|thread| thread.tid == tid, with)
 }
 
-/// Tells the library below of this thread's priority: it goes with what the thread sends next.
-pub(crate) fn announce() {}
+/// [`of`] by QNX's number.
+pub(crate) fn of_number<T>(number: c_int, with: impl FnOnce(&Thread) -> T) -> Option<T> {
+    find(|thread| thread.number == number, with)
+}
+
+fn find<T>(is: impl Fn(&Thread) -> bool, with: impl FnOnce(&Thread) -> T) -> Option<T> {
+    let threads = lock();
+    threads.as_ref()?.values().find(|thread| is(thread)).map(|thread| with(thread))
+}
+
+/// Tells the library below of a priority that another thread gave to this one: it goes with what the thread sends next.
+///
+/// What the thread set itself was told at once; what it inherits from a client is the library's to know.
+pub(crate) fn announce() {
+    this(|this| {
+        if this.changed.swap(false, Ordering::Relaxed) {
+            client::calls::set_priority(this.priority.load(Ordering::Relaxed));
+        }
+    });
+}

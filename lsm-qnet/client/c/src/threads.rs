@@ -63,22 +63,45 @@ pub unsafe extern "C" fn qnet_pthread_create(
     let beginning = Box::into_raw(Box::new(Beginning { start, argument, schedule })).cast();
     let mut unwanted: pthread_t = 0;
     let place = if thread.is_null() { &raw mut unwanted } else { thread };
-    // SAFETY: the caller's promises; the argument belongs to the new thread from here on.
-    let mut result = unsafe { real_pthread_create(place, attributes, begin, beginning) };
-    if result == libc::EPERM && explicit {
-        priority::warn(schedule.1);
-        // SAFETY: initialised. The copy shares what glibc keeps behind a pointer; it is only read, and never destroyed.
-        let mut copy = unsafe { attributes.read() };
-        // SAFETY: the copy is as good as the original.
-        unsafe { pthread_attr_setinheritsched(&raw mut copy, INHERIT) };
-        // SAFETY: as above; the first attempt made no thread, so the argument is still here.
-        result = unsafe { real_pthread_create(place, &raw const copy, begin, beginning) };
-    }
+    let asked = if explicit { priority::linux(schedule.0, schedule.1).ok() } else { None };
+    let result = match asked {
+        // SAFETY: the attributes were initialised; the caller's promises; the argument belongs to the new thread.
+        Some(asked) => unsafe { make_scheduled(place, attributes.read(), asked, schedule.1, beginning) },
+        // SAFETY: the caller's promises; the argument belongs to the new thread from here on.
+        None => unsafe { real_pthread_create(place, attributes, begin, beginning) },
+    };
     if result != 0 {
         // SAFETY: no thread was made, so nobody else has it.
         drop(unsafe { Box::from_raw(beginning.cast::<Beginning>()) });
     }
     result
+}
+
+/// Makes a thread with a priority of its own, or with its maker's where Linux refuses that.
+///
+/// `attributes` is a copy that shares what glibc keeps behind a pointer; it is only read, and never destroyed.
+///
+/// # Safety
+/// As for the C library's pthread_create.
+unsafe fn make_scheduled(
+    place: *mut pthread_t,
+    mut attributes: pthread_attr_t,
+    (policy, parameters): (c_int, libc::sched_param),
+    priority: c_int,
+    beginning: *mut c_void,
+) -> c_int {
+    // SAFETY: a copy is as good as the original.
+    unsafe { priority::put_linux(&raw mut attributes, policy, &parameters) };
+    // SAFETY: the caller's promises.
+    let result = unsafe { real_pthread_create(place, &raw const attributes, begin, beginning) };
+    if result != libc::EPERM {
+        return result;
+    }
+    priority::warn(priority);
+    // SAFETY: as above.
+    unsafe { pthread_attr_setinheritsched(&raw mut attributes, INHERIT) };
+    // SAFETY: as above; the first attempt made no thread, so what it begins with is still there.
+    unsafe { real_pthread_create(place, &raw const attributes, begin, beginning) }
 }
 
 /// First function of a thread. pthread_exit() and cancellation unwind through it: it holds nothing with a destructor.
@@ -94,7 +117,15 @@ fn introduce(beginning: *mut c_void) -> (Start, *mut c_void) {
     let beginning = unsafe { Box::from_raw(beginning.cast::<Beginning>()) };
     let (policy, priority) = beginning.schedule;
     registry::this(|this| this.set_schedule(policy, if priority == 0 { priority::USUAL } else { priority }));
+    registry::announce();
+    client::calls::watch_thread();
     (beginning.start, beginning.argument)
+}
+
+/// The overlay's gettid(): QNX's number of this thread, from 1, as messages carry it.
+#[unsafe(no_mangle)]
+pub extern "C" fn qnet_gettid() -> c_int {
+    client::calls::thread_id()
 }
 
 const RUNMASK: c_int = 4;

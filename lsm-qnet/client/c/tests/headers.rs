@@ -138,7 +138,7 @@ fn what_needs_a_driver_is_refused_with_the_way_that_linux_has() {
 }
 
 /// Names that the headers declare and the C library has.
-const OF_THE_C_LIBRARY: [&str; 3] = ["gettid", "pthread_setname_np", "pthread_getname_np"];
+const OF_THE_C_LIBRARY: [&str; 2] = ["pthread_setname_np", "pthread_getname_np"];
 
 /// The symbols behind the functions that the headers declare, without those that they refuse.
 fn declared() -> BTreeSet<String> {

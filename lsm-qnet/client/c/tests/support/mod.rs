@@ -89,7 +89,8 @@ pub(crate) fn build(folder: &Path, source: &str) -> PathBuf {
 /// A program with a node's root of its own.
 pub(crate) fn command(program: &Path, root: &Path) -> Command {
     let mut command = Command::new("timeout");
-    command.arg("60").arg(program).env("IO_PKT_ROOT", root);
+    // cargo's LD_LIBRARY_PATH leads to whatever library was built last; the program knows its own.
+    command.arg("60").arg(program).env("IO_PKT_ROOT", root).env_remove("LD_LIBRARY_PATH");
     command
 }
 

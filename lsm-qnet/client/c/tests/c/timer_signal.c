@@ -1,0 +1,61 @@
+/*
+ * timer_signal.c - timers that send a signal: to the process, with a code, to the thread that made the timer, and one that
+ * calls a function.
+ */
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/neutrino.h>
+#include <time.h>
+
+static sem_t called;
+
+static void function(union sigval value)
+{
+    printf("function: value %d\n", value.sival_int);
+    sem_post(&called);
+}
+
+static void shoot(const struct sigevent *event)
+{
+    struct sigevent copy = *event;
+    struct itimerspec soon = {{0, 0}, {0, 10000000}};
+    timer_t timer;
+    if (timer_create(CLOCK_MONOTONIC, &copy, &timer) == -1) {
+        perror("timer_create");
+        return;
+    }
+    timer_settime(timer, 0, &soon, NULL);
+    if (SIGEV_GET_TYPE(event) == SIGEV_THREAD) {
+        sem_wait(&called);
+    } else {
+        sigset_t set;
+        siginfo_t info;
+        sigemptyset(&set);
+        sigaddset(&set, SIGUSR1);
+        sigwaitinfo(&set, &info);
+        printf("signal %d: value %d code %d\n", info.si_signo == SIGUSR1, info.si_value.sival_int,
+               info.si_code == SI_TIMER ? 0 : info.si_code);
+    }
+    timer_delete(timer);
+}
+
+int main(void)
+{
+    struct sigevent event;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    sem_init(&called, 0, 0);
+    SIGEV_SIGNAL_VALUE_INIT(&event, SIGUSR1, 5);
+    shoot(&event);
+    SIGEV_SIGNAL_CODE_INIT(&event, SIGUSR1, 6, -100);
+    shoot(&event);
+    SIGEV_SIGNAL_THREAD_INIT(&event, SIGUSR1, 7, -101);
+    shoot(&event);
+    SIGEV_THREAD_INIT(&event, function, 8, NULL);
+    shoot(&event);
+    return 0;
+}

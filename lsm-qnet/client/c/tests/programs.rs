@@ -1,0 +1,197 @@
+//! C programs of the kind that courses use, written for QNX's headers: they build with what pkg-config says and print what
+//! they would print on QNX. `tests/c/NAME.out` is the transcript of `tests/c/NAME.c`.
+
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use support::{build, command, compiler, sources, transcript};
+
+/// Runs a program that needs no partner.
+fn prints_its_transcript(name: &str) {
+    compiler("cc");
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), &format!("{name}.c"));
+    let expected = fs::read_to_string(sources().join(format!("{name}.out"))).expect("a transcript");
+    assert_eq!(transcript::<&str>(&program, folder.path(), &[]), expected);
+}
+
+/// A server that runs beside the test, and what it prints.
+struct Server {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start(program: &Path, root: &Path, arguments: &[&str]) -> Self {
+        let mut server: Command = command(program, root);
+        let mut child = server.args(arguments).stdout(Stdio::piped()).spawn().expect("the server starts");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("a line");
+        line.trim_end().to_owned()
+    }
+
+    /// Everything it still prints, after its good end.
+    fn end(mut self) -> String {
+        let rest: Vec<String> = (&mut self.lines).lines().map(|line| line.expect("a line")).collect();
+        assert!(self.child.wait().expect("an end").success(), "{rest:?}");
+        rest.join("\n")
+    }
+}
+
+#[test]
+fn a_timer_sends_pulses() {
+    prints_its_transcript("timer_pulse");
+}
+
+#[test]
+fn a_timer_sends_signals_and_calls_functions() {
+    prints_its_transcript("timer_signal");
+}
+
+#[test]
+fn every_message_to_a_pool_of_threads_is_answered_once() {
+    prints_its_transcript("thread_pool");
+}
+
+#[test]
+fn messages_wait_in_the_order_of_priority() {
+    prints_its_transcript("priorities");
+}
+
+#[test]
+fn a_client_that_leaves_is_let_go_as_its_channel_says() {
+    prints_its_transcript("unblock");
+}
+
+#[test]
+fn vectors_are_read_and_written_in_pieces() {
+    prints_its_transcript("iov");
+}
+
+#[test]
+fn the_end_of_clients_servers_and_threads_is_told() {
+    prints_its_transcript("deaths");
+}
+
+#[test]
+fn a_kernel_timeout_ends_one_call() {
+    prints_its_transcript("timeouts");
+}
+
+#[test]
+fn a_thread_that_waits_for_a_message_can_be_cancelled() {
+    prints_its_transcript("cancel");
+}
+
+#[test]
+fn a_message_queue_sends_a_pulse() {
+    prints_its_transcript("queue");
+}
+
+#[test]
+fn threads_clocks_and_small_calls_work() {
+    prints_its_transcript("threadctl");
+}
+
+#[test]
+fn the_conformance_program_gives_one_transcript_however_the_server_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), "conformance.c");
+    let expected = fs::read_to_string(sources().join("conformance.out")).expect("a transcript");
+    assert_eq!(transcript(&program, folder.path(), &["run"]), expected, "in one process");
+
+    let mut server = Server::start(&program, folder.path(), &["serve"]);
+    let address = server.line();
+    let (pid, chid) = address.split_once(' ').expect("pid and chid");
+    assert_eq!(transcript(&program, folder.path(), &["run", "0", pid, chid]), expected, "by pid and chid");
+    server.end();
+
+    let mut server = Server::start(&program, folder.path(), &["serve", "conformance/one"]);
+    server.line();
+    assert_eq!(transcript(&program, folder.path(), &["run", "conformance/one"]), expected, "by name");
+    server.end();
+}
+
+#[test]
+fn a_client_finds_a_server_by_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), "name_server.c");
+    let server = Server::start(&program, folder.path(), &["server", "course/first"]);
+    let client = loop {
+        // The name is there when the server made it.
+        let output =
+            command(&program, folder.path()).args(["client", "course/first"]).output().expect("a client");
+        if output.status.success() {
+            break String::from_utf8_lossy(&output.stdout).into_owned();
+        }
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("No such file"),
+            "{}",
+            support::printed(&output)
+        );
+    };
+    assert_eq!(client.lines().count(), 6, "{client}");
+    assert!(
+        client.starts_with("client: sent 0, status 0, reply 0\nclient: sent 1, status 2, reply 2\n"),
+        "{client}"
+    );
+    assert!(client.ends_with("client: a message of the system: ENOSYS\n"), "{client}");
+    let printed = server.end();
+    assert!(printed.starts_with("server: number 0\nserver: number 1\n"), "{printed}");
+    assert!(printed.ends_with("server: stop pulse with value 17"), "{printed}");
+}
+
+#[test]
+fn traffic_lights_obey_their_controller() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), "traffic_lights.c");
+    let mut servers: Vec<Server> = ["north", "south"]
+        .iter()
+        .map(|name| Server::start(&program, folder.path(), &["intersection", name]))
+        .collect();
+    for server in &mut servers {
+        assert_eq!(server.line(), "ready");
+    }
+    let printed = transcript(&program, folder.path(), &["controller", "north", "south"]);
+    for number in 1..=2 {
+        for line in [
+            "runs 1, every state in turn 1",
+            "a train comes: all red",
+            "still all red, held 1, changes meanwhile 0",
+            "the train is gone: it goes on",
+            "unknown order: ENOSYS",
+        ] {
+            assert!(printed.contains(&format!("intersection {number}: {line}\n")), "{line}:\n{printed}");
+        }
+    }
+    for server in servers {
+        server.end();
+    }
+}
+
+#[test]
+fn one_train_at_a_time_is_on_the_track() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), "train.c");
+    let mut controller = Server::start(&program, folder.path(), &["controller", "track", "3"]);
+    assert_eq!(controller.line(), "ready");
+    let trains: Vec<Server> = ["1", "2", "3"]
+        .iter()
+        .map(|number| Server::start(&program, folder.path(), &["train", "track", number]))
+        .collect();
+    for (i, train) in trains.into_iter().enumerate() {
+        assert_eq!(train.end(), format!("train {} made its laps", i + 1));
+    }
+    assert_eq!(controller.end(), "9 passages, at most 1 train on the track");
+}
