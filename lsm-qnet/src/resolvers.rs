@@ -94,6 +94,17 @@ impl Resolvers {
         }
     }
 
+    /// The node is of another domain now.
+    ///
+    /// Loadable resolvers were told the domain once, when they were opened; the names they are asked for are complete.
+    pub(crate) fn set_domain(&mut self, domain: &Domain) {
+        for source in &mut self.sources {
+            if let Source::File(file) = source {
+                file.set_domain(domain);
+            }
+        }
+    }
+
     /// The next late answer. Ask after each wake-up until there is none.
     pub(crate) fn poll(&mut self) -> Option<(u32, Vec<LinkAddr>)> {
         self.answers.try_recv().ok().map(|answer| (answer.lookup, answer.addresses))

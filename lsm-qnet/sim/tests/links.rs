@@ -119,6 +119,22 @@ fn the_first_message_after_a_silent_loss_arrives_over_the_other_link_within_100_
 }
 
 #[test]
+fn each_path_counts_what_it_sent_and_lost() {
+    let (mut net, a, _, ledger) = pair(9, &[0, 1], |_| {});
+    let paths = |net: &Network| net.node(a).nodes().nth(1).expect("the other node is known").paths;
+    run(&mut net, a, &ledger, vec![Op::Echo { len: 3000 }; 50], Qos::LoadBalance);
+    let before = paths(&net);
+    // What overtakes on the other path may make one look lost.
+    assert!(before.iter().all(|path| path.sent > 20 && path.lost <= 2), "nothing was lost: {before:?}");
+    net.set_segment(1, false);
+    run(&mut net, a, &ledger, vec![Op::Echo { len: 3000 }; 50], Qos::LoadBalance);
+    let after = paths(&net);
+    let gone = after.iter().position(|path| path.state != PathState::Up).expect("one path does not answer");
+    assert!(after[gone].lost > before[gone].lost, "{before:?} {after:?}");
+    assert!(after[1 - gone].sent >= before[1 - gone].sent + 50, "the other one carried it all: {after:?}");
+}
+
+#[test]
 fn a_link_that_recovers_is_used_again_by_itself() {
     let (mut net, a, b, ledger) = pair(5, &[0, 1], |_| {});
     let done = start(&mut net, a, &ledger, vec![Op::Put { len: 100_000 }; 50_000], Qos::LoadBalance);

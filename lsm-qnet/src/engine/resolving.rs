@@ -35,6 +35,9 @@ impl Engine {
     pub(crate) fn rename(&mut self, name: NodeName, domain: Domain) {
         let dot = if domain.as_str().is_empty() { "" } else { "." };
         tracing::info!("this is node {name}{dot}{domain} from now on: the host name was changed");
+        if let Some(resolvers) = &mut self.resolvers {
+            resolvers.set_domain(&domain);
+        }
         self.command(Command::Rename { name, domain });
         self.ask_own_address();
     }

@@ -94,11 +94,13 @@ fn path<'n>(out: &mut String, name_of: &impl Fn(LinkId) -> &'n str, path: &PathV
     let rtt = path.rtt.map_or_else(|| "not measured".to_owned(), |rtt| format!("{} us", rtt.as_micros()));
     writeln!(
         out,
-        "    path             {} {}: {state}; round trip {rtt}; {} of {} bytes under way",
+        "    path             {} {}: {state}; round trip {rtt}; {} of {} bytes under way; {} packets of messages sent, {} lost",
         name_of(path.link),
         path.addr,
         path.in_flight,
-        path.window
+        path.window,
+        path.sent,
+        path.lost
     )
 }
 

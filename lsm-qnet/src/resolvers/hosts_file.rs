@@ -42,6 +42,15 @@ impl HostsFile {
         Ok(file)
     }
 
+    /// The node is of another domain, and so are the hosts without one.
+    pub(crate) fn set_domain(&mut self, domain: &Domain) {
+        if self.domain.as_str() != domain.as_str() {
+            self.domain = domain.clone();
+            // Whatever the file looks like, the next question reads it.
+            self.stamp = None;
+        }
+    }
+
     /// The addresses of a node, as the file says now.
     pub(crate) fn find(&mut self, name: &Fqnn) -> Vec<LinkAddr> {
         let stamp = self.look();
@@ -83,6 +92,19 @@ mod tests {
 
     fn name(text: &str) -> Fqnn {
         Fqnn::parse(text, &Domain::default()).unwrap()
+    }
+
+    #[test]
+    fn hosts_without_a_domain_follow_the_node_into_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        fs::write(&path, "joseph 2:0:0:0:0:1\nkarl.works 2:0:0:0:0:2\n").unwrap();
+        let mut file = HostsFile::open(&path, &Domain::new("lab").unwrap()).unwrap();
+        assert_eq!(file.find(&name("joseph.lab")).len(), 1);
+        file.set_domain(&Domain::new("field").unwrap());
+        assert_eq!(file.find(&name("joseph.field")), [LinkAddr::mac([2, 0, 0, 0, 0, 1])]);
+        assert_eq!(file.find(&name("joseph.lab")), []);
+        assert_eq!(file.find(&name("karl.works")).len(), 1);
     }
 
     #[test]

@@ -62,10 +62,15 @@ pub struct PathView {
     pub in_flight: u64,
     /// Bytes that may be on their way there.
     pub window: u64,
+    /// Fragments sent there, repeated ones each time.
+    pub sent: u64,
+    /// Of these the ones that were taken for lost.
+    pub lost: u64,
 }
 
 impl PathView {
     fn of(lane: &Lane) -> PathView {
+        let (sent, lost) = lane.traffic();
         PathView {
             link: lane.link,
             addr: lane.addr,
@@ -73,6 +78,8 @@ impl PathView {
             rtt: lane.rtt.smoothed(),
             in_flight: lane.in_flight,
             window: lane.congestion.window(),
+            sent,
+            lost,
         }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Lane {
     frame: u32,
     pub(crate) flight: VecDeque<Flight>,
     transmissions: u64,
+    /// Of these the ones that were given up for lost.
+    lost: u64,
     /// The latest transmission known to have arrived.
     pub(crate) acked: u64,
     /// Unacknowledged bytes on the way.
@@ -83,6 +85,7 @@ impl Lane {
             frame,
             flight: VecDeque::new(),
             transmissions: 0,
+            lost: 0,
             acked: 0,
             in_flight: 0,
             arrived: 0,
@@ -120,6 +123,17 @@ impl Lane {
     /// Bytes that were on the way are not any more.
     pub(crate) fn landed(&mut self, bytes: u64) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
+    }
+
+    /// A fragment of so many bytes on the way is taken for lost.
+    pub(crate) fn lose(&mut self, bytes: u64) {
+        self.landed(bytes);
+        self.lost += 1;
+    }
+
+    /// Fragments sent, repeated ones each time, and how many of them were taken for lost.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        (self.transmissions, self.lost)
     }
 
     /// Whether a frame may go now, `extra` bytes beyond the window. Notes what held it back.

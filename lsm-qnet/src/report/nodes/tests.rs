@@ -93,14 +93,16 @@ fn each_path_of_a_session_has_a_line() {
         rtt: Some(Duration::from_micros(90)),
         in_flight: 10,
         window: 20,
+        sent: 300,
+        lost: 4,
     };
     let text = said(|view| {
         view.counters.sessions = 1;
         view.paths = vec![one, PathView { state: PathState::Down, rtt: None, ..one }];
     });
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("    path ")).collect();
-    let works =
-        "    path             en0 02:00:00:00:00:02: works; round trip 90 us; 10 of 20 bytes under way";
+    let works = "    path             en0 02:00:00:00:00:02: works; round trip 90 us; 10 of 20 bytes under way; \
+                 300 packets of messages sent, 4 lost";
     assert_eq!(lines[0], works);
     assert!(lines[1].contains(": does not answer; round trip not measured;"), "{text}");
     assert!(!text.contains("reached by"), "the paths say it: {text}");
@@ -133,6 +135,8 @@ fn no_line_holds_the_letters_of_the_documented_counters() {
                             rtt: None,
                             in_flight: 1,
                             window: 2,
+                            sent: 3,
+                            lost: 1,
                         })
                         .into();
                     view.extended = extended;

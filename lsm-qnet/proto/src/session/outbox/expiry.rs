@@ -152,7 +152,7 @@ impl Outbox {
             frag.state = FragState::Lost;
         }
         if let Some(lane) = self.lanes.get_mut(id) {
-            lane.landed(length);
+            lane.lose(length);
         }
         if let Some(queue) = self.queues.get_mut(queue) {
             queue.lost.push_back((flight.seq, flight.index));

@@ -231,7 +231,7 @@ impl Outbox {
                 frag.state = FragState::Lost;
             }
             if let Some(lane) = self.lanes.get_mut(frag.lane) {
-                lane.landed(length.into());
+                lane.lose(length.into());
                 lane.congestion.on_loss(now, frag.sent, length.into(), lane.rtt.line());
             }
             if let Some(queue) = self.queues.get_mut(queue) {
