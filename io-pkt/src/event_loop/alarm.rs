@@ -35,9 +35,13 @@ impl Alarm {
         Ok(Self { timer, armed: 0 })
     }
 
-    /// Sets the timer to `next` (0 for never), if it is not set to it already. Both are nanoseconds of the daemon's clock.
+    /// Has the timer ring at `next` (0 for never) or before. Both are nanoseconds of the daemon's clock.
+    ///
+    /// Deadlines move on with every frame: a timer that rings too early is left as it is, and set anew once it has rung,
+    /// which is one useless wake-up instead of a system call for every sleep.
     pub fn set(&mut self, next: u64, now: u64) {
-        if next == self.armed {
+        let rings_before = self.armed > now && (next == 0 || self.armed <= next);
+        if next == self.armed || rings_before {
             return;
         }
         self.armed = next;
@@ -57,5 +61,32 @@ impl Alarm {
     /// The timer's event came.
     pub fn rang(&mut self) {
         self.armed = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_earlier_deadline_sets_the_timer_anew() {
+        let poll = mio::Poll::new().unwrap();
+        let mut alarm = Alarm::new(poll.registry()).unwrap();
+        const NOW: u64 = 1_000_000;
+        const FAR: u64 = NOW + 3_600_000_000_000;
+        let set = |alarm: &mut Alarm, next| {
+            alarm.set(next, NOW);
+            alarm.armed
+        };
+        assert_eq!(set(&mut alarm, FAR), FAR);
+        assert_eq!(set(&mut alarm, FAR + 1), FAR, "it rings before that anyway");
+        assert_eq!(set(&mut alarm, 0), FAR, "one useless wake-up costs less");
+        assert_eq!(set(&mut alarm, FAR - 1), FAR - 1);
+        alarm.rang();
+        assert_eq!(set(&mut alarm, FAR + 1), FAR + 1);
+        // A deadline that has passed must ring, whatever the timer was set to.
+        alarm.rang();
+        assert_eq!(set(&mut alarm, NOW - 1), NOW - 1);
+        assert_eq!(set(&mut alarm, FAR), FAR, "one that was to ring in the past will not do");
     }
 }
