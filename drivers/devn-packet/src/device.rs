@@ -62,6 +62,9 @@ pub(crate) trait Wire {
     /// Sends; what it cannot send now stays in `frames`.
     fn transmit(&mut self, frames: &mut TxBatch<'_>, counters: &mut Counters) -> Sent;
 
+    /// Goes on with frames that were accepted and are not on their way yet; false when there are still some.
+    fn resume(&mut self) -> bool;
+
     /// Frames that the kernel dropped since the last call.
     fn drops(&mut self) -> u64;
 }
@@ -110,7 +113,7 @@ impl<K: Kernel> Device<K> {
             match ready.token() {
                 LINKS if self.kernel.changed() => self.look()?,
                 // There is room to send again: the host offers what it has after this poll.
-                SENDING => self.unblock(),
+                SENDING => self.unblock()?,
                 _ => {}
             }
         }
@@ -219,10 +222,15 @@ impl<K: Kernel> Device<K> {
         }
     }
 
-    fn unblock(&mut self) {
+    fn unblock(&mut self) -> Result<(), Error> {
         if let Some(open) = &mut self.open {
             open.sending = None;
+            if !open.wire.resume() {
+                // Watched anew: it is told of what is the case now, not of changes only.
+                open.sending = Some(open.wire.watch_sending(&self.host, SENDING)?);
+            }
         }
+        Ok(())
     }
 
     /// Tells the host of the interface, if there is news.

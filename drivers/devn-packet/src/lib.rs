@@ -57,6 +57,12 @@ impl Driver for Packet {
             "ring|mmsg|mixed",
         ),
         Opt::choice(
+            "send",
+            "how to send: mmsg, batches of messages; direct, these past the interface's queueing discipline; xdp, through \
+             AF_XDP, past it too (default mmsg)",
+            "mmsg|direct|xdp",
+        ),
+        Opt::choice(
             "offload",
             "off: switch the interface's offloads off while mounted; keep: leave them (default off)",
             "off|keep",

@@ -10,7 +10,7 @@ use io_pkt_sdk::{
 use crate::{
     device::{Kernel, Wire},
     intake::Intake,
-    port::{Mode, Port, PortConfig, Sent},
+    port::{Mode, Port, PortConfig, Sending, Sent},
     settings::{self, Settings},
     stats::Counters,
     sys::{Hearing, ethtool},
@@ -56,6 +56,11 @@ impl Config {
             keep_offloads: args.text("offload") == Some("keep"),
             port: PortConfig {
                 mode,
+                sending: match args.text("send") {
+                    Some("direct") => Sending::Direct,
+                    Some("xdp") => Sending::Xdp,
+                    _ => Sending::Messages,
+                },
                 hearing: Hearing {
                     promiscuous: generic.promiscuous,
                     multicast: generic.multicast,
@@ -153,6 +158,9 @@ impl Linux {
                     self.config.dev
                 ),
             ),
+            Some(libc::EBUSY | libc::EAFNOSUPPORT) if self.config.port.sending == Sending::Xdp => {
+                Error::os(format!("send=xdp: cannot open AF_XDP on the first queue of {}", link.name), error)
+            }
             _ => Error::os(format!("dev={}: cannot open {}", self.config.dev, link.name), error),
         }
     }
@@ -239,6 +247,10 @@ impl Wire for LinuxWire {
 
     fn transmit(&mut self, frames: &mut TxBatch<'_>, counters: &mut Counters) -> Sent {
         self.port.transmit(frames, counters)
+    }
+
+    fn resume(&mut self) -> bool {
+        self.port.resume()
     }
 
     fn drops(&mut self) -> u64 {

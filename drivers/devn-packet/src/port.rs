@@ -1,4 +1,4 @@
-//! An open interface: receiving in one of two ways, sending in one.
+//! An open interface: the ways of receiving and of sending.
 //!
 //! | `mode=` | receive |
 //! |---|---|
@@ -10,17 +10,25 @@
 //! kernel fills it where the frame comes in: with a virtual interface that is the sender's CPU, which then writes each
 //! byte into memory that the receiver reads from another CPU. Messages are copied once, by the receiver. So a mixed ring
 //! has short slots, and what does not fit one waits whole in the socket's queue, its place in the order kept by its slot.
-//! Frames are sent with `sendmmsg` straight out of chunks, through a socket that never hears anything.
+//!
+//! | `send=` | send, through a socket that never hears anything |
+//! |---|---|
+//! | `mmsg` | `sendmmsg` straight out of chunks, one call for up to 64 |
+//! | `direct` | the same past the interface's queueing discipline |
+//! | `xdp` | AF_XDP: one more copy, and less work in the kernel for each frame; frames of up to 4 KiB |
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
 
-use io_pkt_sdk::{BATCH, ETHERNET_HEADER, TxBatch, linux::FrameSender};
+use io_pkt_sdk::{BATCH, ETHERNET_HEADER, Frame, TxBatch, linux::FrameSender};
 
 use crate::{
     intake::Intake,
     offload::{LONGEST, Todo},
     stats::Counters,
-    sys::{Hearing, PacketSocket, messages::Receiver, ring::ReceiveRing},
+    sys::{Hearing, PacketSocket, messages::Receiver, ring::ReceiveRing, xdp::XdpSender},
 };
 
 /// Super-frames that make no more frames than a poll may take in, or not many more.
@@ -42,10 +50,22 @@ pub(crate) enum Mode {
     Messages,
 }
 
+/// How frames are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sending {
+    /// Batches of messages, through the interface's queueing discipline.
+    Messages,
+    /// The same past the queueing discipline.
+    Direct,
+    /// AF_XDP, past it too; messages where frames may be longer than that takes.
+    Xdp,
+}
+
 /// How a port is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PortConfig {
     pub(crate) mode: Mode,
+    pub(crate) sending: Sending,
     pub(crate) hearing: Hearing,
     /// Slots of the receive ring.
     pub(crate) slots: usize,
@@ -67,8 +87,7 @@ pub(crate) enum Sent {
 pub(crate) struct Port {
     receiving: PacketSocket,
     receive: Receive,
-    sending: PacketSocket,
-    sender: FrameSender,
+    send: Send,
     /// Longest frame that may be sent.
     longest: usize,
 }
@@ -78,6 +97,38 @@ enum Receive {
     /// The messages are for frames that do not fit a slot: super-frames, and in a mixed ring all but short ones.
     Ring(ReceiveRing, Box<Receiver>),
     Messages(Box<Receiver>),
+}
+
+#[derive(Debug)]
+enum Send {
+    Messages(PacketSocket, FrameSender),
+    Xdp(Box<XdpSender>),
+}
+
+impl Send {
+    fn open(index: i32, longest: usize, sending: Sending) -> io::Result<Self> {
+        if sending == Sending::Xdp && XdpSender::carries(longest) {
+            return Ok(Self::Xdp(Box::new(XdpSender::open(index, longest)?)));
+        }
+        let socket = PacketSocket::sender(index, sending != Sending::Messages)?;
+        Ok(Self::Messages(socket, FrameSender::new()))
+    }
+
+    fn send<'f>(&mut self, frames: impl Iterator<Item = Frame<'f>>) -> io::Result<usize> {
+        match self {
+            Self::Messages(socket, sender) => sender.send(socket, frames),
+            Self::Xdp(sender) => sender.send(frames),
+        }
+    }
+}
+
+impl AsFd for Send {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Messages(socket, _) => socket.as_fd(),
+            Self::Xdp(sender) => sender.as_fd(),
+        }
+    }
 }
 
 impl Port {
@@ -92,8 +143,8 @@ impl Port {
                 Mode::Messages => Receive::Messages(messages),
             })
         })?;
-        let sending = PacketSocket::sender(index)?;
-        Ok(Self { receiving, receive, sending, sender: FrameSender::new(), longest })
+        let send = Send::open(index, longest, config.sending)?;
+        Ok(Self { receiving, receive, send, longest })
     }
 
     /// The socket to watch for reading.
@@ -102,8 +153,17 @@ impl Port {
     }
 
     /// The socket to watch for writing after [`Sent::Blocked`].
-    pub(crate) fn sending(&self) -> &PacketSocket {
-        &self.sending
+    pub(crate) fn sending(&self) -> &impl AsFd {
+        &self.send
+    }
+
+    /// Goes on with frames that were accepted and are not on their way yet; false when there are still some.
+    pub(crate) fn resume(&mut self) -> bool {
+        match &mut self.send {
+            Send::Messages(..) => true,
+            // What goes wrong shows with the next frames that are sent.
+            Send::Xdp(sender) => sender.kick().is_ok() || !sender.is_pending(),
+        }
     }
 
     /// Fetches up to `limit` frames, or what the intake can take; false when there was nothing left before that.
@@ -119,7 +179,7 @@ impl Port {
         while !frames.is_empty() {
             let longest = self.longest;
             let fit = frames.frames().take(BATCH).take_while(|frame| frame.len() <= longest);
-            match self.sender.send(&self.sending, fit) {
+            match self.send.send(fit) {
                 // The first frame is too long.
                 Ok(0) => {
                     counters.tx_too_long += 1;
@@ -139,7 +199,10 @@ impl Port {
                 }
             }
         }
-        Sent::All
+        match &self.send {
+            Send::Xdp(sender) if sender.is_pending() => Sent::Blocked,
+            _ => Sent::All,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! System calls of the driver: packet sockets, the receive ring, batches of messages, `ethtool` settings.
+//! System calls of the driver: packet sockets, the receive ring, batches of messages, AF_XDP, `ethtool` settings.
 //!
 //! All unsafe code of this crate is here and in the files below. Sockets are made with protocol 0, which receives
 //! nothing, then get all their options, and are bound last, so that no frame arrives half-configured or from another
@@ -7,6 +7,7 @@
 pub(crate) mod ethtool;
 pub(crate) mod messages;
 pub(crate) mod ring;
+pub(crate) mod xdp;
 
 use std::{
     io,
@@ -94,9 +95,13 @@ impl PacketSocket {
         Ok((socket, prepared))
     }
 
-    /// A socket to send with.
-    pub(crate) fn sender(index: i32) -> io::Result<Self> {
+    /// A socket to send with; `bypass` hands frames to the interface without its queueing discipline.
+    ///
+    /// # Errors
+    /// As [`PacketSocket::receiver`].
+    pub(crate) fn sender(index: i32, bypass: bool) -> io::Result<Self> {
         let socket = Self::new()?;
+        socket.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &libc::c_int::from(bypass))?;
         socket.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
         socket.bind(index, 0)?;
         Ok(socket)

@@ -25,6 +25,7 @@ type Test = (&'static str, fn());
 
 const TESTS: &[Test] = &[
     ("frames_cross_whole_in_every_mode", frames_cross_whole_in_every_mode),
+    ("af_xdp_sends_whole_frames_in_order", af_xdp_sends_whole_frames_in_order),
     ("jumbo_frames_span_chunks", jumbo_frames_span_chunks),
     ("vlan_tags_are_put_back", vlan_tags_are_put_back),
     ("tcp_crosses_with_linux_default_offloads", tcp_crosses_with_linux_default_offloads),
@@ -55,7 +56,9 @@ fn main() {
         netns::prepare().err().or_else(|| (!netns::has("ip")).then(|| "no ip program".to_owned()));
     let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let trials = TESTS.iter().map(|(name, test)| {
-        let why = hindrance.clone();
+        let xdp =
+            || (name.starts_with("af_xdp") && !has_af_xdp()).then(|| "no AF_XDP in this kernel".to_owned());
+        let why = hindrance.clone().or_else(xdp);
         let ignored = why.is_some() && !ci;
         let shown =
             why.as_ref().filter(|_| ignored).map_or((*name).to_owned(), |why| format!("{name} ({why})"));
@@ -70,6 +73,12 @@ fn main() {
         .with_ignored_flag(ignored)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+/// Whether the kernel knows the sockets of `send=xdp`.
+fn has_af_xdp() -> bool {
+    let protocols = fs::read_to_string("/proc/net/protocols").unwrap_or_default();
+    protocols.lines().any(|line| line.starts_with("XDP "))
 }
 
 /// A fresh namespace with the pair `va` – `vb`, both on.
@@ -137,10 +146,10 @@ fn is_on(interface: &str, feature: &str) -> bool {
 }
 
 fn frames_cross_whole_in_every_mode() {
-    for sender in ["mixed", "ring", "mmsg"] {
+    for (sender, send) in [("mixed", "mmsg"), ("ring", "mmsg"), ("mmsg", "direct")] {
         for receiver in ["mixed", "ring", "mmsg"] {
             let (_netns, root) = pair();
-            let mut a = mount(&root, &[("dev", "va"), ("mode", sender)]);
+            let mut a = mount(&root, &[("dev", "va"), ("mode", sender), ("send", send)]);
             let mut b = mount(&root, &[("dev", "vb"), ("mode", receiver)]);
             let lengths = [60, 61, 64, 590, 1513, 1514];
             let frames: Vec<Vec<u8>> = (0..192).map(|n| frame(lengths[n % lengths.len()], n as u8)).collect();
@@ -154,10 +163,34 @@ fn frames_cross_whole_in_every_mode() {
     }
 }
 
-fn jumbo_frames_span_chunks() {
-    for mode in ["mixed", "ring", "mmsg"] {
+/// Many times what the kernel may have at a time.
+fn af_xdp_sends_whole_frames_in_order() {
+    for (mtu, longest) in [("1514", 1514), ("4014", 4014)] {
         let (_netns, root) = pair();
-        let options = |dev| [("dev", dev), ("mode", mode), ("mtu", "9014")];
+        let options = |dev| [("dev", dev), ("send", "xdp"), ("mtu", mtu)];
+        let mut a = mount(&root, &options("va"));
+        let mut b = mount(&root, &options("vb"));
+        let lengths = [60, 61, 64, 590, longest - 1, longest];
+        for round in 0..16_usize {
+            let frames: Vec<_> =
+                (0..128).map(|n| frame(lengths[n % lengths.len()], (round + n) as u8)).collect();
+            let mut borrowed: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+            a.poll_until(|bench| {
+                let sent = bench.transmit(&borrowed);
+                borrowed.drain(..sent);
+                borrowed.is_empty()
+            });
+            assert_same(&fetch(&mut b, frames.len()), &frames, mtu);
+        }
+        assert_eq!((a.stats().tx_packets, a.stats().tx_dropped), (16 * 128, 0));
+    }
+}
+
+fn jumbo_frames_span_chunks() {
+    for (mode, send) in [("mixed", "mmsg"), ("ring", "direct"), ("mmsg", "xdp")] {
+        let (_netns, root) = pair();
+        // Too long for AF_XDP, which leaves them to messages.
+        let options = |dev| [("dev", dev), ("mode", mode), ("send", send), ("mtu", "9014")];
         let mut a = mount(&root, &options("va"));
         let mut b = mount(&root, &options("vb"));
         assert_eq!(b.interface().map(|interface| interface.mtu), Some(9000));

@@ -27,6 +27,8 @@ struct Fake {
     outgoing: RefCell<Vec<Vec<u8>>>,
     /// What the next attempts to send come to; all goes well when it is empty.
     outcomes: RefCell<VecDeque<Sent>>,
+    /// How many attempts to go on with accepted frames come to nothing.
+    unfinished: Cell<u32>,
     opened: Cell<u32>,
     refuse_to_open: Cell<bool>,
 }
@@ -116,6 +118,12 @@ impl Wire for FakeWire {
         outcome
     }
 
+    fn resume(&mut self) -> bool {
+        let left = self.0.unfinished.get();
+        self.0.unfinished.set(left.saturating_sub(1));
+        left == 0
+    }
+
     fn drops(&mut self) -> u64 {
         1
     }
@@ -167,6 +175,7 @@ fn made(first: Option<Link>) -> (Rc<Fake>, Bench) {
         incoming: RefCell::default(),
         outgoing: RefCell::default(),
         outcomes: RefCell::default(),
+        unfinished: Cell::default(),
         opened: Cell::default(),
         refuse_to_open: Cell::default(),
     });
@@ -284,6 +293,18 @@ fn a_kernel_without_room_keeps_frames_with_the_host() {
     assert_eq!(bench.host().watched(), 2, "waiting is over");
     assert_eq!(bench.transmit(&[&FRAME]), 1);
     assert_eq!(bench.stats().tx_dropped, 0);
+}
+
+#[test]
+fn the_driver_goes_on_with_accepted_frames_until_all_are_on_their_way() {
+    let (fake, mut bench) = mounted();
+    fake.outcomes.borrow_mut().push_back(Sent::Blocked);
+    fake.unfinished.set(2);
+    bench.transmit(&[&FRAME]);
+    fake.room.write(1).expect("an eventfd");
+    bench.settle();
+    assert_eq!(fake.unfinished.get(), 0, "it has tried until there was nothing left");
+    assert_eq!(bench.host().watched(), 2, "waiting is over");
 }
 
 #[test]
