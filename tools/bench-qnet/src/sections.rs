@@ -25,13 +25,26 @@ use crate::{
 };
 
 /// The veth pairs.
-const PAIRS: [rig::Pair; 6] = [
+const PAIRS: [rig::Pair; 9] = [
     rig::Pair::Bare("q"),
     rig::Pair::Bare("c"),
     rig::Pair::Bare("m"),
+    rig::Pair::Bare("d"),
+    rig::Pair::Bare("x"),
+    rig::Pair::Bare("y"),
     rig::Pair::Plain("t"),
     rig::Pair::Addressed("o"),
     rig::Pair::Bare("z"),
+];
+
+/// Nodes that are compared: their pair, what is special about them, options of devn-packet and of Qnet for that.
+const SETUPS: [(&str, &str, &str, &str); 6] = [
+    ("q", "", "", ""),
+    ("c", ", do_crc=1", "", ",do_crc=1"),
+    ("m", ", mode=mixed", ",mode=mixed", ""),
+    ("d", ", send=direct", ",send=direct", ""),
+    ("x", ", send=xdp", ",send=xdp", ""),
+    ("y", ", mode=mixed,send=xdp", ",mode=mixed,send=xdp", ""),
 ];
 
 /// How much is measured.
@@ -68,19 +81,22 @@ struct Pair {
 
 impl Pair {
     fn start(rig: &Rig, program: &Path, pair: &str, device: &str, options: &str) -> Result<Self> {
-        let daemon = |side: &str, end: u8, cpu| {
+        // A daemon that starts on one CPU would not spin: as users start it, it has them all.
+        let daemon = |side: &str, end: u8| {
             let options = format!("host={pair}{side},allow=connect,{options}");
-            Daemon::start(rig, program, side, &format!("{pair}{end}{device}"), Some(cpu), &options, &[])
+            Daemon::start(rig, program, side, &format!("{pair}{end}{device}"), None, &options, &[])
         };
-        let (near, far) = (daemon("a", 0, CPU_A)?, daemon("b", 1, CPU_B)?);
+        let (near, far) = (daemon("a", 0)?, daemon("b", 1)?);
         let nd = near.find(&format!("{pair}b"))?;
         let (near_root, far_root) = (text(near.root_path())?, text(far.root_path())?);
-        let mut server = rig.play("b", Some(CPU_B), &["serve", &far_root, "4"])?;
+        let mut server = rig.play("b", None, &["serve", &far_root, "4"])?;
         let address = server.line()?;
         let (pid, chid) = address.split_once(' ').context("the server's address")?;
-        let mut client = rig.play("a", Some(CPU_A), &["client", &near_root, &nd.to_string(), pid, chid])?;
+        let mut client = rig.play("a", None, &["client", &near_root, &nd.to_string(), pid, chid])?;
         ensure!(client.line()? == "ready", "the client does not reach its server:\n{}", rig.log("a"));
-        Ok(Self { near, far, nd, server, client })
+        let this = Self { near, far, nd, server, client };
+        this.place(Placement::Split)?;
+        Ok(this)
     }
 
     fn wire(&self, load: Load) -> Result<Done> {
@@ -105,10 +121,14 @@ impl Pair {
 pub fn bulk(effort: &Effort, mtu: u32) -> Result<Table> {
     let rig = Rig::new("qnet", mtu, &PAIRS)?;
     let directory = rig.directory("b")?;
-    let options = format!("mtu_en={mtu}");
-    let mut pair = Pair::start(&rig, &effort.program, "q", "", &options)?;
-    let checked = Pair::start(&rig, &effort.program, "c", "", &format!("{options},do_crc=1"))?;
-    let mut mixed = Pair::start(&rig, &effort.program, "m", ",mode=mixed", &options)?;
+    let mut nodes = Vec::new();
+    for (pair, special, device, options) in SETUPS {
+        let names = ["wire", "process"].map(|line| format!("{line}{special}"));
+        if names.iter().any(|name| effort.wants(name)) {
+            let options = format!("mtu_en={mtu}{options}");
+            nodes.push((names, Pair::start(&rig, &effort.program, pair, device, &options)?));
+        }
+    }
     let mut flood = Flood::start(&rig, mtu)?;
     let mut zmq = Zmq::start(&rig, directory.path())?;
     let (plain, clever) = (Iperf::start(&rig, "t")?, Iperf::start(&rig, "o")?);
@@ -118,20 +138,13 @@ pub fn bulk(effort: &Effort, mtu: u32) -> Result<Table> {
     let mut table = Table::new(title, "MB/s", 0, &["raw flood", "TCP, offloads off", "wire"]);
     let mega = |rate: f64| rate / 1e6;
     for _ in 0..effort.rounds {
-        if effort.wants("wire") {
-            table.add("wire", mega(pair.wire(load)?.rate(load.size)));
-        }
-        if effort.wants("wire, do_crc=1") {
-            table.add("wire, do_crc=1", mega(checked.wire(load)?.rate(load.size)));
-        }
-        if effort.wants("wire, mode=mixed") {
-            table.add("wire, mode=mixed", mega(mixed.wire(load)?.rate(load.size)));
-        }
-        if effort.wants("process, mode=mixed") {
-            table.add("process, mode=mixed", mega(mixed.process(load)?.rate(load.size)));
-        }
-        if effort.wants("process") {
-            table.add("process", mega(pair.process(load)?.rate(load.size)));
+        for ([wire, process], pair) in &mut nodes {
+            if effort.wants(wire) {
+                table.add(wire, mega(pair.wire(load)?.rate(load.size)));
+            }
+            if effort.wants(process) {
+                table.add(process, mega(pair.process(load)?.rate(load.size)));
+            }
         }
         if effort.wants("raw flood") {
             table.add("raw flood", mega(flood.run(&rig, effort.span)?));
