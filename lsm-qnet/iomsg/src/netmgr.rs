@@ -4,13 +4,15 @@
 //! node uses, QOS_FLUSH forgets dead links. NODES (ours) lists the nodes this one knows, its own first
 //! with nd 0; LIST (ours) lists them for one network directory, FORGET (ours) takes one off the list;
 //! STATS (ours) gives the statistics as a text for people, PING (ours) tells
-//! whether a node answers:
+//! whether a node answers, SIGNAL (ours) sends a signal to a process of a node (`SignalKill`):
 //!
 //! ```text
 //! NODES reply: records of  nd u32, state u16, flags u16, name_len u16, domain_len u16, name, domain
 //! LIST reply: a record without a name, whose domain is the directory's; then as NODES
 //! STATS reply: the text; status: its length
 //! PING:        nd u32, patience u32 (milliseconds), name of a link with its NUL, or only the NUL for the best one
+//! STRTOND reply: how many bytes of the text name the node, u32; status: the nd
+//! SIGNAL:      nd u32, pid, tid, signo (QNX's number), code, value i32 each; the reply tells that it is on its way
 //! PING reply:  nanoseconds u64, link_len u16, addr_len u16, name of the link, address there as a text
 //! ```
 
@@ -34,12 +36,30 @@ const PING: u16 = 0xf005;
 const METER: u16 = 0xf010;
 const LIST: u16 = 0xf003;
 const FORGET: u16 = 0xf004;
+const SIGNAL: u16 = 0xf006;
 
 /// Longest node name in a request, with domain and quality of service.
 pub const NAME_MAX: usize = 1024;
 
 /// Longest name of a link.
 pub const LINK_MAX: usize = 64;
+
+/// A signal for a process of another node (`SignalKill`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signal {
+    /// The node.
+    pub nd: u32,
+    /// The process there.
+    pub pid: i32,
+    /// Its thread; 0: any.
+    pub tid: i32,
+    /// QNX's number of the signal, see [`crate::signal`].
+    pub signo: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// `si_value`.
+    pub value: i32,
+}
 
 /// A request to the network manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +102,8 @@ pub enum Request<'a> {
         /// The link to take, by its name; empty: the best one.
         link: &'a [u8],
     },
+    /// Sends a signal. EHOSTUNREACH: no such node. Whether it is delivered is not told.
+    Signal(Signal),
     /// Measure the way to a node; the reply is a [`meter::Outcome`].
     Meter(meter::Plan),
     /// The same nodes as they are listed in a network directory: the reply begins with a record
@@ -130,6 +152,18 @@ impl<'a> Request<'a> {
                     return Err(ParseError::Invalid { what: "link", value: link.len() as u64 });
                 }
                 Self::Ping { nd: nd.get(), patience: patience.get(), link }
+            }
+            SIGNAL => {
+                let ([nd, pid, tid, signo, code, value], _) = take::<[U32; 6]>(data, "SIGNAL")?;
+                let signed = |word: U32| word.get().cast_signed();
+                Self::Signal(Signal {
+                    nd: nd.get(),
+                    pid: signed(pid),
+                    tid: signed(tid),
+                    signo: signed(signo),
+                    code: signed(code),
+                    value: signed(value),
+                })
             }
             METER => Self::Meter(meter::Plan::parse(data)?),
             _ => return Err(ParseError::Unknown { what: "netmgr subtype", value: subtype.into() }),
@@ -183,6 +217,13 @@ impl<'a> Request<'a> {
                 data.extend_from_slice(link);
                 data.push(0);
                 PING
+            }
+            Self::Signal(Signal { nd, pid, tid, signo, code, value }) => {
+                let words = [nd, pid.cast_unsigned(), tid.cast_unsigned(), signo.cast_unsigned()];
+                let more = [code.cast_unsigned(), value.cast_unsigned()];
+                data.extend_from_slice(words.map(U32::new).as_bytes());
+                data.extend_from_slice(more.map(U32::new).as_bytes());
+                SIGNAL
             }
             Self::Meter(plan) => {
                 plan.emit(&mut data);

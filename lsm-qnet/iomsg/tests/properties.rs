@@ -173,6 +173,7 @@ proptest! {
             Request::Ndtostr { flags: a, nd: b },
             Request::RemoteNd { remote: a, local: b },
             Request::QosFlush { nd: a },
+            Request::Signal(netmgr::Signal { nd: a, pid: b as i32, signo: 15, ..netmgr::Signal::default() }),
             Request::Nodes,
             Request::Stats,
             Request::Ping { nd: a, patience: b, link: &name[..name.len().min(netmgr::LINK_MAX)] },

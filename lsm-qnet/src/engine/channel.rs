@@ -277,6 +277,7 @@ impl Engine {
         match conn.front {
             Front::Local { client, conn } => self.tell_event(client, conn, event),
             Front::Remote { server, .. } => self.wire_event(server, &event),
+            Front::Signal => {}
         }
     }
 
@@ -286,6 +287,10 @@ impl Engine {
         match call.caller {
             Caller::Local { client, txn } => {
                 self.tell_client(client, &ToClient::Read { txn, offset, nbytes })
+            }
+            // It was sent whole.
+            Caller::Nobody => {
+                self.tell_channel(token, &ToServer::ReadError { txn: id, offset, errno: libc::EFAULT });
             }
             Caller::Remote { .. } => {
                 if call.reads.len() >= MAX_READS {
@@ -305,7 +310,7 @@ impl Engine {
     fn client_of(&self, call: CallId) -> Option<Token> {
         match self.calls.get(&call)?.caller {
             Caller::Local { client, .. } => Some(client),
-            Caller::Remote { .. } => None,
+            Caller::Remote { .. } | Caller::Nobody => None,
         }
     }
 

@@ -111,6 +111,14 @@ impl Engine {
             .is_some_and(|client| matches!(client.identity.uid, uid if uid == 0 || uid == owner()))
     }
 
+    /// Who a call comes from: the program itself.
+    pub(super) fn claim_of(&self, id: CallId) -> Option<Claim> {
+        let Some(Caller::Local { client, .. }) = self.calls.get(&id).map(|call| call.caller) else {
+            return None;
+        };
+        caller(None, &self.clients.get(&client)?.identity, owner()).ok()
+    }
+
     /// Reads what a client said, as far as its share goes.
     pub(super) fn read_client(&mut self, token: Token) {
         let blocked = self.is_blocked(token);
@@ -387,7 +395,10 @@ fn caller(claim: Option<Claim>, identity: &PeerIdentity, owner: u32) -> Result<C
         Some(_) => Err(libc::EPERM),
         None => {
             let own = Claim::user(identity.uid, identity.gid, identity.groups.clone());
-            Ok(Claim { pid: identity.pid, ..own })
+            // One that is gone, or of another PID namespace, has no session that could be told.
+            let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(identity.pid)));
+            let sid = session.ok().filter(|_| identity.pid > 0).map_or(0, nix::unistd::Pid::as_raw);
+            Ok(Claim { pid: identity.pid, sid, ..own })
         }
     }
 }

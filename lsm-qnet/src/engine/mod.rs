@@ -21,11 +21,13 @@ mod flow;
 mod inlet;
 mod local;
 mod meter;
+mod ndtostr;
 mod netmgr;
 mod pinging;
 mod remote;
 mod reply;
 mod resolving;
+mod signals;
 mod wire;
 
 use std::{
@@ -79,8 +81,17 @@ pub trait Watched {
 /// Where a caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Front {
-    Local { client: Token, conn: u32 },
-    Remote { server: ServerId, nd: u16, big_endian: bool },
+    Local {
+        client: Token,
+        conn: u32,
+    },
+    Remote {
+        server: ServerId,
+        nd: u16,
+        big_endian: bool,
+    },
+    /// A signal of another node, on its way to the node's server.
+    Signal,
 }
 
 /// Where a server is.
@@ -102,8 +113,15 @@ struct Conn {
 /// Where the reply goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {
-    Local { client: Token, txn: u32 },
-    Remote { rcv: Rcv },
+    Local {
+        client: Token,
+        txn: u32,
+    },
+    Remote {
+        rcv: Rcv,
+    },
+    /// Nobody waits: a signal.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -212,8 +230,8 @@ pub struct Engine {
     accept_again: bool,
     /// Calls that wait for the statistics, which only the module can write.
     asked: Vec<CallId>,
-    /// The policies behind names that are being looked for.
-    policies: HashMap<CallId, Qos>,
+    /// Of names that are being looked for: the policy behind each, and the bytes of the text that name the node.
+    wanted_names: HashMap<CallId, (Qos, u32)>,
     meter: Meter,
     totals: Totals,
     /// The sentence about refused connections was said.
@@ -265,7 +283,7 @@ impl Engine {
             accept_waits: false,
             accept_again: false,
             asked: Vec::new(),
-            policies: HashMap::new(),
+            wanted_names: HashMap::new(),
             meter: Meter::default(),
             totals: Totals::default(),
             told_refusal: false,
@@ -417,6 +435,7 @@ impl Engine {
                     client.txns.insert(txn, id);
                 }
             }
+            Caller::Nobody => {}
         }
         if let Some(conn) = self.conns.get_mut(&conn) {
             conn.calls.insert(id);
@@ -430,7 +449,7 @@ impl Engine {
     /// Forgets a call; whoever waits for it has been told.
     fn remove_call(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(&id)?;
-        self.policies.remove(&id);
+        self.wanted_names.remove(&id);
         self.reads_over(&call);
         if let Some(conn) = self.conns.get_mut(&call.conn) {
             conn.calls.remove(&id);
@@ -444,6 +463,7 @@ impl Engine {
                     client.txns.remove(&txn);
                 }
             }
+            Caller::Nobody => {}
         }
         Some(call)
     }
@@ -464,6 +484,7 @@ impl Engine {
                     client.conns.remove(&conn);
                 }
             }
+            Front::Signal => {}
         }
         if let Back::Channel(token) = conn.back {
             self.leave_channel(token);

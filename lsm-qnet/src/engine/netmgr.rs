@@ -6,20 +6,6 @@ use qnet_proto::{Clash, Command, Domain, Fqnn, NodeId, NodeState, NodeView, Qos}
 
 use super::{CallId, Engine, wire::errno_of};
 
-/// `ND2S_*`.
-mod nd2s {
-    pub(super) const DIR_SHOW: u32 = 0x1;
-    pub(super) const DIR_HIDE: u32 = 0x2;
-    pub(super) const QOS_SHOW: u32 = 0x4;
-    pub(super) const QOS_HIDE: u32 = 0x8;
-    pub(super) const NAME_SHOW: u32 = 0x10;
-    pub(super) const NAME_HIDE: u32 = 0x20;
-    pub(super) const DOMAIN_SHOW: u32 = 0x40;
-    pub(super) const DOMAIN_HIDE: u32 = 0x80;
-    pub(super) const LOCAL_STR: u32 = 0x1000;
-    pub(super) const SEP_FORCE: u32 = 0x2000;
-}
-
 impl Engine {
     /// A message to the network manager.
     pub(super) fn netmgr(&mut self, id: CallId, send: &Send, data: &[u8]) {
@@ -44,6 +30,7 @@ impl Engine {
             Request::Meter(plan) => self.meter(id, plan),
             Request::QosFlush { nd } => self.qos_flush(id, NodeId(nd)),
             Request::RemoteNd { remote, local } => self.remote_nd(id, remote, local),
+            Request::Signal(signal) => self.signal(id, &signal),
         }
     }
 
@@ -64,13 +51,15 @@ impl Engine {
     /// A name was resolved, or not.
     pub(super) fn on_resolved(&mut self, token: u64, outcome: Result<NodeId, i32>) {
         let Ok(id) = CallId::try_from(token) else { return };
-        let outcome = match (outcome, self.policies.remove(&id)) {
+        let wanted = self.wanted_names.remove(&id);
+        let outcome = match (outcome, &wanted) {
             // This node needs no link to itself.
-            (Ok(nd), Some(qos)) if nd != NodeId::LOCAL => self.node.with_qos(nd, &qos).map_err(errno_of),
+            (Ok(nd), Some((qos, _))) if nd != NodeId::LOCAL => self.node.with_qos(nd, qos).map_err(errno_of),
             (outcome, _) => outcome,
         };
+        let used = wanted.map(|(_, used)| used.to_le_bytes());
         match outcome {
-            Ok(nd) => self.reply(id, nd.0.into(), 0, &[]),
+            Ok(nd) => self.reply(id, nd.0.into(), 0, used.as_ref().map_or(&[], |used| used.as_slice())),
             Err(errno) => self.reply_error(id, errno),
         }
     }
@@ -97,8 +86,13 @@ impl Engine {
         }
     }
 
-    fn strtond(&mut self, id: CallId, name: &[u8]) {
-        let Ok(name) = std::str::from_utf8(name) else { return self.reply_error(id, libc::ENOENT) };
+    fn strtond(&mut self, id: CallId, text: &[u8]) {
+        let Ok(text) = std::str::from_utf8(text) else { return self.reply_error(id, libc::ENOENT) };
+        let Some((directory, name)) = self.in_directory(text) else {
+            return self.reply_error(id, libc::ENOENT);
+        };
+        // `name` is a part of `text`.
+        let used = name.as_ptr().addr() - text.as_ptr().addr() + name.len();
         // The quality of service may stand behind the name.
         let (name, qos) = match name.split_once('~') {
             None => (name, Qos::LoadBalance),
@@ -110,12 +104,9 @@ impl Engine {
                 }
             },
         };
-        let Some((directory, name)) = self.in_directory(name) else {
-            return self.reply_error(id, libc::ENOENT);
-        };
-        self.policies.insert(id, qos);
         // As the program wrote it: `name.` is a node without a domain, `name` one of ours.
         let command = Command::ResolveIn { token: id.into(), directory, name: name.to_owned() };
+        self.wanted_names.insert(id, (qos, used as u32));
         if let Err(error) = self.node.handle_command(self.now, command) {
             self.reply_error(id, errno_of(error));
         }
@@ -163,20 +154,6 @@ impl Engine {
         }
     }
 
-    fn ndtostr(&self, flags: u32, nd: u32) -> Option<String> {
-        let default = &self.node.config().domain;
-        let view = self.node.nodes().find(|view| view.nd.node() == NodeId(nd).node())?;
-        let local = view.nd == NodeId::LOCAL;
-        let qos = self.node.qos_of(NodeId(nd))?;
-        Some(describe(
-            flags,
-            (local, qos),
-            view.name.as_str(),
-            view.domain,
-            (default, self.nets.first().map_or("", String::as_str)),
-        ))
-    }
-
     /// The nodes, behind a record without a name that tells the domain of the directory's bare names.
     fn list(&mut self, id: CallId, directory: &[u8]) {
         let number = std::str::from_utf8(directory).ok().and_then(|path| self.directory(path));
@@ -212,79 +189,4 @@ fn flags_of(view: &NodeView<'_>) -> u16 {
         Some(Clash::Address) => netmgr::ADDRESS_CLASH,
     };
     renamed | clash
-}
-
-/// The text of `netmgr_ndtostr`; the last argument is our own domain and network directory.
-fn describe(
-    flags: u32,
-    (local, qos): (bool, &Qos),
-    name: &str,
-    domain: &Domain,
-    (default, net): (&Domain, &str),
-) -> String {
-    let given = |flag: u32| flags & flag != 0;
-    let dir = given(nd2s::DIR_SHOW) && !given(nd2s::DIR_HIDE);
-    let plain = flags == 0;
-    let show_name = given(nd2s::NAME_SHOW) || (!given(nd2s::NAME_HIDE) && (plain || !local));
-    let foreign = !given(nd2s::LOCAL_STR) && plain || domain != default;
-    let show_domain = given(nd2s::DOMAIN_SHOW) || (!given(nd2s::DOMAIN_HIDE) && foreign);
-    let mut text = String::new();
-    if dir {
-        text.push_str(net);
-        text.push('/');
-    }
-    if show_name {
-        text.push_str(name);
-    }
-    if show_domain && show_name && !domain.as_str().is_empty() {
-        text.push('.');
-        text.push_str(domain.as_str());
-    }
-    let special = *qos != Qos::LoadBalance && !given(nd2s::QOS_HIDE);
-    if given(nd2s::QOS_SHOW) || special {
-        if !text.is_empty() || given(nd2s::SEP_FORCE) {
-            text.push('~');
-        }
-        text.push_str(&qos.to_string());
-    }
-    if dir && show_name {
-        text.push('/');
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{nd2s::*, *};
-
-    fn text(flags: u32, local: bool, domain: &str) -> String {
-        let default = Domain::new("qnx.com").unwrap();
-        let (domain, qos) = (Domain::new(domain).unwrap(), Qos::LoadBalance);
-        describe(flags, (local, &qos), "peterv", &domain, (&default, "/net"))
-    }
-
-    #[test]
-    fn a_policy_that_is_not_the_default_stands_behind_the_name_unless_hidden() {
-        let domain = Domain::new("qnx.com").unwrap();
-        let qos: Qos = "preferred:en0".parse().unwrap();
-        let text = |flags| describe(flags, (false, &qos), "peterv", &domain, (&domain, "/net"));
-        assert_eq!(text(0), "peterv.qnx.com~preferred:en0");
-        assert_eq!(text(QOS_HIDE), "peterv");
-        assert_eq!(text(LOCAL_STR), "peterv~preferred:en0");
-        assert_eq!(text(DIR_SHOW), "/net/peterv~preferred:en0/");
-        assert_eq!(text(NAME_HIDE | DOMAIN_HIDE | SEP_FORCE), "~preferred:en0");
-    }
-
-    #[test]
-    fn the_documented_examples_read_as_documented() {
-        assert_eq!(text(0, false, "qnx.com"), "peterv.qnx.com");
-        assert_eq!(text(LOCAL_STR, false, "qnx.com"), "peterv");
-        assert_eq!(text(LOCAL_STR, false, "anotherhost.com"), "peterv.anotherhost.com");
-        assert_eq!(text(DIR_HIDE | NAME_SHOW | DOMAIN_SHOW, true, "qnx.com"), "peterv.qnx.com");
-        assert_eq!(text(DIR_SHOW | NAME_HIDE | DOMAIN_HIDE, true, "qnx.com"), "/net/");
-        let qos = DIR_HIDE | NAME_HIDE | DOMAIN_HIDE | QOS_SHOW;
-        assert_eq!(text(qos, true, "qnx.com"), "loadbalance");
-        assert_eq!(text(qos | SEP_FORCE, true, "qnx.com"), "~loadbalance");
-        assert_eq!(text(DIR_SHOW | DOMAIN_SHOW, false, "qnx.com"), "/net/peterv.qnx.com/");
-    }
 }

@@ -208,7 +208,7 @@ impl Engine {
     fn node_of(&self, id: CallId) -> Option<u16> {
         match self.conns.get(&self.calls.get(&id)?.conn)?.front {
             Front::Remote { nd, .. } => Some(nd),
-            Front::Local { .. } => None,
+            Front::Local { .. } | Front::Signal => None,
         }
     }
 

@@ -5,6 +5,9 @@ use qnet_proto::{Command, CommandError};
 
 use super::{Back, CallId, Caller, ConnId, Engine, Front, flow::Gauge, to_wire};
 
+/// Bytes of a remote message that a program receives at first; it reads the rest.
+const FIRST: u32 = 8192;
+
 impl Engine {
     /// Puts bytes into the caller's reply buffer.
     pub(super) fn reply_write(&mut self, id: CallId, offset: u32, data: &[u8]) {
@@ -16,6 +19,7 @@ impl Engine {
                     self.tell_client(client, &ToClient::Write { txn, offset, data });
                 }
             }
+            Caller::Nobody => {}
             Caller::Remote { rcv } => {
                 let data = self.gauge_of(call.conn).body(data);
                 let written = self.node.handle_command(self.now, Command::Write { rcv, offset, data });
@@ -40,6 +44,7 @@ impl Engine {
                 let (offset, data) = (offset.saturating_add(ahead as u32), &data[ahead..]);
                 self.tell_client(client, &ToClient::Reply { txn, status, offset, data });
             }
+            Caller::Nobody => return self.signalled(id, Ok(())),
             Caller::Remote { rcv } => {
                 // 32 bits travel; both readings of them are in use.
                 let narrow = i32::try_from(status).ok();
@@ -62,6 +67,7 @@ impl Engine {
         let Some(call) = self.calls.get(&id) else { return };
         match call.caller {
             Caller::Local { client, txn } => self.tell_client(client, &ToClient::Error { txn, errno }),
+            Caller::Nobody => return self.signalled(id, Err(errno)),
             Caller::Remote { rcv } => self.command(Command::Error { rcv, errno: to_wire(errno) }),
         }
         self.remove_call(id);
@@ -70,14 +76,19 @@ impl Engine {
     /// The connection is open.
     pub(super) fn tell_connected(&mut self, id: ConnId, front: Front, scoid: i32, limit: u32) {
         let limit = limit.min(MAX_DATA as u32);
+        let own_server =
+            self.conns.get(&id).is_some_and(|conn| self.server.map(Back::Channel) == Some(conn.back));
         match front {
             Front::Local { client, conn } => {
                 self.tell_client(client, &ToClient::ConnectOk { conn, scoid, limit });
             }
             Front::Remote { server, .. } => {
-                self.command(Command::Accept { server, scoid, nbytes: limit });
+                // A program gets as much at first as QNX gives it; the node's own server knows what to do with more.
+                let nbytes = if own_server { limit } else { limit.min(FIRST) };
+                self.command(Command::Accept { server, scoid, nbytes });
                 tracing::debug!("connection {id} of another node is open");
             }
+            Front::Signal => {}
         }
     }
 
@@ -89,6 +100,7 @@ impl Engine {
                 self.totals.remote_refused += 1;
                 self.command(Command::Reject { server, errno: to_wire(errno) });
             }
+            Front::Signal => {}
         }
     }
 
@@ -97,6 +109,7 @@ impl Engine {
         match front {
             Front::Local { client, conn } => self.tell_client(client, &ToClient::Death { conn }),
             Front::Remote { server, .. } => self.command(Command::ConnectDeath { server }),
+            Front::Signal => {}
         }
     }
 

@@ -73,11 +73,12 @@ impl Engine {
         }
     }
 
-    /// The directory that a name is written in, by its number, and the name itself: `/net/joseph/etc` is `joseph` in
-    /// `/net`, and a name without a slash is one of the default directory. `None` for a path in no network directory.
+    /// The directory that a name is written in, by its number, and the name itself, with its policy: `/net/joseph/etc` is
+    /// `joseph` in `/net`, and a name that does not begin with a slash, such as `joseph/etc`, is one of the default
+    /// directory. `None` for a path in no network directory.
     pub(super) fn in_directory<'t>(&self, text: &'t str) -> Option<(usize, &'t str)> {
         if !text.starts_with('/') {
-            return Some((0, text));
+            return Some((0, text.split('/').next().unwrap_or(text)));
         }
         let below = |net: &String| text.strip_prefix(net.as_str())?.strip_prefix('/');
         let found = self.nets.iter().enumerate().filter_map(|(number, net)| Some((number, net, below(net)?)));

@@ -324,9 +324,17 @@ fn ask(desk: &mut Desk, message: &[u8]) -> Result<(i64, Vec<u8>), i32> {
 #[test]
 fn the_network_manager_knows_its_own_node_under_every_spelling() {
     let mut desk = Desk::new();
-    for name in ["alonzo", "ALONZO", "alonzo.lab.example", "alonzo~loadbalance"] {
-        let request = Request::Strtond { name: name.as_bytes() }.emit().unwrap();
-        assert_eq!(ask(&mut desk, &request), Ok((0, Vec::new())), "{name}");
+    for (name, rest) in [
+        ("alonzo", ""),
+        ("ALONZO", "/dev/ser1"),
+        ("alonzo.lab.example", "/"),
+        ("alonzo~loadbalance", "/etc"),
+        ("/net/alonzo", ""),
+        ("/net/alonzo.lab.example~loadbalance", "/dev/name/local/x~y"),
+    ] {
+        let request = Request::Strtond { name: [name, rest].concat().as_bytes() }.emit().unwrap();
+        let used = (name.len() as u32).to_le_bytes().to_vec();
+        assert_eq!(ask(&mut desk, &request), Ok((0, used)), "{name}{rest}");
     }
     for name in ["alonzo~", "alonzo~redundant", "alonzo~exclusive", "alonzo~preferred:"] {
         let request = Request::Strtond { name: name.as_bytes() }.emit().unwrap();
@@ -336,7 +344,7 @@ fn the_network_manager_knows_its_own_node_under_every_spelling() {
     assert_eq!(ask(&mut desk, &request), Err(libc::ENOENT), "a policy nobody asked for");
     let request = Request::QosFlush { nd: 0 }.emit().unwrap();
     assert_eq!(ask(&mut desk, &request), Ok((0, Vec::new())));
-    let request = Request::Strtond { name: b"no/name" }.emit().unwrap();
+    let request = Request::Strtond { name: b"/no/alonzo" }.emit().unwrap();
     assert_eq!(ask(&mut desk, &request), Err(libc::ENOENT));
     let request = Request::Ndtostr { flags: 0, nd: 0 }.emit().unwrap();
     assert_eq!(ask(&mut desk, &request), Ok((18, b"alonzo.lab.example".to_vec())));

@@ -22,19 +22,7 @@ impl Engine {
         connect: &packet::Connect,
         claim: &Claim,
     ) -> Result<(), i32> {
-        let cred = ClientInfo {
-            nd: claim.nd,
-            pid: claim.pid,
-            sid: claim.sid,
-            flags: 0,
-            ruid: claim.ruid.cast_signed(),
-            euid: claim.euid.cast_signed(),
-            suid: claim.suid.cast_signed(),
-            rgid: claim.rgid.cast_signed(),
-            egid: claim.egid.cast_signed(),
-            sgid: claim.sgid.cast_signed(),
-            groups: claim.groups.iter().map(|gid| gid.cast_signed()).collect(),
-        };
+        let cred = client_info(claim);
         let packet::Connect { pid, chid, flags, .. } = *connect;
         let (client, nd) = (client_id(id), NodeId(connect.nd));
         let command = match flags & packet::LAZY {
@@ -143,12 +131,7 @@ impl Engine {
                 self.on_resolved(token, outcome.map(NodeId).map_err(from_wire));
             }
             Event::Sigevent { client, sigevent } => self.on_sigevent(client, sigevent),
-            Event::Signal { nd, signal, .. } => {
-                let (name, pid, signo) = (self.name_of(nd), signal.pid, signal.signo);
-                tracing::debug!(
-                    "node {name} signals process {pid} with {signo}: signals go by its /proc only"
-                );
-            }
+            Event::Signal { nd, signal, cred } => self.remote_signal(nd, &signal, cred.as_ref()),
             Event::Error { handle, errno } => {
                 if let Some(id) = number(handle.0) {
                     self.reply_error(id, from_wire(errno));
@@ -300,6 +283,23 @@ impl Engine {
     fn name_of(&self, nd: NodeId) -> String {
         let view = self.node.nodes().find(|view| view.nd == nd);
         view.map_or_else(|| format!("nd {}", nd.0), |view| view.name.to_string())
+    }
+}
+
+/// A local caller as other nodes are told of it.
+pub(super) fn client_info(claim: &Claim) -> ClientInfo {
+    ClientInfo {
+        nd: claim.nd,
+        pid: claim.pid,
+        sid: claim.sid,
+        flags: if cfg!(target_endian = "big") { 1 } else { 0 },
+        ruid: claim.ruid.cast_signed(),
+        euid: claim.euid.cast_signed(),
+        suid: claim.suid.cast_signed(),
+        rgid: claim.rgid.cast_signed(),
+        egid: claim.egid.cast_signed(),
+        sgid: claim.sgid.cast_signed(),
+        groups: claim.groups.iter().map(|gid| gid.cast_signed()).collect(),
     }
 }
 

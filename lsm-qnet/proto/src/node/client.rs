@@ -82,11 +82,11 @@ impl Node {
             connection.sends.insert(transaction);
         }
         let Some(first) = self.send_attached(now, number, transaction, first) else { return Ok(()) };
-        if let Some(connection) = self.clients.connections.get_mut(number) {
-            if let ClientState::Connecting { held } = &mut connection.state {
-                held.push(Held::Send(transaction, first));
-                return Ok(());
-            }
+        if let Some(Client { state: ClientState::Connecting { held }, .. }) =
+            self.clients.connections.get_mut(number)
+        {
+            held.push(Held::Send(transaction, first));
+            return Ok(());
         }
         self.start_send(now, number, transaction, first);
         Ok(())
@@ -316,7 +316,10 @@ impl Node {
         let Some(connection) = self.clients.connections.get_mut(client).filter(|c| c.awaits(nd)) else {
             let open = self.clients.connections.get(client).is_some_and(|c| c.nd == nd && c.is_open());
             // Given up in the meantime: the server must not keep it.
-            return if open { () } else { self.say_disconnect(now, (nd, 0), client, server_id) };
+            if !open {
+                self.say_disconnect(now, (nd, 0), client, server_id);
+            }
+            return;
         };
         // A limit of 0 would never let a message through.
         let limit = limit.clamp(1, crate::MAX_FIRST as u32);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use qnet_iomsg::message::{message_type, peek_type};
-use qnet_iomsg::signal;
-use qnet_ipc::packet::{Connect, Send, right};
+use qnet_iomsg::{errno, signal};
+use qnet_ipc::packet::{Connect, Send, info, right};
 use qnet_ipc::{MAX_DATA, PeerError, ToClient, ToServer};
 
 use super::{Gather, Job, Slot, Stage, State, Transaction};
@@ -95,6 +95,11 @@ impl State {
         let message = data.get(..wanted).unwrap_or(data);
         if let Err(errno) = self.check_queue(send.conn) {
             return self.fail(send.txn, errno);
+        }
+        if send.flags & info::ENDIAN_DIFF != 0 {
+            // numbers in messages are the caller's, as on QNX
+            let errno = errno::qnx_to_linux(errno::qnx::EENDIAN);
+            return self.peer.send(&ToClient::Error { txn: send.txn, errno });
         }
         match peek_type(message) {
             Some(message_type::CONNECT) if wanted > limits::MESSAGE => {
