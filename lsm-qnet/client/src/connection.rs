@@ -69,7 +69,7 @@ impl Connection {
     /// another node refuses with.
     #[doc(alias = "ConnectAttach")]
     pub fn attach(root: &Root, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
-        let connection = Self::open(&Link::to(root, nd, pid, chid)?, nd, pid, chid, 0)?;
+        let connection = Self::open(&link_to(root, nd, pid, chid)?, nd, pid, chid, 0)?;
         if connection.link.is_through_qnet() {
             connection.wait_open()?;
         }
@@ -80,12 +80,12 @@ impl Connection {
     /// there shows in the first send (QNX's rule).
     ///
     /// # Errors
-    /// As [`Connection::attach`] for channels of this node; for others, this node's `lsm-qnet` is not there.
+    /// As [`Connection::attach`] for channels of this node; for others `EHOSTUNREACH` when this node runs no Qnet.
     pub fn attach_lazy(root: &Root, nd: u32, pid: i32, chid: i32) -> Result<Self, Error> {
         if nd == LOCAL_NODE {
             return Self::attach(root, nd, pid, chid);
         }
-        Self::open(&Link::to(root, nd, pid, chid)?, nd, pid, chid, packet::LAZY)
+        Self::open(&link_to(root, nd, pid, chid)?, nd, pid, chid, packet::LAZY)
     }
 
     /// Attaches to one more channel over the socket of this connection, which goes through `lsm-qnet`: a program that talks
@@ -255,4 +255,12 @@ impl Drop for Connection {
         // Queued when the socket is full; a server that is gone has forgotten it already.
         let _gone = state.send(&ToServer::Disconnect { conn: self.conn });
     }
+}
+
+/// The link to a channel. Without Qnet no other node is reached.
+fn link_to(root: &Root, nd: u32, pid: i32, chid: i32) -> Result<Arc<Link>, Error> {
+    Link::to(root, nd, pid, chid).map_err(|error| match error.errno() {
+        libc::ESRCH if nd != LOCAL_NODE => Error::Errno(libc::EHOSTUNREACH),
+        _ => error,
+    })
 }

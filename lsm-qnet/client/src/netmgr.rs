@@ -1,5 +1,8 @@
 //! The network manager: node names and node descriptors.
 
+mod naming;
+
+pub use naming::{nd2s, ndtostr, node_cmp, path, remote_nd, signal, strtond};
 pub use qnet_iomsg::meter;
 use std::time::Duration;
 
@@ -84,10 +87,40 @@ impl Netmgr {
     ///
     /// # Errors
     /// `ENOENT` when no node answers to the name.
-    #[doc(alias = "netmgr_strtond")]
     pub fn strtond(&self, name: &str) -> Result<u32, Error> {
-        let status = self.ask(&Request::Strtond { name: name.as_bytes() }, &mut [])?.0;
-        u32::try_from(status).map_err(|_| Error::Errno(libc::EIO))
+        self.strtond_used(name).map(|(nd, _)| nd)
+    }
+
+    /// The same, and how many bytes of the text name the node: a path may go on behind it.
+    ///
+    /// # Errors
+    /// As [`Netmgr::strtond`]; `EINVAL` when there is no such quality of service.
+    #[doc(alias = "netmgr_strtond")]
+    pub fn strtond_used(&self, text: &str) -> Result<(u32, usize), Error> {
+        let mut used = [0; 4];
+        let (status, len) = self.ask(&Request::Strtond { name: text.as_bytes() }, &mut used)?;
+        let nd = u32::try_from(status).map_err(|_| Error::Errno(libc::EIO))?;
+        // A Qnet that is older than this answer took all of the text for the name.
+        let used = if len == used.len() { u32::from_le_bytes(used) as usize } else { text.len() };
+        Ok((nd, used.min(text.len())))
+    }
+
+    /// Sends a signal, in this system's numbers, to thread `tid` (0: any) of process `pid` on another node; success means that
+    /// it is on its way.
+    ///
+    /// # Errors
+    /// `EHOSTUNREACH`: no such node. `EINVAL`: a signal that QNX has not, or this node.
+    #[doc(alias = "SignalKill")]
+    pub fn signal(
+        &self,
+        nd: u32,
+        (pid, tid): (i32, i32),
+        signo: i32,
+        (code, value): (i32, i32),
+    ) -> Result<(), Error> {
+        let signo = qnet_iomsg::signal::linux_to_qnx(signo).ok_or(Error::Errno(libc::EINVAL))?;
+        let signal = netmgr::Signal { nd, pid, tid, signo, code, value };
+        self.ask(&Request::Signal(signal), &mut []).map(drop)
     }
 
     /// The name of a node.
