@@ -14,11 +14,16 @@ use support::{build, command, compiler, sources, transcript};
 
 /// Runs a program that needs no partner.
 fn prints_its_transcript(name: &str) {
+    prints(name, &[], name);
+}
+
+/// Runs a program with arguments; `expected` names the file with what it must print.
+fn prints(name: &str, arguments: &[&str], expected: &str) {
     compiler("cc");
     let folder = tempfile::tempdir().expect("a folder");
     let program = build(folder.path(), &format!("{name}.c"));
-    let expected = fs::read_to_string(sources().join(format!("{name}.out"))).expect("a transcript");
-    assert_eq!(transcript::<&str>(&program, folder.path(), &[]), expected);
+    let expected = fs::read_to_string(sources().join(format!("{expected}.out"))).expect("a transcript");
+    assert_eq!(transcript(&program, folder.path(), arguments), expected);
 }
 
 /// A server that runs beside the test, and what it prints.
@@ -102,6 +107,21 @@ fn a_message_queue_sends_a_pulse() {
 #[test]
 fn threads_clocks_and_small_calls_work() {
     prints_its_transcript("threadctl");
+}
+
+#[test]
+fn connections_can_be_asked_about() {
+    prints_its_transcript("info");
+}
+
+#[test]
+fn small_calls_of_messages_work() {
+    prints("small", &["messages"], "small_messages");
+}
+
+#[test]
+fn device_control_reaches_a_server() {
+    prints("small", &["devctl"], "small_devctl");
 }
 
 #[test]
