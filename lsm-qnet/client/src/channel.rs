@@ -122,7 +122,12 @@ impl Channel {
 
 /// The client number in an scoid.
 pub(crate) fn client_number(scoid: i32) -> Option<u32> {
-    u32::try_from(scoid.checked_sub(crate::port::FIRST_SCOID)?).ok().filter(|number| *number > 0)
+    // From twice the first number on there are side channels.
+    let numbers = 1..crate::port::FIRST_SCOID;
+    scoid
+        .checked_sub(crate::port::FIRST_SCOID)
+        .filter(|number| numbers.contains(number))
+        .map(i32::cast_unsigned)
 }
 
 /// A received message. Its sender waits until it is answered; one that is dropped unanswered ends with `ESRCH`.

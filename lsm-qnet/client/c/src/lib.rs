@@ -22,6 +22,7 @@ mod info;
 mod memory;
 pub mod messages;
 pub mod names;
+pub mod nodes;
 pub mod priority;
 pub mod queues;
 mod registry;

@@ -140,41 +140,92 @@ fn what_needs_a_driver_is_refused_with_the_way_that_linux_has() {
 /// Names that the headers declare and the C library has.
 const OF_THE_C_LIBRARY: [&str; 2] = ["pthread_setname_np", "pthread_getname_np"];
 
-/// The symbols behind the functions that the headers declare, without those that they refuse.
-fn declared() -> BTreeSet<String> {
-    let mut symbols = BTreeSet::new();
+/// A function that a header declares.
+struct Declared {
+    name: String,
+    symbol: String,
+    refused: bool,
+}
+
+/// The functions that the headers declare for programs.
+fn declared() -> Vec<Declared> {
+    let mut functions = Vec::new();
     for header in headers(&include()) {
         let text = fs::read_to_string(include().join(&header)).expect("a header");
         let text: String = text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join(" ");
         for declaration in text.split("extern ").skip(1) {
             let declaration = declaration.split(';').next().unwrap_or_default();
-            let refused = declaration.contains("QNET_REFUSED") || declaration.contains("QNET_NO_INTERRUPTS");
             let Some((before, _)) = declaration.split_once('(') else { continue };
-            let name = before.rsplit([' ', '*']).next().unwrap_or_default();
+            let name = before.rsplit([' ', '*']).next().unwrap_or_default().to_owned();
             let symbol = match declaration.split_once("QNET_NAMED(") {
-                Some((_, rest)) => rest.split(')').next().unwrap_or_default(),
-                None => name,
+                Some((_, rest)) => rest.split(')').next().unwrap_or_default().to_owned(),
+                None => name.clone(),
             };
-            if !refused
-                && !name.starts_with("qnet_timeout_of")
-                && !OF_THE_C_LIBRARY.contains(&name)
-                && !symbol.starts_with('"')
-            {
-                symbols.insert(symbol.to_owned());
+            // Stand-ins of refused constants, and `extern "C"`, are no calls.
+            let helper =
+                name.starts_with("qnet_timeout_of") || name.starts_with("qnet_no_") || name.starts_with('"');
+            let refused = declaration.contains("QNET_REFUSED") || declaration.contains("QNET_NO_INTERRUPTS");
+            if !helper {
+                functions.push(Declared { name, symbol, refused });
             }
         }
     }
-    symbols
+    functions
 }
 
 #[test]
-fn the_library_exports_nothing_that_the_headers_do_not_declare() {
+fn the_library_exports_what_the_headers_declare_and_nothing_else() {
     let library = library().join("libqnet.so");
     let nm = succeed(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(library));
     let exported: BTreeSet<String> =
         nm.lines().map(|line| line.split('@').next().unwrap_or_default().to_owned()).collect();
-    let declared = declared();
+    let declared: BTreeSet<String> = declared()
+        .into_iter()
+        .filter(|function| !function.refused && !OF_THE_C_LIBRARY.contains(&function.name.as_str()))
+        .map(|function| function.symbol)
+        .collect();
+    let missing: Vec<_> = declared.difference(&exported).collect();
     let extra: Vec<_> = exported.difference(&declared).collect();
-    assert!(extra.is_empty(), "exported, not declared: {extra:?}");
-    assert!(exported.contains("MsgSend"));
+    assert!(missing.is_empty() && extra.is_empty(), "not exported: {missing:?}; not declared: {extra:?}");
+}
+
+#[test]
+fn the_library_starts_nothing_when_it_is_loaded() {
+    let sections = succeed(Command::new("readelf").args(["-W", "-S"]).arg(library().join("libqnet.so")));
+    assert!(sections.contains(".init_array"), "the C runtime's own entry");
+    let size = sections.lines().find(|line| line.contains(" .init_array ")).expect("a section");
+    // Two pointers: what every shared object has (frame_dummy), and Rust's note of the program's arguments.
+    let bytes = size.split_whitespace().skip_while(|word| *word != "INIT_ARRAY").nth(3).expect("its size");
+    assert!(usize::from_str_radix(bytes, 16).expect("a number") <= 16, "{size}");
+}
+
+/// Words in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_table_of_calls_is_that_of_the_headers() {
+    let root = include().join("../../../..").canonicalize().expect("the workspace");
+    let table = fs::read_to_string(root.join("docs/messages.md")).expect("docs/messages.md");
+    let tests: String = ["programs.rs", "headers.rs"]
+        .map(|file| fs::read_to_string(root.join("lsm-qnet/client/c/tests").join(file)).expect("the tests"))
+        .concat();
+    let mut documented = BTreeSet::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let columns: Vec<&str> = row.trim_matches('|').split('|').collect();
+        assert_eq!(columns.len(), 4, "{row}");
+        documented.extend(quoted(columns[0]).map(str::to_owned));
+        for test in quoted(columns[3]) {
+            assert!(tests.contains(&format!("fn {test}()")), "no test {test}: {row}");
+        }
+    }
+    let declared: BTreeSet<String> =
+        declared().into_iter().map(|function| function.name.trim_end_matches("_r").to_owned()).collect();
+    let missing: Vec<_> = declared.difference(&documented).collect();
+    let extra: Vec<_> = documented.difference(&declared).collect();
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "not in the table: {missing:?}; not in the headers: {extra:?}"
+    );
 }

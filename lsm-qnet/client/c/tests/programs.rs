@@ -125,6 +125,11 @@ fn device_control_reaches_a_server() {
 }
 
 #[test]
+fn node_descriptors_without_qnet_name_this_node_alone() {
+    prints_its_transcript("nodes");
+}
+
+#[test]
 fn the_conformance_program_gives_one_transcript_however_the_server_is_found() {
     let folder = tempfile::tempdir().expect("a folder");
     let program = build(folder.path(), "conformance.c");
