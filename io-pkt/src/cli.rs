@@ -159,7 +159,7 @@ fn numbers() -> [Arg; 6] {
             .short('P')
             .value_name("PRIO")
             .value_parser(value_parser!(u8).range(1..=63))
-            .help("QNX priority; 21 is nice 0, each step above or below is one step of nice, as far as allowed"),
+            .help("QNX priority, 1 to 63; 21 is nice 0, each step above or below is one step of nice, as far as allowed"),
         Arg::new("spin").long("spin").value_name("MICROSECONDS").value_parser(value_parser!(u64).range(0..=1000)).help(
             "How long to look for more frames before sleeping [default: 50, or 0 on a machine with one CPU]",
         ),

@@ -141,6 +141,15 @@ impl Daemon {
         self.wait();
     }
 
+    /// Whether all its threads sleep just now.
+    pub(crate) fn sleeps(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, fields)| fields.starts_with(" S"))
+        })
+    }
+
     /// Processor time used so far, in clock ticks.
     pub(crate) fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();

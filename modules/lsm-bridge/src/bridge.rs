@@ -314,10 +314,16 @@ fn wanted_ports(text: Option<&str>) -> Result<Vec<String>, Error> {
         }
         names.push(name.to_owned());
     }
-    if names.len() < 2 {
-        return Err(bad_ports(text, "a bridge has two ports or more"));
+    match names.as_slice() {
+        [only] => {
+            let other = if only == "en0" { "en1" } else { "en0" };
+            let text = format!(
+                "ports={only}: names one interface, and a bridge joins two or more: ports={only}:{other}"
+            );
+            Err(Error::new(libc::EINVAL, text))
+        }
+        _ => Ok(names),
     }
-    Ok(names)
 }
 
 fn bad_ports(text: &str, why: &str) -> Error {

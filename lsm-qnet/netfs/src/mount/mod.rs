@@ -274,9 +274,16 @@ fn mount_by_helper(path: &Path) -> Result<File, MountError> {
         .map_err(|error| io_refused(HELPER, error))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
-        return Err(refused(format!("{HELPER}: {} ({})", words.trim(), output.status)));
+        return Err(refused(format!("{} ({})", helpers_words(&words), output.status)));
     }
     sys::receive_descriptor(&ours).map_err(|error| io_refused("no device from fusermount3", error))
+}
+
+/// What the helper said, with its name before it once. It writes that itself, but not on every line.
+fn helpers_words(said: &str) -> String {
+    let said = said.trim();
+    let bare = said.strip_prefix(HELPER).and_then(|rest| rest.strip_prefix(':')).unwrap_or(said).trim_start();
+    format!("{HELPER}: {}", if bare.is_empty() { "it does not say why" } else { bare })
 }
 
 /// Detaches at once: a process that is still inside must not keep us.
@@ -322,4 +329,16 @@ fn top_entry(path: &Path) -> Result<Option<MountEntry>, MountError> {
 /// A path from the bytes the mount table has.
 fn path_from(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::helpers_words;
+
+    #[test]
+    fn the_helper_is_named_once() {
+        assert_eq!(helpers_words("fusermount3: user has no access\n"), "fusermount3: user has no access");
+        assert_eq!(helpers_words("no such device\n"), "fusermount3: no such device");
+        assert_eq!(helpers_words(""), "fusermount3: it does not say why");
+    }
 }

@@ -160,6 +160,11 @@ fn ports_are_named_once_each_and_are_two_at_least() {
         assert_eq!(error.errno(), libc::EINVAL);
         assert!(error.text().starts_with(&format!("ports={bad}: ")), "{error}");
     }
+    let lonely = wanted_ports(Some("en9")).expect_err("one port");
+    assert_eq!(
+        lonely.text(),
+        "ports=en9: names one interface, and a bridge joins two or more: ports=en9:en0"
+    );
 }
 
 #[test]
