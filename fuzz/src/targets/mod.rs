@@ -3,6 +3,7 @@
 mod formats;
 mod local;
 mod resolver;
+mod ring;
 mod session;
 mod victim;
 
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "resolver", what: "a node that looks for names: LR, NR, TCS_INIT", run: resolver::run },
     Target { name: "hosts", what: "the file of the resolver `file`", run: formats::hosts },
     Target { name: "ipc", what: "packets of local channels", run: local::ipc },
+    Target { name: "ring", what: "shared memory of local channels", run: ring::run },
     Target { name: "control", what: "lines of the control socket", run: local::control },
     Target { name: "iomsg", what: "_IO_ messages and network manager messages", run: local::iomsg },
     Target { name: "fuse", what: "requests of the kernel's FUSE", run: local::fuse },
