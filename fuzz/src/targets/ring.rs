@@ -94,7 +94,8 @@ fn connect() -> Option<(OwnedFd, OwnedFd, ServerPeer)> {
     let control = [ControlMessage::ScmRights(&fds)];
     sendmsg::<()>(ours.as_raw_fd(), &[IoSlice::new(&offer)], &control, MsgFlags::empty(), None).ok()?;
     send(ours.as_raw_fd(), &inner(SWITCH, 0), MsgFlags::empty()).ok()?;
-    let heard = server.recv(&mut ReceiveBuffer::new());
+    let mut buffer = ReceiveBuffer::new();
+    let heard = server.recv(&mut buffer);
     assert!(matches!(heard, Ok(None)) && server.uses_ring(), "the layout has changed: {heard:?}");
     Some((ours, memory, server))
 }

@@ -15,9 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use qnet_ipc::{
-    ChannelAddress, ClientPeer, ConnectError, PeerError, PeerIdentity, Root, ToServer, wait_ready,
-};
+use qnet_ipc::{ChannelAddress, ClientPeer, ConnectError, PeerError, PeerIdentity, Root, ToServer};
 
 use crate::{
     Error, LOCAL_NODE,
@@ -145,7 +143,7 @@ impl Link {
         }
         let mut state = self.lock();
         if !state.crew.leading {
-            state.pump(None);
+            state.look();
             state.crew.hand_over();
         }
         self.pass_on(state);
@@ -173,7 +171,7 @@ impl Link {
         let mut state = self.lock();
         loop {
             if let Some(value) = ready(&mut state) {
-                state.crew.hand_over();
+                self.leave(state);
                 return Ok(value);
             }
             if state.is_dead() {
@@ -195,7 +193,7 @@ impl Link {
         if deadline.is_some_and(|at| at <= Instant::now()) {
             return Ok((state, Step::TimedOut));
         }
-        let (read, write) = (!state.crew.leading, state.wants_write() && !state.writing);
+        let (read, write) = (!state.crew.leading, state.wants_writable() && !state.writing);
         if !read && !write {
             let parker = state.crew.join(key);
             drop(state);
@@ -207,8 +205,9 @@ impl Link {
         }
         state.crew.leading |= read;
         state.writing |= write;
+        let watch = state.watch();
         drop(state);
-        let woken = self.await_socket(read, write, deadline);
+        let woken = watch.wait(read, write, deadline);
         let mut state = self.lock();
         state.crew.leading &= !read;
         state.writing &= !write;
@@ -228,9 +227,13 @@ impl Link {
         }
     }
 
-    /// Sleeps in the kernel until the socket can be read or written.
-    fn await_socket(&self, read: bool, write: bool, deadline: Option<Instant>) -> io::Result<bool> {
-        wait_ready(self.socket.as_fd(), read, write, deadline)
+    /// The calling thread is done. If a thread watches the link while nobody waits, it must hear of what comes.
+    fn leave(&self, mut state: MutexGuard<'_, State>) {
+        state.crew.hand_over();
+        if !state.crew.leading && process::get().watch.get().is_some() {
+            state.rest();
+            self.pass_on(state);
+        }
     }
 
     /// Does what arrived beside the answers: events, and the end of servers.

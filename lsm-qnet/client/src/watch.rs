@@ -77,6 +77,8 @@ impl Watch {
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         // Added twice, by two threads: once is enough.
         let _known = self.epoll.add(link.socket(), EpollEvent::new(interest, token));
+        // From here on the socket tells of everything.
+        link.look();
     }
 }
 

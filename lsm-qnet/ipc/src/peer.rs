@@ -9,6 +9,9 @@
 //! While [`Peer::wants_write`] is true and [`Peer::wants_writable`] is not, the packets wait for room in shared memory: the
 //! socket becomes readable when there is some.
 //!
+//! Whoever stops receiving before `None`, however the socket is watched, comes back by itself: what is left in shared memory
+//! makes nothing readable ([`Peer::has_packets`]).
+//!
 //! After some messages the packets go through shared memory (`ring.rs`) by themselves; the socket then carries the bells
 //! and the end. Whoever keeps to the three rules need not know.
 //!
@@ -32,7 +35,7 @@ use crate::{
     MAX_DATA, MAX_LENT, MAX_PACKET, PeerIdentity, VERSION, Watch,
     codec::{self, DecodeError, Inner},
     packet::{Hello, ability},
-    ring::{Loan, Popped},
+    ring::{Inlet, Loan, Popped},
     wait::Patience,
 };
 pub use error::PeerError;
@@ -249,6 +252,18 @@ impl<R: Role> Peer<R> {
         self.attended = attended;
     }
 
+    /// Asks for a bell, before an owner who attends to the peer turns to something else. `false`: packets are there.
+    #[must_use]
+    pub fn arm(&self) -> bool {
+        self.pathway.inlet().is_none_or(|inlet| arm(inlet, &self.socket))
+    }
+
+    /// Whether packets are there, as far as can be seen without a system call.
+    #[must_use]
+    pub fn has_packets(&self) -> bool {
+        self.pathway.inlet().is_some_and(|inlet| inlet.has_more())
+    }
+
     /// The socket was found to be readable: the next [`Peer::recv`] of an attended peer reads it.
     pub fn socket_is_ready(&self) {
         if let Some(inlet) = self.pathway.inlet() {
@@ -451,6 +466,25 @@ enum Next {
     /// Something came meanwhile.
     Again,
     AskSocket,
+}
+
+/// Asks for a bell; `false`: packets are there.
+pub(crate) fn arm(inlet: &Inlet, socket: &OwnedFd) -> bool {
+    let armed = inlet.arm();
+    if armed.bell {
+        // An error here shows up as the end of the socket.
+        let _gone = ring_bell(socket);
+    }
+    armed.sleep
+}
+
+impl<R: Role> Drop for Peer<R> {
+    fn drop(&mut self) {
+        // Who still writes into the ring rings, and learns that nobody is there.
+        if let Some(inlet) = self.pathway.inlet() {
+            inlet.arm();
+        }
+    }
 }
 
 impl<R: Role> AsFd for Peer<R> {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    peer::{ring_bell, wait_ready},
+    peer::{arm, wait_ready},
     ring::Inlet,
 };
 
@@ -143,13 +143,7 @@ impl Watch {
     /// there.
     #[must_use]
     pub fn arm(&self) -> bool {
-        let Some(inlet) = &self.inlet else { return true };
-        let armed = inlet.arm();
-        if armed.bell {
-            // An error here shows up as the end of the socket.
-            let _gone = ring_bell(&self.socket);
-        }
-        armed.sleep
+        self.inlet.as_ref().is_none_or(|inlet| arm(inlet, &self.socket))
     }
 
     /// Needs no bell for now: the owner looks by itself.

@@ -90,10 +90,14 @@ impl Link {
             .and_then(|state| running.finish(state, &mut direct));
         let mut state = self.lock();
         state.end_txn(txn);
-        state.crew.hand_over();
+        let refused = match state.conns.get(&call.conn) {
+            Some(ConnState::Refused { errno }) => Some(*errno),
+            _ => None,
+        };
+        self.leave(state);
         // A message on a connection that the server did not want.
-        if let (Err(_), Some(ConnState::Refused { errno })) = (&outcome, state.conns.get(&call.conn)) {
-            return Err(Error::Errno(*errno));
+        if let (Err(_), Some(errno)) = (&outcome, refused) {
+            return Err(Error::Errno(errno));
         }
         Ok(Reply { status: outcome?, len: direct.end })
     }
@@ -190,7 +194,7 @@ impl<'l> Running<'l, '_, '_, '_> {
             return false;
         }
         // What the server said up to now counts.
-        state.pump(Some(direct));
+        state.take_in(direct);
         let Some(txn) = state.txn(self.txn) else { return true };
         if txn.done.is_some() {
             return false;

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use qnet_ipc::{ClientPeer, PeerError, ReceiveBuffer, ToClient, ToServer};
+use qnet_ipc::{ClientPeer, PeerError, ReceiveBuffer, ToClient, ToServer, Watch};
 
 use crate::{ChannelFlags, Event, crew::Crew, iov};
 
@@ -87,7 +87,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(super) fn new(peer: ClientPeer) -> Self {
+    pub(super) fn new(mut peer: ClientPeer) -> Self {
+        peer.set_attended(true);
         Self {
             peer,
             buffer: ReceiveBuffer::new(),
@@ -143,6 +144,7 @@ impl State {
             && error.is_fatal()
         {
             // What the other end said before it left is still to be read.
+            self.peer.socket_is_ready();
             self.pump(None);
             self.end();
         }
@@ -154,8 +156,34 @@ impl State {
         self.peer.send_now(packet).is_ok()
     }
 
-    pub(super) fn wants_write(&self) -> bool {
-        self.peer.wants_write()
+    /// Whether the socket must become writable.
+    pub(super) fn wants_writable(&self) -> bool {
+        self.peer.wants_writable()
+    }
+
+    /// What the leader needs for waiting without the lock.
+    pub(super) fn watch(&self) -> Watch {
+        self.peer.watch()
+    }
+
+    /// Takes in what has arrived although nobody waits, and sees to it that the socket tells of what comes next.
+    pub(super) fn look(&mut self) {
+        self.peer.socket_is_ready();
+        self.pump(None);
+        self.rest();
+    }
+
+    /// Takes in what has arrived, also what only the socket knows of.
+    pub(super) fn take_in(&mut self, direct: &mut Direct<'_, '_>) {
+        self.peer.socket_is_ready();
+        self.pump(Some(direct));
+    }
+
+    /// Nobody waits any more: from now on the socket tells of everything that comes.
+    pub(super) fn rest(&mut self) {
+        while !self.dead && !self.peer.arm() {
+            self.pump(None);
+        }
     }
 
     /// Whether the socket is gone.

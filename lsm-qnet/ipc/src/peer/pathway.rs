@@ -189,11 +189,7 @@ impl Pathway {
         if attended {
             return Ok(if inlet.socket_speaks() { Next::AskSocket } else { Next::Nothing });
         }
-        let armed = inlet.arm();
-        if armed.bell {
-            let _gone = ring_bell(socket);
-        }
-        Ok(if armed.sleep { Next::AskSocket } else { Next::Again })
+        Ok(if super::arm(inlet, socket) { Next::AskSocket } else { Next::Again })
     }
 
     /// Reads the socket, with a descriptor that comes along when one may come.
