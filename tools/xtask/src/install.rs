@@ -52,22 +52,7 @@ pub(crate) fn install(prefix: &Path) -> Result<()> {
     let names = packages.iter().flat_map(|package| ["--package", package.name.as_str()]);
     run(cargo().args(["build", "--release"]).args(names))?;
     let layout = Layout { built: workspace.target_directory.join("release"), prefix: prefix.to_owned() };
-    let mut programs = Vec::new();
-    for package in workspace.packages.iter().filter(|package| !NOT_INSTALLED.contains(&package.name.as_str()))
-    {
-        for program in package.targets_of("bin") {
-            layout.program(program)?;
-            if !HELPERS.contains(&program) {
-                programs.push(program.to_owned());
-            }
-        }
-        if package.targets_of("cdylib").next().is_some() {
-            layout.library(package)?;
-        }
-    }
-    layout.links(&programs)?;
-    layout.headers(&workspace)?;
-    layout.share(&programs)?;
+    layout.everything(&workspace)?;
     eprintln!("installed below {}", prefix.display());
     if !["/", "/usr"].iter().any(|system| prefix == Path::new(system)) {
         let helper = prefix.join("sbin/mount.io-pkt");
@@ -83,6 +68,25 @@ struct Layout {
 }
 
 impl Layout {
+    /// All that the workspace has to install and that is built.
+    fn everything(&self, workspace: &Workspace) -> Result<()> {
+        let mut programs = Vec::new();
+        for package in workspace.packages.iter().filter(|package| is_installed(package)) {
+            for program in package.targets_of("bin") {
+                self.program(program)?;
+                if !HELPERS.contains(&program) {
+                    programs.push(program.to_owned());
+                }
+            }
+            if package.targets_of("cdylib").next().is_some() {
+                self.library(package)?;
+            }
+        }
+        self.links(&programs)?;
+        self.headers(workspace)?;
+        self.share(&programs)
+    }
+
     fn program(&self, name: &str) -> Result<()> {
         let folder = if HELPERS.contains(&name) { "lib/io-pkt" } else { "bin" };
         place(&self.built.join(name), &self.prefix.join(folder).join(name), 0o755)
@@ -208,12 +212,4 @@ fn pkg_config(prefix: &Path, version: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_of_the_users_is_found_at_run_time_one_of_the_system_is_not_named() {
-        assert!(pkg_config(Path::new("/opt/qnet"), "1.0").contains("-Wl,-rpath,${libdir}"));
-        assert!(!pkg_config(Path::new("/usr/local"), "1.0").contains("rpath"));
-    }
-}
+mod tests;
