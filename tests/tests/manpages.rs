@@ -13,7 +13,7 @@ use system_tests::{Need, cases};
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/man");
 
 /// Pages that describe no program or module of their own.
-const WITHOUT_OPTIONS: [&str; 3] = ["io-net.5", "mount.io-pkt.8", "qnet.7"];
+const WITHOUT_OPTIONS: [&str; 4] = ["io-net.5", "mount.io-pkt.8", "qnet.3", "qnet.7"];
 
 type Options = BTreeSet<String>;
 

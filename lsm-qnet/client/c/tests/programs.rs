@@ -10,7 +10,7 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use support::{build, command, compiler, sources, transcript};
+use support::{build, command, compiler, sources, succeed, transcript};
 
 /// Runs a program that needs no partner.
 fn prints_its_transcript(name: &str) {
@@ -44,6 +44,14 @@ impl Server {
         let mut line = String::new();
         self.lines.read_line(&mut line).expect("a line");
         line.trim_end().to_owned()
+    }
+
+    /// Ends a server that does not end by itself.
+    fn stop(mut self) {
+        // What runs is timeout(1), which passes SIGTERM on.
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a signal");
+        self.child.wait().expect("an end");
     }
 
     /// Everything it still prints, after its good end.
@@ -175,6 +183,39 @@ fn a_client_finds_a_server_by_its_name() {
     let printed = server.end();
     assert!(printed.starts_with("server: number 0\nserver: number 1\n"), "{printed}");
     assert!(printed.ends_with("server: stop pulse with value 17"), "{printed}");
+}
+
+/// The C program in the README, and the command below it, as they stand there.
+#[test]
+fn the_example_in_the_readme_builds_and_runs() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../README.md");
+    let readme = fs::read_to_string(readme).expect("the README");
+    let program = readme.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a program");
+    assert!(readme.contains(
+        "$ cc -o bell bell.c $(pkg-config --cflags --libs qnet)\n$ ./bell &\n$ ./bell bell\nding\n"
+    ));
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("bell.c"), program).expect("a file");
+    let flags = succeed(
+        Command::new("pkg-config")
+            .env("PKG_CONFIG_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/pkgconfig"))
+            .arg(format!("--define-variable=libdir={}", support::library().display()))
+            .args(["--cflags", "--libs", "qnet"]),
+    );
+    let mut cc = Command::new("cc");
+    succeed(
+        cc.current_dir(folder.path()).args(["-Wall", "-o", "bell", "bell.c"]).args(flags.split_whitespace()),
+    );
+    let bell = folder.path().join("bell");
+    let mut server = Server::start(&bell, folder.path(), &[]);
+    let ring = || command(&bell, folder.path()).arg("bell").output().expect("a client");
+    let mut rung = ring();
+    while !rung.status.success() {
+        assert!(server.child.try_wait().expect("its state").is_none(), "the server ended");
+        rung = ring();
+    }
+    assert_eq!(String::from_utf8_lossy(&rung.stdout), "ding\n");
+    server.stop();
 }
 
 #[test]
