@@ -13,7 +13,7 @@ use qnet_ipc::Root;
 use qnet_proto::Instant;
 
 use crate::{
-    engine::{Engine, Setup, Token, Watched, Watcher},
+    engine::{Engine, Setup, Token, Verbosity, Watched, Watcher},
     helpers::Helpers,
     hostname::Follower,
     internet::Internet,
@@ -229,7 +229,7 @@ impl Qnet {
             root: self.root.clone(),
             nets: self.settings.mounts().map(|path| path.to_string_lossy().into_owned()).collect(),
             access: self.settings.access.clone(),
-            verbose: self.settings.verbose || self.settings.tuning.qos_verbose,
+            verbosity: Verbosity::new(self.settings.verbose, self.settings.tuning.qos_verbose),
         };
         let now = self.host.now();
         let mut engine = Engine::new(setup, Rc::new(HostWatcher(self.host.clone())), now);

@@ -99,8 +99,13 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::number("vtag", "VLAN of every packet, sent and heard (default none)", 1, 4094),
     Opt::text("export", "directory that other nodes see, PATH[:ro]; may be repeated (default all)")
         .repeated(),
-    Opt::number("qos_verbose", "1: log sessions that begin and end (default 0)", 0, 10),
-    Opt::flag("verbose", "log every node that comes, goes or is connected to"),
+    Opt::number(
+        "qos_verbose",
+        "1: log sessions that begin and end; 2: also paths that answer or do not (default 0)",
+        0,
+        2,
+    ),
+    Opt::flag("verbose", "log nodes that come into the list and leave it, and sessions that begin and end"),
     Opt::number("no_slog", "accepted; Linux has no slogger (default 0)", 0, MANY),
     Opt::number("qos_per_pri", "accepted; Qnet has no thread of its own here (default none)", 0, 255),
     Opt::number("qos_tx_pri", "accepted; Qnet has no thread of its own here (default none)", 0, 255),

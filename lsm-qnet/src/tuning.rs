@@ -25,8 +25,8 @@ pub struct Tuning {
     pub reserve: usize,
     /// Directories that other nodes see, as `qnet-server --only` takes them; none is everything.
     pub exports: Vec<String>,
-    /// Log what becomes of sessions.
-    pub qos_verbose: bool,
+    /// How much is logged of sessions; see [`crate::engine::Verbosity`].
+    pub qos_verbose: u64,
     /// A sentence for each option that was given and means nothing.
     pub notices: Vec<String>,
 }
@@ -48,7 +48,7 @@ impl Tuning {
             vlan: args.number("vtag").and_then(|tag| u16::try_from(tag).ok()),
             reserve: args.number("max_tx_bufs").unwrap_or(RESERVE) as usize,
             exports,
-            qos_verbose: args.number("qos_verbose").is_some_and(|level| level > 0),
+            qos_verbose: args.number("qos_verbose").unwrap_or(0),
             notices: WITHOUT_MEANING.iter().filter_map(given).collect(),
         })
     }

@@ -28,6 +28,7 @@ mod remote;
 mod reply;
 mod resolving;
 mod signals;
+mod watch;
 mod wire;
 
 use std::{
@@ -45,6 +46,8 @@ use channel::{Callers, Channel};
 use inlet::{Inlet, Ready};
 use local::LocalClient;
 use meter::Meter;
+pub use watch::Verbosity;
+use watch::Watch;
 
 /// Number under which a socket is watched. Those below [`FIRST_TOKEN`] belong to the module.
 pub type Token = u64;
@@ -187,8 +190,8 @@ pub struct Setup {
     pub nets: Vec<String>,
     /// Who remote callers become.
     pub access: Access,
-    /// Log more.
-    pub verbose: bool,
+    /// What is logged.
+    pub verbosity: Verbosity,
 }
 
 /// See the head of this file.
@@ -200,7 +203,7 @@ pub struct Engine {
     /// What the resolver says of this node itself.
     own_address: Option<Option<LinkAddr>>,
     access: Access,
-    verbose: bool,
+    watch: Watch,
     watcher: Rc<dyn Watcher>,
     listener: Option<(Box<dyn Watched>, Listener)>,
     clients: HashMap<Token, LocalClient>,
@@ -253,7 +256,7 @@ impl Engine {
     /// A node with these settings, reached by nobody yet; `now` is the host's clock.
     #[must_use]
     pub fn new(setup: Setup, watcher: Rc<dyn Watcher>, now: u64) -> Self {
-        let Setup { config, root, nets, access, verbose } = setup;
+        let Setup { config, root, nets, access, verbosity } = setup;
         let now = Instant::from_nanos(now);
         Self {
             node: Node::new(config, now),
@@ -262,7 +265,7 @@ impl Engine {
             resolvers: None,
             own_address: None,
             access,
-            verbose,
+            watch: Watch::new(verbosity),
             watcher,
             listener: None,
             clients: HashMap::new(),
@@ -394,6 +397,7 @@ impl Engine {
         while let Some(event) = self.node.poll_event() {
             self.on_event(event);
         }
+        self.watch.on_event(&self.node, self.now);
     }
 
     fn fresh_token(&mut self) -> Token {

@@ -59,7 +59,8 @@ impl Desk {
         let tokens = Rc::clone(&watcher.0);
         let access = Access::new(None, None, allow).unwrap();
         let net = "/net".to_owned();
-        let setup = Setup { config, root: root.clone(), nets: vec![net], access, verbose: false };
+        let setup =
+            Setup { config, root: root.clone(), nets: vec![net], access, verbosity: Verbosity::default() };
         let mut engine = Engine::new(setup, Rc::new(watcher), 0);
         engine.listen().unwrap();
         Self { engine, tokens, root, _directory: directory }
@@ -300,7 +301,13 @@ fn a_second_qnet_on_the_node_is_refused() {
     let desk = Desk::new();
     let config = Config::new(NodeName::new("other").unwrap(), Domain::default(), 2, 2);
     let access = Access::new(None, None, None).unwrap();
-    let setup = Setup { config, root: desk.root.clone(), nets: vec![String::new()], access, verbose: false };
+    let setup = Setup {
+        config,
+        root: desk.root.clone(),
+        nets: vec![String::new()],
+        access,
+        verbosity: Verbosity::default(),
+    };
     let mut second = Engine::new(setup, Rc::new(Everything::default()), 0);
     let error = second.listen().unwrap_err();
     assert_eq!(error.errno(), libc::EBUSY);

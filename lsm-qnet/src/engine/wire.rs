@@ -112,7 +112,7 @@ impl Engine {
             Event::PingFailed { token, errno } => self.on_ping_failed(token, from_wire(errno)),
             Event::NodeUp { nd } => self.on_node_up(nd),
             Event::NodeDown { nd, why } => self.on_node_down(nd, why),
-            Event::NodesChanged => tracing::debug!("the list of nodes changed"),
+            Event::NodesChanged => self.watch.on_list(&self.node),
             Event::Ask { lookup, resolver, name } => self.on_ask(lookup, resolver, &name),
             Event::NameClash { name, alias, addr, .. } => self.on_clash(&format!(
                 "two nodes are called {name}: the one at {addr} is listed as {alias}; \
@@ -262,7 +262,7 @@ impl Engine {
     fn on_node_up(&mut self, nd: NodeId) {
         let name = self.name_of(nd);
         self.names.insert(nd, name.clone());
-        if self.verbose {
+        if self.watch.verbosity.sessions {
             tracing::info!("session with {name} is up");
         } else {
             tracing::debug!("session with {name} is up");
@@ -275,7 +275,7 @@ impl Engine {
         match why {
             // What an operator wants to hear of without asking.
             DownReason::Unacknowledged | DownReason::Silent => tracing::warn!("node {name} is down: {why}"),
-            _ if self.verbose => tracing::info!("session with {name} ended: {why}"),
+            _ if self.watch.verbosity.sessions => tracing::info!("session with {name} ended: {why}"),
             _ => tracing::debug!("session with {name} ended: {why}"),
         }
     }

@@ -55,10 +55,23 @@ pub(super) fn qos_verbose() {
     assert_eq!(levels(&[]), [4]);
     assert_eq!(levels(&[("qos_verbose", "0")]), [4]);
     assert_eq!(levels(&[("qos_verbose", "1")]), [3]);
+    let of_paths = |level: &str| {
+        let mut rig = Rig::new(&[("qos_verbose", level)], &[("allow", "connect")]);
+        rig.connect();
+        rig.ticks(2);
+        rig.alonzo.said("node joseph answers over en0, at ").len()
+    };
+    assert_eq!([of_paths("1"), of_paths("2")], [0, 1]);
 }
 
 pub(super) fn verbose() {
     assert_eq!(levels(&[("verbose", "1")]), [3]);
+    let of_nodes = |options: &[(&str, &str)]| {
+        let mut rig = Rig::new(options, &[("allow", "connect")]);
+        rig.connect();
+        rig.alonzo.said("node joseph came into the list").len()
+    };
+    assert_eq!([of_nodes(&[("qos_verbose", "2")]), of_nodes(&[("verbose", "1")])], [0, 1]);
 }
 
 /// An option that changes nothing says so, once.
