@@ -4,6 +4,7 @@
 //! a reply did not fit into its socket and nobody waits, a thread is started that ends as soon as the client took it:
 //! replying does not wait for the client, up to a mebibyte.
 
+mod lookout;
 mod queue;
 mod state;
 mod transfer;
@@ -12,13 +13,13 @@ use std::{
     io::IoSliceMut,
     os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use nix::{
     errno::Errno,
     sys::{
-        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
         eventfd::{EfdFlags, EventFd},
     },
 };
@@ -30,6 +31,7 @@ use crate::{
     sys::{self, KeptFromChild},
     thread,
 };
+use lookout::Vigil;
 pub(crate) use state::FIRST_SCOID;
 use state::{Key, State};
 use transfer::Wanted;
@@ -69,6 +71,7 @@ pub(crate) struct Port {
     _kept: KeptFromChild,
     state: Mutex<State>,
     epoll: Arc<Epoll>,
+    vigil: Vigil,
     /// Wakes the leader, and event loops, for what does not come from a socket.
     bell: OnceLock<EventFd>,
     flags: ChannelFlags,
@@ -91,9 +94,9 @@ impl Port {
             let port = Arc::new_cyclic(|this: &Weak<Self>| {
                 let state = State::new(listener, Arc::clone(&epoll), flags, chid, root.path(), this);
                 failed = state.listen().err();
-                let (state, bell) = (Mutex::new(state), OnceLock::new());
+                let (state, vigil, bell) = (Mutex::new(state), Vigil::default(), OnceLock::new());
                 let (_kept, generation) = (KeptFromChild::new(epoll.0.as_fd()), sys::generation());
-                Self { _kept, state, epoll, bell, flags, chid, generation }
+                Self { _kept, state, epoll, vigil, bell, flags, chid, generation }
             });
             failed.map_or(Ok(Some(port)), |errno| Err(errno.into()))
         })
@@ -118,7 +121,7 @@ impl Port {
                 } else {
                     state.crew.hand_over();
                 }
-                let ring = more && state.exposed;
+                let ring = (more || state.has_stopped()) && state.exposed;
                 drop(state);
                 if ring {
                     self.ring()?;
@@ -207,8 +210,8 @@ impl Port {
     /// A descriptor that is readable when something may be received.
     pub(crate) fn expose(&self) -> BorrowedFd<'_> {
         if let Ok(mut state) = self.lock() {
-            state.exposed = true;
-            let ready = state.has_ready();
+            state.expose();
+            let ready = state.has_ready() || state.has_stopped();
             drop(state);
             if ready {
                 let _no_bell = self.ring();
@@ -273,15 +276,24 @@ impl Port {
             let step = if woken.is_err() { Step::Interrupted } else { Step::Something };
             return Ok((state, step));
         }
+        if state.has_stopped() {
+            state.go_on(wanted);
+            return Ok((state, Step::Something));
+        }
         state.crew.leading = true;
+        let lookout = state.lookout();
         drop(state);
         let mut events = [EpollEvent::empty(); 64];
-        let woken = self.await_sockets(&mut events, deadline);
+        let woken = self.vigil.wait(&self.epoll, &lookout, &mut events, deadline);
         let mut state = self.lock()?;
         state.crew.leading = false;
         match woken {
             Ok(n) => {
-                self.on_events(&mut state, &events[..n], wanted);
+                let mut wanted = wanted;
+                self.on_events(&mut state, &events[..n], wanted.as_deref_mut());
+                for client in lookout.speaking() {
+                    state.read(client, wanted.as_deref_mut());
+                }
                 Ok((state, Step::Something))
             }
             Err(Errno::EINTR) => Ok((state, Step::Interrupted)),
@@ -292,22 +304,12 @@ impl Port {
         }
     }
 
-    /// Sleeps in the kernel until a socket has something.
-    fn await_sockets(&self, events: &mut [EpollEvent], deadline: Option<Instant>) -> nix::Result<usize> {
-        let timeout = deadline.map_or(EpollTimeout::NONE, |at| {
-            // Up, so that a caller who loops does not spin through the last millisecond.
-            let left =
-                at.saturating_duration_since(Instant::now()).saturating_add(Duration::from_micros(999));
-            EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
-        });
-        self.epoll.wait(events, timeout)
-    }
-
     fn on_events(&self, state: &mut State, events: &[EpollEvent], mut wanted: Option<&mut Wanted<'_, '_>>) {
         for event in events {
             if event.data() == state::BELL {
                 // Nothing in it: another thread was here before.
                 let _empty = self.bell.get().map(EventFd::read);
+                state.go_on(wanted.as_deref_mut());
             } else {
                 state.on_ready(event.data(), wanted.as_deref_mut());
             }

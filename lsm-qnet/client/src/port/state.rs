@@ -25,6 +25,7 @@ use qnet_ipc::{
 
 use super::{
     Port, Ready, Wanted,
+    lookout::Lookout,
     queue::{Place, Queue, Taken},
 };
 use crate::{
@@ -67,7 +68,10 @@ struct Client {
     sequence: u32,
     /// Messages that wait to be received, and their bytes.
     waiting: (usize, usize),
+    /// Packets wait to be sent to it.
     writing: bool,
+    /// The socket is watched for room for them.
+    writable: bool,
     /// It had a connection.
     attached: bool,
     /// The server was told that it is gone.
@@ -114,6 +118,10 @@ pub(super) struct State {
     pub(super) flushing: bool,
     /// An event loop watches the channel.
     pub(super) exposed: bool,
+    /// Those that spoke last, while no event loop watches.
+    lookout: Lookout,
+    /// Clients that have more to say, which their sockets do not show.
+    stopped: Vec<u32>,
     buffer: ReceiveBuffer,
     clients: HashMap<u32, Client>,
     /// Clients for whom packets wait.
@@ -145,6 +153,8 @@ impl State {
             crew: Crew::default(),
             flushing: false,
             exposed: false,
+            lookout: Lookout::default(),
+            stopped: Vec::new(),
             buffer: ReceiveBuffer::new(),
             clients: HashMap::new(),
             unsent: 0,

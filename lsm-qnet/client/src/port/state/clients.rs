@@ -12,7 +12,7 @@ use nix::{
 };
 use qnet_ipc::{Claim, PeerError, PeerIdentity, ToClient};
 
-use super::{Client, Key, LISTENER, State, Wanted, pulse};
+use super::{super::lookout::Lookout, Client, Key, LISTENER, State, Wanted, pulse};
 use crate::{ChannelFlags, Pulse, process, sys::KeptFromChild, thread::DEFAULT_PRIORITY};
 
 /// Packets of one client that are taken in before the others have their turn.
@@ -21,7 +21,63 @@ const PACKETS: usize = 64;
 impl State {
     /// Something happened on a socket.
     pub(in super::super) fn on_ready(&mut self, token: u64, wanted: Option<&mut Wanted<'_, '_>>) {
-        if token == LISTENER { self.accept() } else { self.read(token as u32, wanted) }
+        if token == LISTENER {
+            return self.accept();
+        }
+        if let Some(client) = self.clients.get(&(token as u32)) {
+            client.peer.socket_is_ready();
+        }
+        self.read(token as u32, wanted);
+    }
+
+    /// Those whose memory is worth a look.
+    pub(in super::super) fn lookout(&self) -> Lookout {
+        self.lookout.clone()
+    }
+
+    /// Whether clients have more to say, which their sockets do not show.
+    pub(in super::super) fn has_stopped(&self) -> bool {
+        !self.stopped.is_empty()
+    }
+
+    /// Listens to them.
+    pub(in super::super) fn go_on(&mut self, mut wanted: Option<&mut Wanted<'_, '_>>) {
+        for number in std::mem::take(&mut self.stopped) {
+            self.read(number, wanted.as_deref_mut());
+        }
+    }
+
+    /// An event loop watches from now on: every client tells through its socket that it has spoken.
+    pub(in super::super) fn expose(&mut self) {
+        self.exposed = true;
+        for number in std::mem::take(&mut self.lookout).clients() {
+            self.neglect(number);
+        }
+    }
+
+    /// A client has spoken: for a while it is looked at.
+    fn attend(&mut self, number: u32) {
+        if self.exposed || self.lookout.contains(number) {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(&number).filter(|client| client.peer.uses_ring()) else {
+            return;
+        };
+        client.peer.set_attended(true);
+        let (lookout, off) = self.lookout.with(number, client.peer.watch());
+        self.lookout = lookout;
+        if let Some(number) = off {
+            self.neglect(number);
+        }
+    }
+
+    /// A client is not looked at any more.
+    fn neglect(&mut self, number: u32) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        client.peer.set_attended(false);
+        if !client.peer.arm() {
+            self.stopped.push(number);
+        }
     }
 
     fn accept(&mut self) {
@@ -45,6 +101,7 @@ impl State {
                 sequence: 0,
                 waiting: (0, 0),
                 writing: false,
+                writable: false,
                 attached: false,
                 mourned: false,
             };
@@ -52,14 +109,26 @@ impl State {
         }
     }
 
-    fn read(&mut self, number: u32, mut wanted: Option<&mut Wanted<'_, '_>>) {
+    /// Takes in what a client has said.
+    pub(in super::super) fn read(&mut self, number: u32, mut wanted: Option<&mut Wanted<'_, '_>>) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        for _ in 0..PACKETS {
+        for n in 0..=PACKETS {
             let Some(client) = self.clients.get_mut(&number) else { break };
+            if n == PACKETS {
+                // On a socket the rest shows by itself; in memory it does not.
+                self.stopped.push(number);
+                self.watch(number);
+                break;
+            }
             // What cannot be sent any more does not matter: the end shows up in `recv`.
             let _gone = client.peer.flush();
             match client.peer.recv(&mut buffer) {
-                Ok(Some(packet)) => self.on_packet(number, packet, wanted.as_deref_mut()),
+                Ok(Some(packet)) => {
+                    self.on_packet(number, packet, wanted.as_deref_mut());
+                    if n == 0 {
+                        self.attend(number);
+                    }
+                }
                 Ok(None) => {
                     self.watch(number);
                     break;
@@ -86,19 +155,23 @@ impl State {
     /// Watches for writability while something waits to be written.
     pub(super) fn watch(&mut self, number: u32) {
         let Some(client) = self.clients.get_mut(&number) else { return };
-        if client.writing == client.peer.wants_write() {
+        let (writing, writable) = (client.peer.wants_write(), client.peer.wants_writable());
+        if writing != client.writing {
+            client.writing = writing;
+            if writing {
+                self.unsent += 1;
+            } else {
+                self.unsent -= 1;
+                self.crew.wake(Key::Room(number));
+                self.crew.wake(Key::Flush);
+            }
+        }
+        if writable == client.writable {
             return;
         }
-        client.writing = client.peer.wants_write();
-        if client.writing {
-            self.unsent += 1;
-        } else {
-            self.unsent -= 1;
-            self.crew.wake(Key::Room(number));
-            self.crew.wake(Key::Flush);
-        }
+        client.writable = writable;
         let mut interest = EpollFlags::EPOLLIN;
-        interest.set(EpollFlags::EPOLLOUT, client.writing);
+        interest.set(EpollFlags::EPOLLOUT, writable);
         if self.epoll.modify(&client.peer, &mut EpollEvent::new(interest, number.into())).is_err() {
             self.remove(number);
         }
@@ -110,6 +183,9 @@ impl State {
         ids.into_iter().for_each(|id| self.forget(id));
         self.mourn(number);
         let Some(client) = self.clients.remove(&number) else { return };
+        if self.lookout.contains(number) {
+            self.lookout = self.lookout.without(number);
+        }
         process::get().remove_client(number);
         if client.writing {
             self.unsent -= 1;
