@@ -83,6 +83,28 @@ fn messages_wait_in_the_order_of_priority() {
 }
 
 #[test]
+fn without_the_right_to_realtime_priorities_their_order_stays_and_one_line_tells() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), "priorities.c");
+    let mut run = command(&program, folder.path());
+    if nix::unistd::geteuid().is_root() {
+        // The same program without CAP_SYS_NICE.
+        let mut without = Command::new("setpriv");
+        without.args(["--bounding-set=-sys_nice", "timeout", "60"]).arg(&program);
+        without.env("IO_PKT_ROOT", folder.path()).env_remove("LD_LIBRARY_PATH");
+        run = without;
+    }
+    let output = run.output().expect("setpriv and the program run");
+    let expected = fs::read_to_string(sources().join("priorities.out")).expect("a transcript");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        told.starts_with("libqnet: no right to realtime priority ") && told.lines().count() == 1,
+        "{told}"
+    );
+}
+
+#[test]
 fn a_client_that_leaves_is_let_go_as_its_channel_says() {
     prints_its_transcript("unblock");
 }

@@ -2,7 +2,7 @@
  * conformance.c - one transcript of what message passing promises, whether the server is on this node or another.
  *
  *   conformance serve [NAME]       prints "pid chid" and serves until a client tells it to end
- *   conformance run ND PID CHID    talks to that server; the transcript goes to standard output
+ *   conformance run NODE PID CHID  talks to that server (NODE: a descriptor or a name); the transcript goes to standard output
  *   conformance run NAME           the same by name: local, or /net/NODE/dev/name/local/NAME
  *   conformance run                both in one process
  *
@@ -433,7 +433,10 @@ int main(int argc, char **argv)
     if (argc == 3) {
         run((int)MUST(name_open(argv[2], 0)));
     } else if (argc == 5) {
-        uint32_t nd = (uint32_t)strtoul(argv[2], NULL, 0);
+        char *rest;
+        uint32_t nd = (uint32_t)strtoul(argv[2], &rest, 0);
+        if (*rest != '\0')
+            nd = (uint32_t)MUST(netmgr_strtond(argv[2], NULL));
         run((int)MUST(ConnectAttach(nd, atoi(argv[3]), atoi(argv[4]), _NTO_SIDE_CHANNEL, 0)));
     } else {
         int chid = (int)MUST(ChannelCreate(_NTO_CHF_UNBLOCK | _NTO_CHF_DISCONNECT));
