@@ -58,9 +58,8 @@ impl Driver for Packet {
         ),
         Opt::choice(
             "send",
-            "how to send: mmsg, batches of messages; direct, these past the interface's queueing discipline; xdp, through \
-             AF_XDP, past it too (default mmsg)",
-            "mmsg|direct|xdp",
+            "how to send: mmsg, batches of messages; xdp, through AF_XDP, past the interface's queueing discipline (default mmsg)",
+            "mmsg|xdp",
         ),
         Opt::choice(
             "offload",

@@ -56,11 +56,7 @@ impl Config {
             keep_offloads: args.text("offload") == Some("keep"),
             port: PortConfig {
                 mode,
-                sending: match args.text("send") {
-                    Some("direct") => Sending::Direct,
-                    Some("xdp") => Sending::Xdp,
-                    _ => Sending::Messages,
-                },
+                sending: if args.text("send") == Some("xdp") { Sending::Xdp } else { Sending::Messages },
                 hearing: Hearing {
                     promiscuous: generic.promiscuous,
                     multicast: generic.multicast,

@@ -14,7 +14,6 @@
 //! | `send=` | send, through a socket that never hears anything |
 //! |---|---|
 //! | `mmsg` | `sendmmsg` straight out of chunks, one call for up to 64 |
-//! | `direct` | the same past the interface's queueing discipline |
 //! | `xdp` | AF_XDP: one more copy, and less work in the kernel for each frame; frames of up to 4 KiB |
 
 use std::{
@@ -55,9 +54,7 @@ pub(crate) enum Mode {
 pub(crate) enum Sending {
     /// Batches of messages, through the interface's queueing discipline.
     Messages,
-    /// The same past the queueing discipline.
-    Direct,
-    /// AF_XDP, past it too; messages where frames may be longer than that takes.
+    /// AF_XDP, past the queueing discipline; messages where frames may be longer than that takes.
     Xdp,
 }
 
@@ -110,8 +107,7 @@ impl Send {
         if sending == Sending::Xdp && XdpSender::carries(longest) {
             return Ok(Self::Xdp(Box::new(XdpSender::open(index, longest)?)));
         }
-        let socket = PacketSocket::sender(index, sending != Sending::Messages)?;
-        Ok(Self::Messages(socket, FrameSender::new()))
+        Ok(Self::Messages(PacketSocket::sender(index)?, FrameSender::new()))
     }
 
     fn send<'f>(&mut self, frames: impl Iterator<Item = Frame<'f>>) -> io::Result<usize> {

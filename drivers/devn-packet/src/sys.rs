@@ -95,13 +95,12 @@ impl PacketSocket {
         Ok((socket, prepared))
     }
 
-    /// A socket to send with; `bypass` hands frames to the interface without its queueing discipline.
+    /// A socket to send with.
     ///
     /// # Errors
-    /// As [`PacketSocket::receiver`].
-    pub(crate) fn sender(index: i32, bypass: bool) -> io::Result<Self> {
+    /// As [`PacketSocket::new`].
+    pub(crate) fn sender(index: i32) -> io::Result<Self> {
         let socket = Self::new()?;
-        socket.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &libc::c_int::from(bypass))?;
         socket.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
         socket.bind(index, 0)?;
         Ok(socket)

@@ -42,9 +42,12 @@ struct Cli {
     /// MTUs for bulk
     #[arg(long, value_delimiter = ',', default_values_t = [1500, 9000])]
     mtu: Vec<u32>,
-    /// Numbers of clients
+    /// Numbers of clients on the server's node
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1000])]
     clients: Vec<usize>,
+    /// Numbers of clients on another node, whose processes may have 256 sockets to channels here
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 200])]
+    remote_clients: Vec<usize>,
     /// Only lines whose name contains this
     #[arg(long, default_value = "")]
     only: String,
@@ -88,8 +91,10 @@ fn main() -> Result<()> {
     for &mtu in cli.mtu.iter().filter(|_| wants("bulk")) {
         tables.extend(sections::bulk(&effort, mtu)?);
     }
-    for remote in [false, true].into_iter().filter(|_| wants("clients")) {
-        tables.extend(clients::clients(&effort, &cli.clients, remote)?);
+    for (counts, remote) in [(&cli.clients, false), (&cli.remote_clients, true)] {
+        if wants("clients") {
+            tables.extend(clients::clients(&effort, counts, remote)?);
+        }
     }
     report::publish("messages", &tables, &install::top()?.join(&cli.json))
 }

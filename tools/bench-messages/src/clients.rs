@@ -117,7 +117,9 @@ impl Crowd {
         while clients.len() < most {
             let mut batch = (clients.len()..most).take(BATCH).map(|_| start()).collect::<Result<Vec<_>>>()?;
             for client in &mut batch {
-                ensure!(client.line()? == "ready", "a client of {name} is not ready:\n{}", rig.log("a"));
+                let said =
+                    client.line().with_context(|| format!("a client of {name} ended:\n{}", rig.log("a")))?;
+                ensure!(said == "ready", "a client of {name} says `{said}`");
             }
             clients.append(&mut batch);
         }
