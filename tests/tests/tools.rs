@@ -110,6 +110,22 @@ fn two_nodes_of_one_name_are_shown_as_such() -> Result<()> {
     Ok(())
 }
 
+fn two_nodes_of_one_address_are_told_on_both_of_them() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::bare()?;
+    for node in [alonzo, joseph] {
+        node.shell("ip link set eth0 down; ip link set eth0 address 02:aa:bb:cc:dd:01; ip link set eth0 up")?;
+        node.start(&node.usual_start(&[]))?;
+    }
+    for node in [alonzo, joseph] {
+        let told = || node.log().contains("two nodes have the address 02:aa:bb:cc:dd:01, ");
+        eventually("a line about the shared address", told)?;
+        ensure!(node.log().contains("mac= of its driver"), "the line has the cure: {}", node.log());
+        let text = node.shell("pidin net")?;
+        ensure!(text.contains("another node has its address on a link"), "{text}");
+    }
+    Ok(())
+}
+
 cases! {
     the_statistics_hold_the_documented_lines: [Need::RootNodes, Need::Fuse],
     a_reader_of_the_statistics_sees_one_moment: [Need::RootNodes, Need::Fuse],
@@ -117,4 +133,5 @@ cases! {
     pidin_net_shows_every_node: [Need::RootNodes, Need::Fuse],
     pidin_net_shows_a_dead_node_with_its_error: [Need::RootNodes, Need::Fuse],
     two_nodes_of_one_name_are_shown_as_such: [Need::RootNodes, Need::Fuse],
+    two_nodes_of_one_address_are_told_on_both_of_them: [Need::RootNodes, Need::Fuse],
 }
