@@ -40,7 +40,7 @@ const REASONS: [(DropReason, &str, &str); 9] = [
     (
         DropReason::PoolReserve,
         "pool-reserve",
-        "send queues hold half of the packet pool: give io-pkt more --chunks",
+        "send queues hold the part of the packet pool that is theirs: give io-pkt more --chunks",
     ),
     (DropReason::NoInterface, "no-interface", "sent to an interface that is not mounted any more"),
     (DropReason::Runt, "runt", "shorter than an Ethernet header"),

@@ -254,20 +254,24 @@ impl Switchboard {
         frames: &[FrameDesc],
         pool: &mut Pool,
     ) -> usize {
+        // Half of the reserve is there for whoever comes first. The other half is divided, so that interfaces which take
+        // nothing (a storm of broadcasts fills all their queues) leave something to those which do.
+        let common = self.reserve / 2;
+        let share = common / self.ports.len().max(1);
         let Some(port) = self.ports.iter_mut().find(|port| port.id == id) else {
             self.drops.count(DropReason::NoInterface, frames_in(frames));
             pool.free(protocol, frames);
             return 0;
         };
-        let room = self.reserve.saturating_sub(self.queued);
         let Port { tx, drops, .. } = port;
+        let room = common.saturating_sub(self.queued).max(share.saturating_sub(tx.all().len()));
         let mut queued = 0;
         for_each_frame(frames, |frame| {
             let refused = match take_frame(pool, protocol, frame) {
                 Err(reason) => return drops.count(reason, 1),
                 Ok(()) if frame[0].len < ETHERNET_HEADER => DropReason::Runt,
-                Ok(()) if queued + frame.len() > room => DropReason::PoolReserve,
-                Ok(()) if !tx.push(frame) => DropReason::TxQueueFull,
+                Ok(()) if tx.all().len() + frame.len() > TX_QUEUE => DropReason::TxQueueFull,
+                Ok(()) if queued + frame.len() > room || !tx.push(frame) => DropReason::PoolReserve,
                 Ok(()) => {
                     queued += frame.len();
                     return;
