@@ -113,7 +113,7 @@ impl Channel {
                 port: Arc::clone(&self.port),
                 rcvid,
                 info,
-                data,
+                data: data.into_vec(),
                 answered: false,
             }),
         }

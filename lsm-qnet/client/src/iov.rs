@@ -5,6 +5,8 @@ use std::{
     io::{IoSlice, IoSliceMut},
 };
 
+use qnet_ipc::Loan;
+
 /// Bytes in all.
 pub(crate) fn len(parts: &[IoSlice<'_>]) -> usize {
     parts.iter().map(|part| part.len()).sum()
@@ -54,6 +56,82 @@ pub(crate) fn scatter_at(bytes: &[u8], parts: &mut [IoSliceMut<'_>], offset: usi
         done += n;
     }
     done
+}
+
+/// Data that was taken in, or still lies where its sender put it.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    Bytes(Vec<u8>),
+    Lent(Loan),
+}
+
+impl Payload {
+    pub(crate) fn chunk(&self) -> Chunk<'_> {
+        match self {
+            Self::Bytes(bytes) => Chunk::Here(bytes),
+            Self::Lent(loan) => Chunk::Lent(loan),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.chunk().len()
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Lent(loan) => Chunk::Lent(&loan).to_vec(loan.len()),
+        }
+    }
+}
+
+/// Data of a packet: in the receive buffer, or where the sender left it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Chunk<'a> {
+    Here(&'a [u8]),
+    Lent(&'a Loan),
+}
+
+impl<'a> Chunk<'a> {
+    /// The data of a packet that came with or without a loan.
+    pub(crate) fn of(data: &'a [u8], loan: Option<&'a Loan>) -> Self {
+        loan.map_or(Self::Here(data), Self::Lent)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Here(data) => data.len(),
+            Self::Lent(loan) => loan.len(),
+        }
+    }
+
+    /// Its first `n` bytes.
+    pub(crate) fn to_vec(self, n: usize) -> Vec<u8> {
+        match self {
+            Self::Here(data) => data[..n.min(data.len())].to_vec(),
+            Self::Lent(loan) => {
+                let mut bytes = vec![0; n.min(loan.len())];
+                loan.copy(0, &mut bytes);
+                bytes
+            }
+        }
+    }
+
+    /// Spreads its first `n` bytes over the run of buffers from `offset` on; returns how many found room.
+    pub(crate) fn scatter_at(self, n: usize, parts: &mut [IoSliceMut<'_>], offset: usize) -> usize {
+        let loan = match self {
+            Self::Here(data) => return scatter_at(&data[..n.min(data.len())], parts, offset),
+            Self::Lent(loan) => loan,
+        };
+        let (n, mut done, mut skip) = (n.min(loan.len()), 0, offset);
+        for part in parts {
+            let at = skip.min(part.len());
+            skip -= at;
+            let end = part.len().min(at + (n - done));
+            done += loan.copy(done, &mut part[at..end]);
+        }
+        done
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use qnet_ipc::{Claim, Listener, Root};
 
 use crate::{
     ChannelFlags, Error, Event, MessageInfo, Pulse,
+    iov::Payload,
     process::{self, SEQUENCE_BITS, lock, pid},
     sys::{self, KeptFromChild},
     thread,
@@ -44,7 +45,7 @@ pub(crate) enum Ready {
     Message {
         rcvid: i32,
         info: MessageInfo,
-        data: Vec<u8>,
+        data: Payload,
     },
 }
 
@@ -156,8 +157,9 @@ impl Port {
     ) -> Result<Ready, Error> {
         let mut ready = self.receive(how)?;
         if let Ready::Message { rcvid, info, data } = &mut ready {
+            // What was lent is given back before the server answers.
+            let data = std::mem::replace(data, Payload::Bytes(Vec::new()));
             info.msglen = self.fill(*rcvid, info, data, parts)?;
-            data.clear();
         }
         Ok(ready)
     }

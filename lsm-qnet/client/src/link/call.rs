@@ -21,7 +21,8 @@ use qnet_ipc::{
 
 use super::{ConnState, Direct, Link, State, Step};
 use crate::{
-    ChannelFlags, Error, Event, Reply, event, iov,
+    ChannelFlags, Error, Event, Reply, event,
+    iov::{self, Chunk},
     thread::{Timeout, state},
 };
 
@@ -82,12 +83,9 @@ impl Link {
             flags: if exact { info::TELL_RECEIVED } else { 0 },
             ..packet::Send::default()
         };
-        let first = iov::piece(call.message, 0, limit.min(srcmsglen as usize));
         let mut running = Running { link: self, call, txn, timeout: call.timeout, leaving: None };
         let mut direct = Direct { txn, parts: reply, end: 0 };
-        let outcome = running
-            .begin(state, &ToServer::Send(head, &first))
-            .and_then(|state| running.finish(state, &mut direct));
+        let outcome = running.begin(state, head, limit).and_then(|state| running.finish(state, &mut direct));
         let mut state = self.lock();
         state.end_txn(txn);
         let refused = match state.conns.get(&call.conn) {
@@ -108,12 +106,21 @@ impl<'l> Running<'l, '_, '_, '_> {
     fn begin(
         &mut self,
         mut state: MutexGuard<'l, State>,
-        packet: &ToServer<'_>,
+        head: packet::Send,
+        mut limit: usize,
     ) -> Result<MutexGuard<'l, State>, Error> {
         loop {
-            match state.send(packet) {
+            // What is more, the server fetches.
+            let first = limit.min(state.room()).min(head.srcmsglen as usize);
+            let first = iov::piece(self.call.message, 0, first);
+            match state.send(&ToServer::Send(head, &first)) {
                 Ok(()) => return Ok(state),
                 Err(PeerError::Full { .. }) => {}
+                // The room was taken meanwhile; so little always goes.
+                Err(PeerError::TooLong { .. }) if limit > MAX_DATA => {
+                    limit = MAX_DATA;
+                    continue;
+                }
                 Err(_) => return Err(Error::Errno(libc::ESRCH)),
             }
             let (now, step) = self.link.step(state, 0, self.deadline(state::SEND), None)?;
@@ -136,7 +143,7 @@ impl<'l> Running<'l, '_, '_, '_> {
         loop {
             let Some(txn) = state.txn(self.txn) else { return Err(Error::Errno(libc::ESRCH)) };
             for (offset, piece) in txn.take_pieces() {
-                direct.write(offset, &piece);
+                direct.write(offset, Chunk::Here(&piece), piece.len());
             }
             if let Some((offset, nbytes)) = txn.reads.pop_front() {
                 state = self.serve(state, offset, nbytes)?;
@@ -264,7 +271,7 @@ impl State {
                 Some(ConnState::Refused { errno }) => Err(*errno),
                 _ => Err(libc::EBADF),
             },
-            Some(ConnState::Open { limit, .. }) => Ok((*limit as usize).min(MAX_DATA)),
+            Some(ConnState::Open { limit, .. }) => Ok(*limit as usize),
             Some(ConnState::Opening) => Ok(MAX_DATA),
             Some(ConnState::Refused { errno }) => Err(*errno),
             Some(ConnState::Dead) | None => Err(libc::EBADF),

@@ -6,9 +6,9 @@ use std::{
     time::Instant,
 };
 
-use qnet_ipc::{ClientPeer, PeerError, ReceiveBuffer, ToClient, ToServer, Watch};
+use qnet_ipc::{ClientPeer, Loan, PeerError, ReceiveBuffer, ToClient, ToServer, Watch};
 
-use crate::{ChannelFlags, Event, crew::Crew, iov};
+use crate::{ChannelFlags, Event, crew::Crew, iov::Chunk};
 
 /// Reads that a server may have under way for one message.
 const MAX_READS: usize = 1024;
@@ -56,8 +56,9 @@ pub(crate) struct Direct<'p, 'b> {
 }
 
 impl Direct<'_, '_> {
-    pub(crate) fn write(&mut self, offset: u32, data: &[u8]) {
-        let n = iov::scatter_at(data, self.parts, offset as usize);
+    /// Puts the first `n` bytes of a piece where they belong.
+    pub(crate) fn write(&mut self, offset: u32, data: Chunk<'_>, n: usize) {
+        let n = data.scatter_at(n, self.parts, offset as usize);
         if n > 0 {
             self.end = self.end.max(offset as usize + n);
         }
@@ -156,6 +157,11 @@ impl State {
         self.peer.send_now(packet).is_ok()
     }
 
+    /// Most bytes of data that a packet may carry now.
+    pub(super) fn room(&mut self) -> usize {
+        self.peer.room()
+    }
+
     /// Whether the socket must become writable.
     pub(super) fn wants_writable(&self) -> bool {
         self.peer.wants_writable()
@@ -213,8 +219,8 @@ impl State {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         loop {
-            match self.peer.recv(&mut buffer) {
-                Ok(Some(packet)) => self.on_packet(packet, direct.as_deref_mut()),
+            match self.peer.recv_lent(&mut buffer) {
+                Ok(Some((packet, loan))) => self.on_packet(packet, loan.as_ref(), direct.as_deref_mut()),
                 Ok(None) => break,
                 Err(_) => {
                     self.end();
@@ -225,7 +231,7 @@ impl State {
         self.buffer = buffer;
     }
 
-    fn on_packet(&mut self, packet: ToClient<'_>, direct: Option<&mut Direct<'_, '_>>) {
+    fn on_packet(&mut self, packet: ToClient<'_>, loan: Option<&Loan>, direct: Option<&mut Direct<'_, '_>>) {
         match packet {
             ToClient::ConnectOk { conn, scoid, limit } => {
                 self.set_conn(conn, ConnState::Open { scoid, limit, flags: None });
@@ -254,9 +260,11 @@ impl State {
                 }
             }
             ToClient::Read { txn, offset, nbytes } => self.on_read(txn, offset, nbytes),
-            ToClient::Write { txn, offset, data } => self.write(txn, offset, data, direct),
+            ToClient::Write { txn, offset, data } => {
+                self.write(txn, offset, Chunk::of(data, loan), direct);
+            }
             ToClient::Reply { txn, status, offset, data } => {
-                self.write(txn, offset, data, direct);
+                self.write(txn, offset, Chunk::of(data, loan), direct);
                 self.finish(txn, Ok(status));
             }
             ToClient::Error { txn, errno } => self.finish(txn, Err(errno)),
@@ -288,28 +296,28 @@ impl State {
     }
 
     /// Puts reply data where it belongs; what lies behind the caller's room is dropped.
-    fn write(&mut self, id: u32, offset: u32, data: &[u8], direct: Option<&mut Direct<'_, '_>>) {
+    fn write(&mut self, id: u32, offset: u32, data: Chunk<'_>, direct: Option<&mut Direct<'_, '_>>) {
         let Some(txn) = self.txns.get_mut(&id) else { return };
-        let data = &data[..data.len().min(txn.room.saturating_sub(offset as usize))];
-        if data.is_empty() {
+        let len = data.len().min(txn.room.saturating_sub(offset as usize));
+        if len == 0 {
             return;
         }
         match direct {
-            Some(direct) if direct.txn == id && txn.pieces.is_empty() => direct.write(offset, data),
+            Some(direct) if direct.txn == id && txn.pieces.is_empty() => direct.write(offset, data, len),
             _ => {
                 // A server that writes one place over and over may not fill our memory: the last word counts.
-                if txn.held + data.len() > txn.room + data.len() {
+                if txn.held > txn.room {
                     txn.pieces.retain(|(at, old)| {
-                        let (begin, end) = (offset as usize, offset as usize + data.len());
+                        let (begin, end) = (offset as usize, offset as usize + len);
                         !(begin <= *at as usize && *at as usize + old.len() <= end)
                     });
                     txn.held = txn.pieces.iter().map(|(_, piece)| piece.len()).sum();
                 }
-                if txn.held > 2 * txn.room + data.len() {
+                if txn.held > 2 * txn.room + len {
                     return self.end();
                 }
-                txn.held += data.len();
-                txn.pieces.push((offset, data.to_vec()));
+                txn.held += len;
+                txn.pieces.push((offset, data.to_vec(len)));
                 self.crew.wake(id);
             }
         }

@@ -19,7 +19,7 @@ use std::{
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use qnet_ipc::{
-    Claim, Listener, PeerError, PeerIdentity, ReceiveBuffer, ServerPeer, ToClient,
+    Claim, Listener, MAX_DATA, PeerError, PeerIdentity, ReceiveBuffer, ServerPeer, ToClient,
     packet::{Sigevent, info},
 };
 
@@ -31,6 +31,7 @@ use super::{
 use crate::{
     ChannelFlags, MessageInfo, Pulse,
     crew::Crew,
+    iov::{Chunk, Payload},
     process::{self, SEQUENCE_BITS},
     sys::KeptFromChild,
 };
@@ -93,7 +94,7 @@ struct Pending {
     /// 0 until it is received.
     rcvid: i32,
     /// Until it is received: where it stands, and its first bytes.
-    waiting: Option<(Place, Vec<u8>)>,
+    waiting: Option<(Place, Payload)>,
     /// Its sender asked to be told when it is received.
     tell_received: bool,
     /// Pieces asked for and not here yet: their numbers, and whether anybody still wants them.
@@ -258,6 +259,11 @@ impl State {
         self.pending.get(&id).map(|pending| pending.info.dstmsglen as usize)
     }
 
+    /// Most bytes of data that a packet about a message may carry now.
+    pub(super) fn room(&mut self, id: Id) -> usize {
+        self.clients.get_mut(&id.0).map_or(MAX_DATA, |client| client.peer.room())
+    }
+
     /// Sends a packet about a message; `None`: not now, the client does not read.
     pub(super) fn tell(&mut self, id: Id, packet: &ToClient<'_>) -> Option<Result<(), i32>> {
         let Some(client) = self.clients.get_mut(&id.0).filter(|_| self.pending.contains_key(&id)) else {
@@ -266,6 +272,7 @@ impl State {
         let outcome = match client.peer.send(packet) {
             Ok(()) => Some(Ok(())),
             Err(PeerError::Full { .. }) => None,
+            Err(PeerError::TooLong { .. }) => Some(Err(libc::EMSGSIZE)),
             Err(_) => Some(Err(libc::ESRCH)),
         };
         self.watch(id.0);
@@ -302,7 +309,7 @@ impl State {
     pub(super) fn collect(&mut self, wanted: &mut Wanted<'_, '_>) {
         let Some(pending) = self.pending.get_mut(&wanted.id) else { return };
         pending.answers.retain(|(ticket, data)| {
-            !wanted.place(*ticket, data.as_ref().map(Vec::as_slice).map_err(|errno| *errno))
+            !wanted.place(*ticket, data.as_ref().map(|data| Chunk::Here(data)).map_err(|errno| *errno))
         });
     }
 

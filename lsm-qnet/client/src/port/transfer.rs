@@ -16,7 +16,12 @@ use super::{
     Port, Step,
     state::{Id, Key},
 };
-use crate::{Error, MessageInfo, iov, process::lock, sys};
+use crate::{
+    Error, MessageInfo,
+    iov::{self, Chunk, Payload},
+    process::lock,
+    sys,
+};
 
 /// How long a client may take to hand over a piece of its message, or to take in one of the reply.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,15 +45,14 @@ pub(super) struct Wanted<'p, 'b> {
 
 impl Wanted<'_, '_> {
     /// A piece came; `false` when it is somebody else's.
-    pub(super) fn place(&mut self, ticket: u64, data: Result<&[u8], i32>) -> bool {
+    pub(super) fn place(&mut self, ticket: u64, data: Result<Chunk<'_>, i32>) -> bool {
         let Some(at) = self.asked.iter().position(|(asked, ..)| *asked == ticket) else { return false };
         let Some((_, place, len)) = self.asked.remove(at) else { return false };
         match data {
             Err(errno) => self.failed = Some(errno),
             Ok(data) => {
-                let data = &data[..data.len().min(len)];
                 self.ended |= data.len() < len;
-                self.done = self.done.max(place + iov::scatter_at(data, self.parts, place));
+                self.done = self.done.max(place + data.scatter_at(len, self.parts, place));
             }
         }
         true
@@ -129,13 +133,15 @@ impl Port {
         self: &Arc<Self>,
         rcvid: i32,
         info: &MessageInfo,
-        data: &[u8],
+        data: Payload,
         parts: &mut [IoSliceMut<'_>],
     ) -> Result<usize, Error> {
-        let have = iov::scatter_at(data, parts, 0);
+        let len = data.len();
+        let have = data.chunk().scatter_at(len, parts, 0);
+        drop(data);
         let room: usize = parts.iter().map(|part| part.len()).sum();
         let whole = if info.nd == 0 { info.srcmsglen as usize } else { info.msglen };
-        if have < data.len() || have >= whole.min(room) {
+        if have < len || have >= whole.min(room) {
             return Ok(have);
         }
         let deadline = Instant::now() + RECEIVE_PATIENCE;
@@ -172,6 +178,9 @@ impl Port {
         parts: &[IoSlice<'_>],
     ) -> Result<(), Error> {
         let total = self.room(rcvid, parts, 0)?;
+        if total > MAX_DATA && self.reply_at_once(rcvid, status, parts, total)? {
+            return Ok(());
+        }
         let last = total.saturating_sub(MAX_DATA);
         let mut done = 0;
         while done < last {
@@ -182,6 +191,29 @@ impl Port {
         }
         let piece = iov::piece(parts, last, total - last);
         self.end(rcvid, |txn| ToClient::Reply { txn, status, offset: last as u32, data: &piece })
+    }
+
+    /// Replies with one large packet, if there is room for it; whether there was.
+    fn reply_at_once(
+        &self,
+        rcvid: i32,
+        status: i64,
+        parts: &[IoSlice<'_>],
+        total: usize,
+    ) -> Result<bool, Error> {
+        let data = iov::piece(parts, 0, total);
+        let mut state = self.lock()?;
+        let id = state.id_of(rcvid).ok_or(Error::Errno(libc::ESRCH))?;
+        if state.room(id) < total {
+            return Ok(false);
+        }
+        let told = match state.tell(id, &ToClient::Reply { txn: id.1, status, offset: 0, data: &data }) {
+            None | Some(Err(libc::EMSGSIZE)) => return Ok(false),
+            Some(told) => told,
+        };
+        state.forget(id);
+        state.crew.hand_over();
+        told.map(|()| true).map_err(Error::Errno)
     }
 
     /// Ends the sender's wait with an error.

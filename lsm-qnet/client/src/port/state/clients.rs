@@ -122,9 +122,9 @@ impl State {
             }
             // What cannot be sent any more does not matter: the end shows up in `recv`.
             let _gone = client.peer.flush();
-            match client.peer.recv(&mut buffer) {
-                Ok(Some(packet)) => {
-                    self.on_packet(number, packet, wanted.as_deref_mut());
+            match client.peer.recv_lent(&mut buffer) {
+                Ok(Some((packet, loan))) => {
+                    self.on_packet(number, packet, loan, wanted.as_deref_mut());
                     if n == 0 {
                         self.attend(number);
                     }

@@ -9,12 +9,16 @@ use std::{
 };
 
 use qnet_ipc::{
-    Claim, MAX_DATA, ToClient, ToServer,
+    Claim, Loan, ToClient, ToServer,
     packet::{self, Connect, Send},
 };
 
 use super::{Caller, Key, Pending, State, Wanted, clients::credentials, pulse, scoid, tells_received};
-use crate::{ChannelFlags, MessageInfo, Pulse, process::pid};
+use crate::{
+    ChannelFlags, MessageInfo, Pulse,
+    iov::{Chunk, Payload},
+    process::pid,
+};
 
 /// Messages of one client that may wait; beyond, its sends end with `EAGAIN`.
 const MAX_WAITING: usize = 65_536;
@@ -30,12 +34,15 @@ impl State {
         &mut self,
         number: u32,
         packet: ToServer<'_>,
+        loan: Option<Loan>,
         wanted: Option<&mut Wanted<'_, '_>>,
     ) {
         match packet {
             ToServer::Connect(connect) => self.on_connect(number, connect),
-            ToServer::Send(send, data) => self.on_send(number, send, data),
-            ToServer::ReadData { txn, data, .. } => self.on_read((number, txn), Ok(data), wanted),
+            ToServer::Send(send, data) => self.on_send(number, send, data, loan),
+            ToServer::ReadData { txn, data, .. } => {
+                self.on_read((number, txn), Ok(Chunk::of(data, loan.as_ref())), wanted);
+            }
             ToServer::ReadError { txn, errno, .. } => self.on_read((number, txn), Err(errno), wanted),
             ToServer::Unblock { txn, .. } => self.on_unblock((number, txn)),
             ToServer::Pulse(pulse) => self.on_pulse(number, &pulse),
@@ -64,7 +71,7 @@ impl State {
         });
         match opened {
             Ok(()) => {
-                let limit = MAX_DATA as u32;
+                let limit = client.peer.max_data() as u32;
                 self.answer(number, &ToClient::ConnectOk { conn, scoid: scoid(number), limit });
                 self.answer(number, &ToClient::Channel { conn, flags: self.flags.bits() });
             }
@@ -82,7 +89,7 @@ impl State {
         }
     }
 
-    fn on_send(&mut self, number: u32, send: Send, data: &[u8]) {
+    fn on_send(&mut self, number: u32, send: Send, data: &[u8], loan: Option<Loan>) {
         let Some(client) = self.clients.get_mut(&number) else { return };
         let id = (number, send.txn);
         let refused = match client.conns.get(&send.conn) {
@@ -105,7 +112,7 @@ impl State {
             chid: self.chid,
             scoid: scoid(number),
             coid: send.coid,
-            msglen: data.len(),
+            msglen: loan.as_ref().map_or(data.len(), Loan::len),
             srcmsglen: send.srcmsglen,
             dstmsglen: send.dstmsglen,
             priority: send.priority,
@@ -113,7 +120,12 @@ impl State {
             keydata: send.keydata,
             credentials: Arc::clone(&caller.claim),
         };
-        let kept = if client.waiting.1 + data.len() <= MAX_KEPT { data.to_vec() } else { Vec::new() };
+        let kept = match loan {
+            // It lies in what the client gave for it.
+            Some(loan) => Payload::Lent(loan),
+            None if client.waiting.1 + data.len() <= MAX_KEPT => Payload::Bytes(data.to_vec()),
+            None => Payload::Bytes(Vec::new()),
+        };
         client.waiting.0 += 1;
         client.waiting.1 += kept.len();
         let place = self.queue.push(send.priority, id);
@@ -130,7 +142,7 @@ impl State {
         self.crew.wake_one(Key::Receive);
     }
 
-    fn on_read(&mut self, id: super::Id, data: Result<&[u8], i32>, wanted: Option<&mut Wanted<'_, '_>>) {
+    fn on_read(&mut self, id: super::Id, data: Result<Chunk<'_>, i32>, wanted: Option<&mut Wanted<'_, '_>>) {
         let Some(pending) = self.pending.get_mut(&id) else { return };
         // Answers come in the order of the questions; one that nobody asked for is nothing.
         let Some((ticket, true)) = pending.asked.pop_front() else { return };
@@ -139,7 +151,7 @@ impl State {
         {
             return;
         }
-        pending.answers.push((ticket, data.map(<[u8]>::to_vec)));
+        pending.answers.push((ticket, data.map(|data| data.to_vec(data.len()))));
         self.crew.wake(Key::Answer(id));
     }
 
