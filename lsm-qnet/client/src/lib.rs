@@ -61,6 +61,7 @@ pub use info::{ChannelFlags, MessageInfo, Pulse, ServerInfo};
 pub use netmgr::Netmgr;
 pub use qnet_ipc::{Claim, Root};
 pub use signal::signal_kill;
+pub use sys::{PerProcess, generation};
 
 /// `ND_LOCAL_NODE`: this node.
 pub const LOCAL_NODE: u32 = 0;

@@ -9,7 +9,8 @@ use std::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-pub(crate) use fork::{KeptFromChild, generation};
+pub(crate) use fork::KeptFromChild;
+pub use fork::generation;
 pub(crate) use futex::Parker;
 
 /// Queues signal `signo` with a value to this process; any thread that does not block it takes it.
@@ -55,16 +56,25 @@ pub(crate) fn inherit_realtime(priority: i32) {
 }
 
 /// A value of which a process and each child that it forks has one of its own, made when it is first asked for and never
-/// freed: in a child the parent's may be locked by a thread that does not exist there.
-pub(crate) struct PerProcess<T>(AtomicPtr<T>);
+/// freed: in a child the parent's may be locked by a thread that does not exist there. ([`generation`] tells the two apart.)
+#[derive(Debug)]
+pub struct PerProcess<T>(AtomicPtr<T>);
+
+impl<T: Sync> Default for PerProcess<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl<T: Sync> PerProcess<T> {
-    pub(crate) const fn new() -> Self {
+    /// Without a value yet.
+    #[must_use]
+    pub const fn new() -> Self {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
     /// The value, which `make` makes unless there is one that `is_current`.
-    pub(crate) fn get(&self, is_current: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> &'static T {
+    pub fn get(&self, is_current: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> &'static T {
         let old = self.0.load(Ordering::Acquire);
         // SAFETY: null, or a box that was leaked below.
         if let Some(value) = unsafe { old.as_ref() }.filter(|value| is_current(value)) {

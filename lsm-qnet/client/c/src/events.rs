@@ -1,7 +1,6 @@
 //! `struct sigevent` as the overlay's headers lay it out, and what this process does when an event of its own happens.
 
 use std::ffi::c_void;
-use std::mem;
 
 use client::Event;
 use libc::{c_int, c_short, pid_t, pthread_attr_t, pthread_t};
@@ -207,10 +206,4 @@ fn start(function: extern "C" fn(Value), value: Value, attributes: *const pthrea
     // SAFETY: the thread was made joinable or detached by the attributes; a second detach is refused, not harmful.
     unsafe { libc::pthread_detach(thread) };
     Ok(())
-}
-
-/// An event that cannot be: what is used when a program gives none.
-pub(crate) fn none() -> Sigevent {
-    // SAFETY: zeros are a valid value of every field.
-    unsafe { mem::zeroed() }
 }

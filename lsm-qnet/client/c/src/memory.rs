@@ -2,6 +2,9 @@
 //!
 //! QNX's kernel answers a bad address with `EFAULT`. A library cannot ask for every page of a buffer; what it can see is
 //! refused here: NULL with a length, a range beyond what a process can have, and counts that no program means.
+//!
+//! Programs send out of the buffer that the reply goes into: both sides of a call may be the same memory. What is made here
+//! holds addresses; the library copies pieces out and in, one at a time, on the thread that called.
 
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};

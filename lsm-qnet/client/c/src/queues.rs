@@ -10,6 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use client::{PerProcess, generation};
 use libc::{c_int, mqd_t};
 
 use crate::call::{Outcome, fenced, ordinary};
@@ -39,11 +40,14 @@ unsafe extern "C" {
     fn real_mq_notify(queue: mqd_t, event: *const LinuxSigevent) -> c_int;
 }
 
-/// What happens at which queue.
-static EVENTS: Mutex<Option<HashMap<mqd_t, Local>>> = Mutex::new(None);
+/// What happens at which queue, and in which process.
+struct Table(u32, Mutex<HashMap<mqd_t, Local>>);
+
+static EVENTS: PerProcess<Table> = PerProcess::new();
 
 fn events<T>(with: impl FnOnce(&mut HashMap<mqd_t, Local>) -> T) -> T {
-    with(EVENTS.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
+    let table = EVENTS.get(|table| table.0 == generation(), || Table(generation(), Mutex::default()));
+    with(&mut table.1.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Runs in the C library's thread.

@@ -1,7 +1,7 @@
 //! What this library knows of the program's threads: their priority as QNX counts it, and whether they wait for a message.
 //!
 //! A thread enters when it is made by the overlay's `pthread_create`, or with its first call that asks for it, and leaves
-//! before it ends. As long as the table is locked and names a thread, that thread exists.
+//! before it ends; in a child of fork() the table is empty. As long as the table is locked and names a thread, that thread exists.
 
 use std::{
     collections::HashMap,
@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use client::{PerProcess, generation};
 use libc::{c_int, pid_t, pthread_t};
 
 use crate::priority;
@@ -48,7 +49,10 @@ impl Thread {
 
 type Threads = HashMap<pthread_t, Arc<Thread>>;
 
-static THREADS: Mutex<Option<Threads>> = Mutex::new(None);
+/// The threads of this process, and which process that is.
+struct Table(u32, Mutex<Threads>);
+
+static THREADS: PerProcess<Table> = PerProcess::new();
 
 thread_local! {
     static THIS: Entry = Entry::new();
@@ -74,19 +78,20 @@ impl Entry {
             priority: AtomicI32::new(priority),
             policy: AtomicI32::new(policy),
         });
-        lock().get_or_insert_default().insert(handle, Arc::clone(&thread));
+        lock().insert(handle, Arc::clone(&thread));
         Self { handle, thread }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        lock().get_or_insert_default().remove(&self.handle);
+        lock().remove(&self.handle);
     }
 }
 
-fn lock() -> MutexGuard<'static, Option<Threads>> {
-    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> MutexGuard<'static, Threads> {
+    let table = THREADS.get(|table| table.0 == generation(), || Table(generation(), Mutex::default()));
+    table.1.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Gives this thread's entry; `None` when the thread is so far in its end that it has none any more.
@@ -96,7 +101,7 @@ pub(crate) fn this<T>(with: impl FnOnce(&Thread) -> T) -> Option<T> {
 
 /// Gives the entry of a thread while it cannot end; `None` when it is not known.
 pub(crate) fn of<T>(handle: pthread_t, with: impl FnOnce(&Thread) -> T) -> Option<T> {
-    lock().as_ref().and_then(|threads| threads.get(&handle)).map(|thread| with(thread))
+    lock().get(&handle).map(|thread| with(thread))
 }
 
 /// [`of`] by the kernel's number.
@@ -111,7 +116,7 @@ pub(crate) fn of_number<T>(number: c_int, with: impl FnOnce(&Thread) -> T) -> Op
 
 fn find<T>(is: impl Fn(&Thread) -> bool, with: impl FnOnce(&Thread) -> T) -> Option<T> {
     let threads = lock();
-    threads.as_ref()?.values().find(|thread| is(thread)).map(|thread| with(thread))
+    threads.values().find(|thread| is(thread)).map(|thread| with(thread))
 }
 
 /// Tells the library below of a priority that another thread gave to this one: it goes with what the thread sends next.

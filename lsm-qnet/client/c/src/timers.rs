@@ -6,12 +6,12 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, OwnedFd},
-    process, ptr,
+    ptr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
-use client::Error;
+use client::{Error, PerProcess, generation};
 use libc::{c_int, clockid_t, itimerspec};
 use nix::sys::{
     epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
@@ -21,7 +21,7 @@ use std::os::fd::AsRawFd;
 
 use crate::call::{Outcome, calls, fenced, ordinary};
 use crate::clocks::{check, from_nanoseconds, nanoseconds};
-use crate::events::{Local, SI_TIMER, Sigevent, none, notify};
+use crate::events::{Local, SI_TIMER, Sigevent};
 use crate::memory;
 
 /// Pulses that one timer sends at once when it could not send them in time; the others count as overrun.
@@ -37,21 +37,19 @@ struct Timer {
 }
 
 struct Timers {
-    /// The process that made them.
-    pid: u32,
     epoll: Arc<Epoll>,
     timers: BTreeMap<c_int, Timer>,
 }
 
-static TIMERS: Mutex<Option<Timers>> = Mutex::new(None);
+/// The timers of this process, and which process that is.
+struct Table(u32, Mutex<Option<Timers>>);
 
+static TIMERS: PerProcess<Table> = PerProcess::new();
+
+/// In a child the parent's timers do not exist.
 fn lock() -> MutexGuard<'static, Option<Timers>> {
-    let mut timers = TIMERS.lock().unwrap_or_else(PoisonError::into_inner);
-    // In a child the parent's timers do not exist.
-    if timers.as_ref().is_some_and(|timers| timers.pid != process::id()) {
-        *timers = None;
-    }
-    timers
+    let table = TIMERS.get(|table| table.0 == generation(), || Table(generation(), Mutex::default()));
+    table.1.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn os(errno: nix::errno::Errno) -> c_int {
@@ -65,7 +63,7 @@ impl Timers {
         let thread = thread::Builder::new().name("qnet-timer".into());
         with_signals_blocked(|| thread.spawn(move || watch(&watched)))
             .map_err(|error| Error::from(error).errno())?;
-        Ok(Self { pid: process::id(), epoll, timers: BTreeMap::new() })
+        Ok(Self { epoll, timers: BTreeMap::new() })
     }
 
     fn of(&self, id: c_int) -> Outcome<&Timer> {
@@ -115,7 +113,8 @@ fn watch(epoll: &Epoll) {
     }
 }
 
-fn create(clock: clockid_t, event: Local) -> Outcome<c_int> {
+/// Makes a timer; without an event it sends SIGALRM with the timer's number.
+fn create(clock: clockid_t, event: Option<Local>) -> Outcome<c_int> {
     let clock = match clock {
         libc::CLOCK_REALTIME => ClockId::CLOCK_REALTIME,
         libc::CLOCK_MONOTONIC => ClockId::CLOCK_MONOTONIC,
@@ -132,7 +131,13 @@ fn create(clock: clockid_t, event: Local) -> Outcome<c_int> {
     let id = (1..MOST_TIMERS).find(|id| !timers.timers.contains_key(id)).ok_or(libc::EAGAIN)?;
     let watched = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(id.cast_unsigned()));
     timers.epoll.add(descriptor.as_fd(), watched).map_err(os)?;
-    timers.timers.insert(id, Timer { descriptor, event, overrun: 0 });
+    let alarm = Local::Signal {
+        signo: libc::SIGALRM,
+        code: SI_TIMER,
+        value: id.cast_unsigned().into(),
+        thread: None,
+    };
+    timers.timers.insert(id, Timer { descriptor, event: event.unwrap_or(alarm), overrun: 0 });
     Ok(id)
 }
 
@@ -172,19 +177,13 @@ fn zero() -> itimerspec {
     itimerspec { it_interval: from_nanoseconds(0), it_value: from_nanoseconds(0) }
 }
 
-/// The event of a timer: without one SIGALRM with the timer's number, which is known only afterwards.
+/// The event of a timer, if the program gave one.
 ///
 /// # Safety
 /// `event` is NULL or points to one.
-unsafe fn event_of(event: *const Sigevent) -> Outcome<Local> {
+unsafe fn event_of(event: *const Sigevent) -> Outcome<Option<Local>> {
     // SAFETY: the caller's promise.
-    let event = unsafe { memory::get(event) }.unwrap_or_else(|| {
-        let mut alarm = none();
-        alarm.notify = notify::SIGNAL;
-        alarm.who.id = libc::SIGALRM;
-        alarm
-    });
-    Local::new(&event, SI_TIMER)
+    unsafe { memory::get(event) }.map(|event| Local::new(&event, SI_TIMER)).transpose()
 }
 
 /// The overlay's timer_create().

@@ -23,9 +23,20 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 static HANDLER: Once = Once::new();
 
-/// How many forks lie between this process and the one that started the program.
-pub(crate) fn generation() -> u32 {
+/// How many forks lie between this process and the one that first asked.
+pub fn generation() -> u32 {
+    notice_forks();
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// From now on a child of this process is told.
+fn notice_forks() {
+    HANDLER.call_once(|| {
+        // SAFETY: the handler is a function for ever, and does only what is allowed in a child.
+        let refused = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // Without memory for an entry in a list the program has other worries.
+        debug_assert_eq!(refused, 0);
+    });
 }
 
 /// A descriptor that a child shall not have. Declare it before the descriptor's owner: it must be dropped first.
@@ -34,12 +45,7 @@ pub(crate) struct KeptFromChild(RawFd);
 
 impl KeptFromChild {
     pub(crate) fn new(fd: BorrowedFd<'_>) -> Self {
-        HANDLER.call_once(|| {
-            // SAFETY: the handler is a function for ever, and does only what is allowed in a child.
-            let refused = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-            // Without memory for an entry in a list the program has other worries.
-            debug_assert_eq!(refused, 0);
-        });
+        notice_forks();
         let fd = fd.as_raw_fd();
         if let Some(word) = MARKS.get(fd as usize / 64) {
             word.fetch_or(1 << (fd % 64), Ordering::Relaxed);

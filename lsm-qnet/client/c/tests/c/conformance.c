@@ -218,6 +218,20 @@ static void lengths(int coid)
     printf("no reply buffer: %d\n", MUST(MsgSend(coid, &request, sizeof request, NULL, 0)) == sizeof request);
 }
 
+/* Most programs use one buffer for both ways. */
+static void in_place(int coid)
+{
+    static unsigned char both[100000];
+    struct request request = new_request(SUM);
+    uint32_t total;
+    memset(both, 7, sizeof both);
+    memcpy(both, &request, sizeof request);
+    uint32_t expected = sum(both, sizeof both, 0);
+    printf("reply over the message: %d", MUST(MsgSend(coid, both, sizeof both, both, sizeof both)) == sizeof both);
+    memcpy(&total, both, sizeof total);
+    printf(" %d\n", total == expected);
+}
+
 static void statuses(int coid)
 {
     static const int64_t wide[] = {0, 1, -2, 255, 0x7fffffff, -0x7fffffff};
@@ -405,6 +419,7 @@ static void end(int coid)
 static void run(int coid)
 {
     lengths(coid);
+    in_place(coid);
     statuses(coid);
     errors(coid);
     vectors(coid);

@@ -9,6 +9,9 @@
 #include <sys/neutrino.h>
 #include <time.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 static sem_t called;
 
 static void function(union sigval value)
@@ -57,5 +60,26 @@ int main(void)
     shoot(&event);
     SIGEV_THREAD_INIT(&event, function, 8, NULL);
     shoot(&event);
+
+    timer_t timer;
+    siginfo_t info;
+    struct itimerspec soon = {{0, 0}, {0, 10000000}}, left;
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    timer_create(CLOCK_MONOTONIC, NULL, &timer);
+    timer_settime(timer, 0, &soon, NULL);
+    sigwaitinfo(&set, &info);
+    printf("no event: SIGALRM %d with the timer's number %d\n", info.si_signo == SIGALRM, info.si_value.sival_int == timer);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        int gone = timer_gettime(timer, &left) == -1 && errno == EINVAL, made = timer_create(CLOCK_MONOTONIC, NULL, &timer);
+        timer_settime(timer, 0, &soon, NULL);
+        sigwaitinfo(&set, &info);
+        printf("a child has no timers %d and makes its own: %d, which ring: %d\n", gone, made, info.si_signo == SIGALRM);
+        return 0;
+    }
+    waitpid(child, NULL, 0);
     return 0;
 }

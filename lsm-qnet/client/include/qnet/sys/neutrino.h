@@ -292,11 +292,6 @@ struct _clockperiod {
     int32_t fract;
 };
 
-struct _clockadjust {
-    uint32_t tick_count;
-    int32_t tick_nsec_inc;
-};
-
 extern int ClockTime(clockid_t id, const uint64_t *newtime, uint64_t *oldtime);
 extern int ClockTime_r(clockid_t id, const uint64_t *newtime, uint64_t *oldtime);
 extern int ClockPeriod(clockid_t id, const struct _clockperiod *newperiod, struct _clockperiod *oldperiod, int reserved);
