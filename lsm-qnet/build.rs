@@ -7,6 +7,8 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
+use qnet_iomsg::calendar::Utc;
+
 fn main() {
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let told = env::var("SOURCE_DATE_EPOCH").ok();
@@ -31,19 +33,6 @@ fn git(args: &[&str]) -> Option<String> {
 
 /// `Nov 22 2026 at 05:26:36`, in UTC.
 fn date(seconds: i64) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Years that begin in March have their leap day at their end; 719468 days lie between 0000-03-01 and 1970-01-01.
-    let day = days + 719_468;
-    let (era, of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let of_month = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = (from_march + 2) % 12;
-    let year = era * 400 + year + i64::from(month < 2);
-    let month = MONTHS[usize::try_from(month).unwrap_or_default()];
-    let (hour, minute, second) = (rest / 3600, rest % 3600 / 60, rest % 60);
-    format!("{month} {of_month:02} {year} at {hour:02}:{minute:02}:{second:02}")
+    let Utc { year, month, day, hour, minute, second } = Utc::of(seconds);
+    format!("{month} {day:02} {year} at {hour:02}:{minute:02}:{second:02}")
 }

@@ -277,9 +277,7 @@ impl PinnedDriver {
 
     /// Marks it failed; the first reason stays.
     pub fn fail(&mut self, reason: impl Into<String>) {
-        if !matches!(self.state, State::Failed { .. }) {
-            self.state = State::Failed { reason: reason.into() };
-        }
+        self.state.fail(reason);
     }
 
     /// Number of its packet thread.

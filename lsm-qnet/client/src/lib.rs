@@ -59,6 +59,7 @@ pub use event::Event;
 pub use file::{File, entries};
 pub use info::{ChannelFlags, MessageInfo, Pulse, ServerInfo};
 pub use netmgr::Netmgr;
+pub use qnet_iomsg::calendar;
 pub use qnet_ipc::{Claim, Root};
 pub use signal::signal_kill;
 pub use sys::{PerProcess, generation};

@@ -20,10 +20,12 @@
 //! | [`gns`] | ours: the global names of all nodes |
 //! | [`redirect`] | the reply that leads to another channel |
 //! | [`signal`] | ours: a signal for a process; QNX's numbers ↔ Linux's |
+//! | [`calendar`] | dates as QNX's tools print them |
 //! | [`errno`], [`flags`] | QNX's numbers ↔ Linux's |
 
 #![forbid(unsafe_code)]
 
+pub mod calendar;
 pub mod connect;
 pub mod dirent;
 pub mod errno;

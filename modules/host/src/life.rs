@@ -30,6 +30,17 @@ pub enum State {
     },
 }
 
+impl State {
+    /// Becomes failed. The first reason is the cause and stays; returns whether this is it.
+    pub fn fail(&mut self, reason: impl Into<String>) -> bool {
+        let first = !matches!(self, Self::Failed { .. });
+        if first {
+            *self = Self::Failed { reason: reason.into() };
+        }
+        first
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

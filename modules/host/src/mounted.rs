@@ -175,9 +175,10 @@ impl<T: Functions> Use<T> {
     /// Marks the use failed, with the reason that the module gave to `HostTable::fail`. The first reason is the cause and
     /// stays, except that a sentence replaces the bare errno of a call that failed before.
     pub fn fail(&mut self, reason: impl Into<String>) {
-        if self.vague || !matches!(self.state, State::Failed { .. }) {
+        if std::mem::take(&mut self.vague) {
             self.state = State::Failed { reason: reason.into() };
-            self.vague = false;
+        } else {
+            self.state.fail(reason);
         }
     }
 
@@ -213,10 +214,7 @@ impl<T: Functions> Use<T> {
     #[cold]
     fn on_error(&mut self, call: &'static str, code: i32) -> CallError {
         let error = call_error(call, code);
-        if !matches!(self.state, State::Failed { .. }) {
-            self.fail(error.to_string());
-            self.vague = true;
-        }
+        self.vague |= self.state.fail(error.to_string());
         error
     }
 }
