@@ -18,9 +18,11 @@ impl Session {
             header.seq = seq;
             return Some(Out::Packet(header, 0));
         }
-        if !std::mem::take(&mut self.ack_due) {
+        let waited = self.waiting.until().is_some_and(|until| until <= now);
+        if !std::mem::take(&mut self.ack_due) && !waited {
             return None;
         }
+        self.waiting.clear();
         let head = self.inbox.ack_head(now, budget);
         let body = room.len().min(usize::try_from(self.outbox.piece()).unwrap_or(usize::MAX));
         self.ack_due = self.inbox.compose(body.saturating_sub(ack::ACK_HEAD));

@@ -17,6 +17,7 @@ pub(crate) mod order;
 pub(crate) mod outbox;
 pub(crate) mod pacer;
 pub(crate) mod partial;
+mod patience;
 pub(crate) mod ranges;
 pub(crate) mod rtt;
 pub(crate) mod seen;
@@ -32,7 +33,8 @@ use crate::qos::Route;
 use crate::time::Instant;
 use crate::wire::WireError;
 use crate::wire::ack::{self, Ack, Nack};
-use crate::wire::lwl4::{Header, Kind, LAST, Layer};
+use crate::wire::kif::Kif;
+use crate::wire::lwl4::{FIRST, Header, Kind, LAST, Layer};
 use crate::wire::nr::Nr;
 use crate::wire::tlv::{ABILITY_CRC, ABILITY_SACK, Extensions};
 
@@ -42,6 +44,7 @@ use lane::{Lane, LaneId};
 use lanes::MAX_LANES;
 use message::Message;
 use outbox::Outbox;
+use patience::Waiting;
 use state::{Action, Illegal, Input, Phase, transition};
 use stream::Delivery;
 pub(crate) use times::Times;
@@ -98,6 +101,8 @@ pub(crate) struct Session {
     pub(crate) outbox: Outbox,
     inbox: Inbox,
     ack_due: bool,
+    /// Acknowledgements that may wait.
+    waiting: Waiting,
     /// Where acknowledgements go: back where the last data came from.
     ack_to: Option<LaneId>,
     plain_acks: VecDeque<u32>,
@@ -140,6 +145,7 @@ impl Session {
             outbox: Outbox::new(piece),
             inbox: Inbox::new(),
             ack_due: false,
+            waiting: Waiting::default(),
             ack_to: None,
             plain_acks: VecDeque::new(),
             nacks: VecDeque::new(),
@@ -358,6 +364,9 @@ impl Session {
             return arrival;
         }
         match &arrival {
+            Arrival::Packet | Arrival::Transfer(_) if selective && may_wait(header, payload) => {
+                self.ack_due |= self.waiting.one_more(now);
+            }
             Arrival::Packet | Arrival::Message(_) | Arrival::Transfer(_) | Arrival::Duplicate => {
                 if selective {
                     self.ack_due = true;
@@ -487,7 +496,7 @@ impl Session {
                 let poll = self.poll_at.unwrap_or(self.heard + times.idle);
                 let data = self.outbox.deadline(times.patience);
                 let broken = self.broken.then_some(self.heard);
-                [Some(poll), data, self.search, broken].into_iter().flatten().min()
+                [Some(poll), data, self.search, broken, self.waiting.until()].into_iter().flatten().min()
             }
         }
     }
@@ -538,4 +547,10 @@ impl Session {
 
 fn path(lane: &Lane) -> Path {
     (lane.link, lane.addr)
+}
+
+/// Whether nobody waits for the acknowledgement of this packet: see [`patience`].
+fn may_wait(header: &Header, payload: &[u8]) -> bool {
+    let alone = header.flags & (FIRST | LAST) == FIRST | LAST;
+    alone && header.layer == Layer::Kif && Kif::is_call_or_reply(payload, header.order)
 }

@@ -32,6 +32,8 @@ pub const MAX_HEAD: usize = 168;
 const CRED: u16 = 0x0100;
 const BIG: u16 = 0x8080;
 const KIND: u16 = 0x007f;
+const MSGSEND: u16 = 5;
+const MSGREPLY: u16 = 9;
 /// Whether CONNECT_SUCCESS has server_id before client_id, as tshark decodes it. The structure in
 /// the dissector's notes has them the other way round; no known frame decides.
 const SERVER_ID_FIRST: bool = true;
@@ -255,6 +257,12 @@ impl Kif {
         Ok((message, r.position()))
     }
 
+    /// Whether these are the first bytes of a MSGSEND or MSGREPLY.
+    pub(crate) fn is_call_or_reply(first: &[u8], order: Order) -> bool {
+        let kind = Reader::new(first, order, "KIF message").u16().map(|word| word & KIND);
+        matches!(kind, Ok(MSGSEND | MSGREPLY))
+    }
+
     /// Data bytes that belong behind the fixed part.
     #[must_use]
     pub fn nbytes(&self) -> u32 {
@@ -284,7 +292,7 @@ impl Kif {
             Kif::MsgSend(send) => emit_msgsend(&mut w, send),
             Kif::MsgReadXfer(x) => emit_xfer(&mut w, 7, x),
             Kif::MsgWrite(x) => emit_xfer(&mut w, 8, x),
-            Kif::MsgReply(x) => emit_xfer(&mut w, 9, x),
+            Kif::MsgReply(x) => emit_xfer(&mut w, MSGREPLY, x),
             Kif::MsgError(x) => emit_xfer(&mut w, 10, x),
             Kif::MsgReadError(x) => emit_xfer(&mut w, 16, x),
             other => emit_small(&mut w, other),
@@ -337,7 +345,7 @@ fn emit_info(w: &mut Writer<'_>, server_id: u32, client_handle: u32, v: &VtidInf
 
 fn emit_msgsend(w: &mut Writer<'_>, send: &MsgSend) {
     let order = w.order();
-    head(w, 5, MSGSEND_HEAD, false, order);
+    head(w, MSGSEND, MSGSEND_HEAD, false, order);
     emit_info(w, send.server_id, send.client_handle, &send.info);
     w.u32(send.nbytes);
 }
@@ -536,7 +544,7 @@ fn parse_fixed(r: &mut Reader<'_>) -> Result<Kif, WireError> {
         }
         3 => Kif::ConnectFail { version: r.u32()?, client_id: r.u32()?, status: r.u32()? },
         4 => Kif::Unblock { server_id: r.u32()?, client_handle: r.u32()?, tid: r.i32()? },
-        5 => Kif::MsgSend(parse_msgsend(r)?),
+        MSGSEND => Kif::MsgSend(parse_msgsend(r)?),
         6 => Kif::MsgRead {
             msgread_handle: r.u32()?,
             client_handle: r.u32()?,
@@ -545,7 +553,7 @@ fn parse_fixed(r: &mut Reader<'_>) -> Result<Kif, WireError> {
         },
         7 => Kif::MsgReadXfer(xfer(r)?),
         8 => Kif::MsgWrite(xfer(r)?),
-        9 => Kif::MsgReply(xfer(r)?),
+        MSGREPLY => Kif::MsgReply(xfer(r)?),
         10 => Kif::MsgError(xfer(r)?),
         11 => parse_event(r)?,
         12 => parse_pulse(r, cred)?,
