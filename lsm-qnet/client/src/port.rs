@@ -114,6 +114,8 @@ impl Port {
     /// Waits for the next message or pulse.
     pub(crate) fn receive(self: &Arc<Self>, how: Wait) -> Result<Ready, Error> {
         let mut state = self.lock()?;
+        // A deadline that is over already still gives what is there: so programs ask without waiting.
+        let mut looked = false;
         loop {
             if let Some(ready) = state.next(how.pulses_only) {
                 let more = state.has_ready();
@@ -136,7 +138,12 @@ impl Port {
                 return Ok(ready);
             }
             let step;
-            (state, step) = self.step(state, Key::Receive, how.deadline, None)?;
+            (state, step) = if looked {
+                self.step(state, Key::Receive, how.deadline, None)?
+            } else {
+                self.advance(state, Key::Receive, how.deadline, None)?
+            };
+            looked = true;
             match step {
                 Step::TimedOut if state.has_ready() => {}
                 Step::TimedOut => return Err(self.give_up(&state, libc::ETIMEDOUT)),
@@ -258,6 +265,20 @@ impl Port {
     /// Waits until something happened that may concern `key`, reading the sockets for everybody if nobody else does.
     fn step<'s>(
         &'s self,
+        state: MutexGuard<'s, State>,
+        key: Key,
+        deadline: Option<Instant>,
+        wanted: Option<&mut Wanted<'_, '_>>,
+    ) -> Result<(MutexGuard<'s, State>, Step), Error> {
+        if deadline.is_some_and(|at| at <= Instant::now()) && !state.is_closed() {
+            return Ok((state, Step::TimedOut));
+        }
+        self.advance(state, key, deadline, wanted)
+    }
+
+    /// As [`Port::step`], and looks into the sockets also when the deadline is over.
+    fn advance<'s>(
+        &'s self,
         mut state: MutexGuard<'s, State>,
         key: Key,
         deadline: Option<Instant>,
@@ -265,9 +286,6 @@ impl Port {
     ) -> Result<(MutexGuard<'s, State>, Step), Error> {
         if state.is_closed() {
             return Err(Error::Errno(libc::ESRCH));
-        }
-        if deadline.is_some_and(|at| at <= Instant::now()) {
-            return Ok((state, Step::TimedOut));
         }
         if state.crew.leading {
             let parker = state.crew.join(key);

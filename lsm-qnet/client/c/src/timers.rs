@@ -41,6 +41,25 @@ struct Timers {
     timers: BTreeMap<c_int, Timer>,
 }
 
+impl Timer {
+    /// Lets happen what is due.
+    fn expire(&mut self) {
+        let mut count = [0_u8; 8];
+        // Nothing to read: it was set anew in this moment.
+        let Ok(8) = nix::unistd::read(&self.descriptor, &mut count) else { return };
+        let expired = u64::from_ne_bytes(count);
+        let times = match self.event {
+            Local::Pulse { .. } => expired.min(MOST_AT_ONCE),
+            _ => expired.min(1),
+        };
+        self.overrun = c_int::try_from(expired - times).unwrap_or(c_int::MAX);
+        for _ in 0..times {
+            // A connection that is gone takes no pulses; QNX's timer does not mind either.
+            let _ = self.event.happen();
+        }
+    }
+}
+
 /// The timers of this process, and which process that is.
 struct Table(u32, Mutex<Option<Timers>>);
 
@@ -89,31 +108,15 @@ fn watch(epoll: &Epoll) {
         let Ok(ready) = epoll.wait(&mut events, EpollTimeout::NONE) else { continue };
         for event in &events[..ready] {
             let id = c_int::try_from(event.data()).unwrap_or(0);
-            let (happening, times) = {
-                let mut timers = lock();
-                let Some(timer) = timers.as_mut().and_then(|timers| timers.timers.get_mut(&id)) else {
-                    continue;
-                };
-                let mut count = [0_u8; 8];
-                // Nothing to read: it was set anew in this moment.
-                let Ok(8) = nix::unistd::read(&timer.descriptor, &mut count) else { continue };
-                let expired = u64::from_ne_bytes(count);
-                let times = match timer.event {
-                    Local::Pulse { .. } => expired.min(MOST_AT_ONCE),
-                    _ => expired.min(1),
-                };
-                timer.overrun = c_int::try_from(expired - times).unwrap_or(c_int::MAX);
-                (timer.event, times)
-            };
-            for _ in 0..times {
-                // A connection that is gone takes no pulses; QNX's timer does not mind either.
-                let _ = happening.happen();
+            // Under the lock: when timer_delete() or timer_settime() is back, nothing more comes of the former setting. What
+            // happens waits for nothing: a pulse that its channel does not take is lost, as with a full queue.
+            if let Some(timer) = lock().as_mut().and_then(|timers| timers.timers.get_mut(&id)) {
+                timer.expire();
             }
         }
     }
 }
 
-/// Makes a timer; without an event it sends SIGALRM with the timer's number.
 fn create(clock: clockid_t, event: Option<Local>) -> Outcome<c_int> {
     let clock = match clock {
         libc::CLOCK_REALTIME => ClockId::CLOCK_REALTIME,

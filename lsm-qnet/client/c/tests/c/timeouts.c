@@ -56,6 +56,10 @@ int main(void)
     MsgSendPulse(coid, 10, 1, 1);
     arm(_NTO_TIMEOUT_RECEIVE);
     printf("something was there: %s\n", name(MsgReceivePulse(chid, &pulse, sizeof pulse, NULL)));
+    MsgSendPulse(coid, 10, 1, 2);
+    SIGEV_UNBLOCK_INIT(&event);
+    TimerTimeout(CLOCK_MONOTONIC, _NTO_TIMEOUT_RECEIVE, &event, &none, NULL);
+    printf("without waiting, it was there: %s\n", name(MsgReceivePulse(chid, &pulse, sizeof pulse, NULL)));
     SIGEV_PULSE_INIT(&event, coid, 10, 7, 70);
     TimerTimeout(CLOCK_MONOTONIC, _NTO_TIMEOUT_RECEIVE, &event, &time, NULL);
     printf("a pulse instead: %s", name(MsgReceivePulse(chid, &pulse, sizeof pulse, NULL)));
