@@ -183,7 +183,7 @@ impl Message {
     /// As [`Message::read`].
     #[doc(alias = "MsgReadv")]
     pub fn read_vectored(&self, offset: u32, into: &mut [IoSliceMut<'_>]) -> Result<usize, Error> {
-        self.port.read(self.rcvid, into, offset as usize)
+        self.port.read(self.rcvid, into, offset as usize, None)
     }
 
     /// Writes into the sender's reply buffer at `offset`; returns how many bytes have room there.

@@ -14,6 +14,7 @@ use std::{
 
 use crate::{
     ChannelFlags, Connection, Error, Event, Pulse, Root,
+    calls::SIDE_CHANNEL,
     link::{Link, Target},
     port::Port,
     sys::{self, PerProcess},
@@ -69,7 +70,7 @@ pub(crate) fn get() -> &'static Process {
         clients: Mutex::default(),
         links: Mutex::default(),
         connections: Mutex::default(),
-        hints: [AtomicI32::new(0), AtomicI32::new(0)],
+        hints: [AtomicI32::new(3), AtomicI32::new(SIDE_CHANNEL.cast_signed())],
         threads: Mutex::default(),
         events: Mutex::default(),
         last_event: AtomicI32::new(0),

@@ -121,11 +121,14 @@ pub fn msg_error(rcvid: i32, errno: i32) -> Result<(), Error> {
 /// Reads the message from `offset` on; gives the number of bytes that were there.
 ///
 /// # Errors
-/// As [`msg_replyv`]; `ETIMEDOUT`: the sender does not hand over what it sent (it was stopped, say).
+/// As [`msg_replyv`]; `ETIMEDOUT`: the sender does not hand over what it sent (it was stopped, say) within ten seconds, or
+/// the time of [`super::timer_timeout`] for the reply state.
 #[doc(alias = "MsgRead")]
 #[doc(alias = "MsgReadv")]
 pub fn msg_readv(rcvid: i32, parts: &mut [IoSliceMut<'_>], offset: usize) -> Result<usize, Error> {
-    process::get().port_of(rcvid)?.read(rcvid, parts, offset)
+    let timeout = thread::take_timeout().filter(|timeout| timeout.states & state::REPLY != 0);
+    let patience = timeout.map(|timeout| timeout.length);
+    process::get().port_of(rcvid)?.read(rcvid, parts, offset, patience)
 }
 
 /// Writes into the sender's reply buffers at `offset`; gives the number of bytes that had room.

@@ -60,14 +60,16 @@ impl Wanted<'_, '_> {
 }
 
 impl Port {
-    /// Reads a message from `offset` on; how many bytes there were.
+    /// Reads a message from `offset` on; how many bytes there were. Its sender may take `patience` for each piece.
     pub(crate) fn read(
         self: &Arc<Self>,
         rcvid: i32,
         parts: &mut [IoSliceMut<'_>],
         offset: usize,
+        patience: Option<Duration>,
     ) -> Result<usize, Error> {
-        self.read_until(rcvid, parts, 0, offset, Instant::now() + PATIENCE).map_err(Error::Errno)
+        let patience = patience.unwrap_or(PATIENCE).min(PATIENCE);
+        self.read_until(rcvid, parts, 0, offset, Instant::now() + patience).map_err(Error::Errno)
     }
 
     /// Reads from `offset` on into `parts` behind their first `skip` bytes.
