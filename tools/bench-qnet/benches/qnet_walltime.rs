@@ -41,6 +41,9 @@ struct Cli {
     /// Numbers of simulated nodes
     #[arg(long, value_delimiter = ',', default_values_t = [64, 1000])]
     crowd: Vec<usize>,
+    /// What each link of section lines carries, as tc writes it; a machine with other work fills fewer bits
+    #[arg(long, default_value = "500mbit")]
+    rate: String,
     /// Only lines whose name contains this
     #[arg(long, default_value = "")]
     only: String,
@@ -71,6 +74,7 @@ fn main() -> Result<()> {
         span: Duration::from_millis(if cli.quick { cli.span.min(700) } else { cli.span }),
         size: cli.size << 10,
         in_flight: cli.in_flight,
+        rate: cli.rate,
         only: cli.only,
     };
     let wants = |section: &str| cli.sections.iter().any(|name| name == section);

@@ -16,8 +16,6 @@ use crate::{
     sections::Effort,
 };
 
-/// What each link carries, as `tc` writes it.
-const RATE: &str = "500mbit";
 const MTU: u32 = 1500;
 
 /// Two nodes that send and receive inside of lsm-qnet.
@@ -58,11 +56,12 @@ impl Nodes {
 pub fn two(effort: &Effort) -> Result<Table> {
     let pairs = ["s", "l", "r"];
     let rig = Rig::new("qnet", MTU, &pairs.map(Pair::Bare))?;
-    pairs.iter().try_for_each(|pair| rig.limit(pair, RATE))?;
+    pairs.iter().try_for_each(|pair| rig.limit(pair, &effort.rate))?;
     let one = Nodes::start(&rig, effort, &["s"])?;
     let two = Nodes::start(&rig, effort, &["l", "r"])?;
     let load = Load { size: effort.size, in_flight: effort.in_flight, span: effort.span };
-    let title = format!("bulk over links of {RATE}, MTU {MTU}, messages of {} KiB", effort.size >> 10);
+    let title =
+        format!("bulk over links of {}, MTU {MTU}, messages of {} KiB", effort.rate, effort.size >> 10);
     let mut table = Table::new(title, "MB/s", 1, &["one link"]);
     // A young session has to find out what its links carry.
     for nodes in [&one, &two] {

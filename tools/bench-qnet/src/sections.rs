@@ -56,6 +56,8 @@ pub struct Effort {
     pub size: u32,
     /// Bulk messages under way.
     pub in_flight: u32,
+    /// What each link of section `lines` carries, as `tc` writes it.
+    pub rate: String,
     /// Only lines whose name contains this.
     pub only: String,
 }
