@@ -150,6 +150,21 @@ fn a_slow_line_with_a_short_queue_loses_little() {
 }
 
 #[test]
+fn a_conversation_of_small_messages_takes_hardly_more_than_a_packet_each_way() {
+    let (mut net, a, b, ledger) = pair(9, |_| {});
+    let sent = |net: &Network| net.node(a).counters().tx_frames + net.node(b).counters().tx_frames;
+    run(&mut net, a, &ledger, vec![Op::Echo { len: 10 }]);
+    let before = sent(&net);
+    // One after the other, far faster than the longest wait of an acknowledgement.
+    let (client, done) = Client::boxed(&ledger, "server", 3, vec![Op::Echo { len: 10 }; 800], 1, false);
+    net.install(a, client);
+    assert!(net.run_while(Duration::from_secs(100), |_| *done.borrow()), "not done");
+    ledger.borrow().check();
+    let frames = sent(&net) - before;
+    assert!((1600..2000).contains(&frames), "{frames} frames for 800 calls and their replies");
+}
+
+#[test]
 fn a_link_on_which_nobody_was_heard_is_asked_for_its_nodes() {
     // Nobody announces anything: the second link is found by the question alone.
     let (mut net, a, b, ledger) = pair(8, |config| config.auto_add = 0);

@@ -77,7 +77,7 @@ fn main() -> Result<()> {
     let effort = Effort {
         program: install::io_pkt(cli.program)?,
         rounds: if cli.quick { cli.rounds.min(3) } else { cli.rounds },
-        span: Duration::from_millis(if cli.quick { cli.span.min(200) } else { cli.span }),
+        span: Duration::from_millis(if cli.quick { cli.span.min(150) } else { cli.span }),
         only: cli.only,
     };
     let wants = |section: &str| cli.sections.iter().any(|name| name == section);

@@ -21,6 +21,8 @@ use crate::{
 const THREADS: usize = 4;
 /// Bytes of a message and of its answer.
 const SIZE: usize = 64;
+/// Shortest measurement: with a thousand clients each is to have several turns.
+const SHORTEST: Duration = Duration::from_millis(600);
 /// So many processes are started before the first is waited for.
 const BATCH: usize = 50;
 
@@ -77,7 +79,8 @@ pub fn clients(effort: &Effort, counts: &[usize], remote: bool) -> Result<Vec<Ta
     for _ in 0..effort.rounds {
         for (count, table) in &mut tables {
             for crowd in &mut crowds {
-                let together = crowd.measure(*count, effort.span).with_context(|| rig.log("a"))?;
+                let together =
+                    crowd.measure(*count, effort.span.max(SHORTEST)).with_context(|| rig.log("a"))?;
                 let Together { rate, fairness, slowest, p50, p99 } = together;
                 table.add_row(crowd.name, rate / 1e3, &[fairness, slowest, p50 * 1e6, p99 * 1e6]);
             }
