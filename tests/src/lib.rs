@@ -3,6 +3,7 @@
 //! A test names what it needs. Where that is missing it is reported as ignored, with the reason on
 //! standard error; with `CI=true` it fails instead, so that a green run has run everything.
 
+pub mod capture;
 mod harness;
 mod pair;
 

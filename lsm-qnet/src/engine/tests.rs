@@ -1,12 +1,13 @@
 //! The engine alone, one step at a time: programs at `qnet.sock`, the node's server at the end of a socket pair.
 
 mod long;
+mod remote;
 
 use std::cell::RefCell;
 
 use qnet_iomsg::netmgr::{self, Request};
 use qnet_ipc::{
-    Claim, ClientPeer, MAX_DATA, ServerPeer, ToClient, ToServer, connect_path,
+    Claim, ClientPeer, MAX_DATA, ServerPeer, ToClient, ToServer, connect_path, packet,
     packet::{Connect, Pulse, Send, right},
 };
 use qnet_proto::{Domain, NodeName};
@@ -268,6 +269,7 @@ fn a_server_cannot_answer_for_another_one() {
     rogue.say(ToClient::Reply { txn, status: 666, offset: 0, data: b"forged" });
     rogue.say(ToClient::Death { conn });
     rogue.say(ToClient::Error { txn, errno: 1 });
+    rogue.say(ToClient::Event { conn, event: packet::Sigevent::default() });
     desk.step();
     assert!(client.peer.recv(&mut client.buffer).unwrap().is_none());
     server.say(ToClient::Reply { txn, status: 1, offset: 0, data: b"true" });

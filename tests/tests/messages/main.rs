@@ -11,9 +11,12 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use play::{Server, message, send};
 use qnet::calls;
 use qnet_lab::{Node, Options};
+use system_tests::capture::{Capture, ask, count, is_clean};
 use system_tests::{Case, Need, Pair, eventually, shell_as};
 
 const CASES: &[Case] = &[
@@ -25,6 +28,12 @@ const CASES: &[Case] = &[
     case("strangers_need_leave_and_a_denial_names_it", strangers_need_leave),
     case("server_and_client_are_any_users_and_the_server_knows_who_calls", any_users),
     case("a_program_needs_one_socket_for_all_of_another_node", one_socket),
+    Case {
+        name: "tshark_reads_the_play_as_kernel_messages",
+        needs: &[Need::RootNodes, Need::Fuse, Need::Program("tshark")],
+        run: on_the_wire,
+    },
+    case("a_signal_goes_to_a_process_of_another_node_if_that_allows_it", signals),
     case("numbers_and_names_of_nodes_lead_to_each_other", numbers_and_names),
 ];
 
@@ -110,6 +119,12 @@ fn act(role: &str, words: &[String]) -> Result<String> {
             Ok(format!("{attached:?}"))
         }
         "names" => names(words),
+        "signal" => {
+            let [node, pid] = words else { bail!("no process") };
+            let nd = qnet::netmgr::strtond(node)?.0;
+            qnet::netmgr::signal(nd, pid.parse()?, 0, Signal::SIGUSR1 as i32, 0, 0)?;
+            Ok(String::new())
+        }
         _ => bail!("no such role: {role}"),
     }
 }
@@ -194,12 +209,13 @@ fn the_play() -> Result<()> {
         "echo of 1000000: Ok(1000000) true",
         "written in pieces: Ok(1) start-middle",
         "pulses: 0:0x0:20 127:0x12345678:20 5:0x7fff00001234:20 6:0xffffffffffffffff:20",
+        "a pulse alone: Some(\"3:0x7fff00000007:10\")",
         "one scoid: true",
         "events: true Ok(0) (9, 140733498807928, 12) (9, 2, 12)",
         "a server that decides: Ok(77)",
         "a server that does not care: Err(110)",
         "a channel that is not there: Err(3)",
-        "the server ends before it answers: Err(3), then Err(9)",
+        "the server ends before it answers: Err(3), then Some(Err(9))",
     ] {
         ensure!(remote.lines().any(|said| said == line), "{line:?} is missing in\n{remote}");
     }
@@ -320,6 +336,76 @@ fn one_socket() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
     let server = Serving::start(joseph)?;
     ensure!(said(alonzo, "many", &server.at("joseph"))? == "1");
+    Ok(())
+}
+
+/// The whole play, captured.
+fn on_the_wire() -> Result<()> {
+    let pair = Pair::bare()?;
+    let Pair { alonzo, joseph, .. } = &pair;
+    let capture = Capture::start(alonzo)?;
+    let options = ["do_crc=1".to_owned(), "allow=connect".to_owned()];
+    for node in [joseph, alonzo] {
+        node.start(&node.usual_start(&options))?;
+    }
+    eventually("joseph in /net", || alonzo.shell("ls /net").is_ok_and(|names| names.contains("joseph")))?;
+    let server = Serving::start(joseph)?;
+    // The first connection of all makes the session, so the second one finds it up.
+    ensure!(said(alonzo, "first", &server.at("joseph"))? == "Ok(8)");
+    said(alonzo, "play", &server.at("joseph"))?;
+    let daemon = alonzo.daemon().context("io-pkt runs")?;
+    kill(Pid::from_raw(daemon.pid), Signal::SIGTERM)?;
+    eventually("the end of io-pkt", || !daemon.is_alive())?;
+    capture.stop("qnet6.kif.type == 15")?;
+    is_clean(alonzo)?;
+    for (what, filter) in [
+        ("a connect", "qnet6.kif.type == 0"),
+        ("a connect with its first message", "qnet6.kif.type == 1 && qnet6.kif.connect.client_pid"),
+        ("a success", "qnet6.kif.type == 2 && qnet6.kif.connect_success.nbytes == 8192"),
+        ("a refusal", "qnet6.kif.type == 3 && qnet6.kif.connect_fail.status == 3"),
+        ("a wish to leave", "qnet6.kif.type == 4 && qnet6.kif.unblock.tid"),
+        ("a message", "qnet6.kif.type == 5 && qnet6.kif.msgsend.nbytes == 8192"),
+        ("a read", "qnet6.kif.type == 6 && qnet6.kif.msgread.offset == 8192"),
+        ("its data", "qnet6.kif.type == 7"),
+        ("a write", "qnet6.kif.type == 8 && qnet6.kif.msgwrite.offset == 6"),
+        ("a reply", "qnet6.kif.type == 9 && qnet6.kif.msgwrite.status == 77"),
+        ("an error", "qnet6.kif.type == 10 && qnet6.kif.msgwrite.status == 2"),
+        ("an event", "qnet6.kif.type == 11 && qnet6.kif.event.sigevent_union2"),
+        ("a pulse", "qnet6.kif.type == 12 && qnet6.kif.pulse.pulse.value == 0x12345678"),
+        ("a farewell", "qnet6.kif.type == 14"),
+        ("a death", "qnet6.kif.type == 15"),
+        ("a connect with its first pulse", "qnet6.kif.type == 17"),
+    ] {
+        ensure!(count(alonzo, filter)? > 0, "{what}: no frame matches {filter}\n{}", ask(alonzo, "-Y kif")?);
+    }
+    Ok(())
+}
+
+fn signals() -> Result<()> {
+    let sleeper = |node: &Node| {
+        let mut command = node.command_as(65534, "sh");
+        command.args(["-c", "echo $$; exec sleep 1000"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let mut pid = String::new();
+        BufReader::new(child.stdout.take().context("its output")?).read_line(&mut pid)?;
+        anyhow::Ok((child, pid.trim_end().to_owned()))
+    };
+    for (option, allowed) in [("allow=connect", false), ("allow=signal", true)] {
+        let qnet = vec![option.to_owned()];
+        let Pair { alonzo, joseph, .. } = &Pair::up(&Options { qnet, ..Options::default() })?;
+        let (mut child, pid) = sleeper(joseph)?;
+        said(alonzo, "signal", &format!("joseph {pid}"))?;
+        if allowed {
+            eventually("it ends", || child.try_wait().is_ok_and(|status| status.is_some()))?;
+            let status = child.wait()?;
+            ensure!(status.code() == Some(128 + Signal::SIGUSR1 as i32), "{status}");
+        } else {
+            eventually("the denial", || joseph.log().contains("allow=signal"))?;
+            ensure!(child.try_wait()?.is_none(), "it was not signalled");
+            child.kill()?;
+            child.wait()?;
+        }
+    }
     Ok(())
 }
 

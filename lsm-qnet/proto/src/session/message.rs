@@ -310,9 +310,9 @@ impl Message {
     }
 
     /// Spare zero bytes that follow the payload uncounted: stock tools always read the first two
-    /// bytes of a MSGSEND's data and would call a shorter one malformed.
+    /// bytes of a MSGSEND's data, alone or behind a CONNECT, and would call a shorter one malformed.
     pub(crate) fn spare(&self) -> usize {
-        let is_send = self.layer == Layer::Kif && self.head_len == 48 && self.head[0] & 0x7f == 5;
+        let is_send = self.layer == Layer::Kif && matches!(self.head[0] & 0x7f, 1 | 5);
         if is_send { 2usize.saturating_sub(self.body.len().min(2) as usize) } else { 0 }
     }
 }

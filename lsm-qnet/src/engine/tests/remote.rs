@@ -1,0 +1,165 @@
+//! Programs of one node and channels of another: two engines and a perfect wire between them.
+
+use qnet_ipc::packet::{LAZY, Sigevent};
+
+use super::super::meter::tests::Lab;
+use super::*;
+
+/// Turns in which everything has long happened.
+const TURNS: usize = 200;
+/// Channel of this process that stands for a server's.
+const CHID: i32 = 1_000_002;
+
+/// A server's channel at joseph, with the processes that call it.
+struct Server {
+    listener: Listener,
+    pid: i32,
+    chid: i32,
+}
+
+impl Server {
+    fn new(lab: &Lab, chid: i32) -> Self {
+        let address = lab.desks[1].root.channel(std::process::id().cast_signed(), chid).unwrap();
+        Self { listener: Listener::channel(&address).unwrap(), pid: address.pid, chid }
+    }
+
+    fn accept(&self) -> Option<End<ServerPeer>> {
+        self.listener.accept().unwrap().map(|(peer, _)| End::new(peer))
+    }
+
+    /// What a caller at alonzo says to connect.
+    fn connect(&self, lab: &Lab, conn: u32, flags: u32, claim: Option<Claim>) -> ToServer<'static> {
+        let nd = joseph(lab);
+        ToServer::Connect(Connect { conn, nd, pid: self.pid, chid: self.chid, flags, claim })
+    }
+}
+
+fn joseph(lab: &Lab) -> u32 {
+    lab.desks[0].engine.core().nodes().find(|view| view.nd != NodeId::LOCAL).unwrap().nd.0
+}
+
+fn turns(lab: &mut Lab) {
+    (0..TURNS).for_each(|_| lab.step());
+}
+
+fn process(pid: i32) -> Option<Claim> {
+    Some(Claim { pid, sid: pid, ..Claim::user(1000, 100, vec![]) })
+}
+
+#[test]
+fn a_process_of_another_node_is_one_client_whatever_its_connections() {
+    let mut lab = Lab::new(Some("connect"));
+    let server = Server::new(&lab, CHID);
+    let mut client = lab.desks[0].client();
+    for (conn, pid) in [(1, 77), (2, 77), (3, 78)] {
+        client.say(server.connect(&lab, conn, 0, process(pid)));
+    }
+    turns(&mut lab);
+    let (mut one, mut two) = (server.accept().unwrap(), server.accept().unwrap());
+    assert!(server.accept().is_none(), "a socket for each process");
+    if !matches!(one.hear(), ToServer::Connect(Connect { claim: Some(Claim { pid: 77, .. }), .. })) {
+        std::mem::swap(&mut one, &mut two);
+        assert!(matches!(two.hear(), ToServer::Connect(_)));
+    }
+    let ToServer::Connect(second) = one.hear() else { panic!("no connect") };
+    assert_eq!(second.claim.map(|claim| (claim.pid, claim.sid, claim.nd != 0)), Some((77, 77, true)));
+    // With its last connection it is gone.
+    client.say(ToServer::Disconnect { conn: 1 });
+    turns(&mut lab);
+    one.say(ToClient::ConnectOk { conn: second.conn, scoid: 1, limit: 100 });
+    turns(&mut lab);
+    client.say(ToServer::Disconnect { conn: 2 });
+    turns(&mut lab);
+    assert_eq!(lab.desks[1].engine.by_callers.len(), 2, "the first one was never answered");
+    drop(client);
+    drop((one, two));
+    turns(&mut lab);
+    assert_eq!(lab.desks[1].engine.by_callers.len(), 0);
+}
+
+#[test]
+fn a_lazy_connection_brings_its_first_message_along_and_events_come_back() {
+    let mut lab = Lab::new(Some("connect"));
+    let server = Server::new(&lab, CHID + 1);
+    let mut client = lab.desks[0].client();
+    // The first one makes the session.
+    client.say(server.connect(&lab, 1, 0, process(77)));
+    turns(&mut lab);
+    let mut end = server.accept().unwrap();
+    let ToServer::Connect(first) = end.hear() else { panic!("no connect") };
+    end.say(ToClient::ConnectOk { conn: first.conn, scoid: 1, limit: MAX_DATA as u32 });
+    turns(&mut lab);
+    assert_eq!(client.hear(), ToClient::ConnectOk { conn: 1, scoid: 1, limit: 8192 });
+
+    client.say(server.connect(&lab, 2, LAZY, process(77)));
+    turns(&mut lab);
+    assert!(end.hears_nothing() && client.try_hear().is_none());
+    client.say(ToServer::Send(send(5, 2, 3), b"abc"));
+    turns(&mut lab);
+    let ToServer::Connect(Connect { conn, .. }) = end.hear() else { panic!("no connect") };
+    end.say(ToClient::ConnectOk { conn, scoid: 1, limit: MAX_DATA as u32 });
+    turns(&mut lab);
+    let ToServer::Send(seen, b"abc") = end.hear() else { panic!("no message") };
+    assert_eq!((seen.conn, seen.coid, seen.flags, seen.srcnd), (conn, 9, 0, joseph(&lab)));
+    assert_eq!(client.hear(), ToClient::ConnectOk { conn: 2, scoid: 1, limit: 8192 });
+
+    let event = Sigevent { notify: 4, id: 3, value: u64::MAX - 7, code: 9, priority: -1 };
+    end.say(ToClient::Event { conn, event });
+    end.say(ToClient::Reply { txn: seen.txn, status: 1, offset: 0, data: b"" });
+    end.say(ToClient::Event { conn: first.conn, event });
+    turns(&mut lab);
+    let mut told = Vec::new();
+    while let Some(packet) = client.try_hear() {
+        told.push(format!("{packet:?}"));
+    }
+    for expected in [
+        ToClient::Event { conn: 2, event },
+        ToClient::Reply { txn: 5, status: 1, offset: 0, data: b"" },
+        ToClient::Event { conn: 1, event },
+    ] {
+        assert!(told.contains(&format!("{expected:?}")), "{expected:?} is missing in {told:?}");
+    }
+}
+
+#[test]
+fn a_lazy_connection_to_nobody_refuses_its_first_message() {
+    let mut lab = Lab::new(Some("connect"));
+    let mut client = lab.desks[0].client();
+    let (nd, chid) = (joseph(&lab), 1_999_999);
+    let connect = Connect { conn: 1, nd, pid: 1, chid, flags: LAZY, claim: None };
+    client.say(ToServer::Connect(connect.clone()));
+    client.say(ToServer::Send(send(1, 1, 1), b"x"));
+    // A node that nobody knows.
+    client.say(ToServer::Connect(Connect { conn: 2, nd: 999, ..connect }));
+    client.say(ToServer::Send(send(2, 2, 1), b"x"));
+    turns(&mut lab);
+    assert_eq!(client.hear(), ToClient::ConnectFail { conn: 2, errno: libc::EHOSTUNREACH });
+    assert_eq!(client.hear(), ToClient::Error { txn: 2, errno: libc::EBADF });
+    assert_eq!(client.hear(), ToClient::Error { txn: 1, errno: libc::ESRCH });
+    assert_eq!(client.hear(), ToClient::ConnectFail { conn: 1, errno: libc::ESRCH });
+}
+
+#[test]
+fn events_for_a_client_that_reads_nothing_are_lost_and_nothing_else() {
+    let mut desk = Desk::new();
+    let mut server = desk.server();
+    let (mut client, conn) = desk.connected(&mut server);
+    // The client's socket and queue fill up with replies that it does not read.
+    let data = vec![1; MAX_DATA];
+    client.say(ToServer::Send(send(1, 1, 0), b""));
+    desk.step();
+    let ToServer::Send(Send { txn, .. }, _) = server.hear() else { panic!("no message") };
+    for _ in 0..200 {
+        server.peer.flush().unwrap();
+        server.say(ToClient::Write { txn, offset: 0, data: &data });
+        desk.step();
+    }
+    for value in 0..1000 {
+        server.peer.flush().unwrap();
+        server.say(ToClient::Event { conn, event: Sigevent { value, ..Sigevent::default() } });
+        desk.step();
+    }
+    assert!(desk.engine.totals().events_lost > 0);
+    assert_eq!(desk.engine.totals().clients_dropped, 0);
+    assert_eq!(desk.engine.population(), (1, 1, 1), "its call goes on");
+}
