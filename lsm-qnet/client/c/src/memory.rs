@@ -190,3 +190,73 @@ pub(crate) unsafe fn text<'a>(text: *const c_char) -> Outcome<&'a str> {
     // SAFETY: the caller's promise.
     unsafe { CStr::from_ptr(text) }.to_str().map_err(|_| libc::EINVAL)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use libc::c_int;
+
+    use super::*;
+
+    fn errno<T>(outcome: Outcome<T>) -> c_int {
+        outcome.err().unwrap_or(0)
+    }
+
+    #[test]
+    fn what_no_process_can_have_is_refused() {
+        let mut byte = 0_u8;
+        let here: *mut c_void = (&raw mut byte).cast();
+        let high = ptr::without_provenance_mut::<c_void>(usize::MAX - 10);
+        for (base, len, expected) in [
+            (here, 1, 0),
+            (ptr::null_mut(), 0, 0),
+            (ptr::null_mut(), 1, libc::EFAULT),
+            (high, 5, libc::EFAULT),
+            (high, 100, libc::EFAULT),
+            (here, usize::MAX, libc::EINVAL),
+            (here, MAX_MESSAGE + 1, libc::EINVAL),
+        ] {
+            // SAFETY: what is not refused is the byte above, or nothing.
+            assert_eq!(errno(unsafe { Source::one(base, len) }), expected, "{base:?} {len}");
+            // SAFETY: as above.
+            assert_eq!(errno(unsafe { Target::one(base, len) }), expected, "{base:?} {len}");
+        }
+    }
+
+    #[test]
+    fn vectors_are_judged_part_by_part_and_as_a_whole() {
+        let text = *b"abcdef";
+        let part = |at: usize, len| iovec { iov_base: (&raw const text[at]).cast_mut().cast(), iov_len: len };
+        let good = [part(0, 2), iovec { iov_base: ptr::null_mut(), iov_len: 0 }, part(3, 3)];
+        // SAFETY: the parts lie in the text.
+        let source = unsafe { Source::parts(good.as_ptr(), 3) }.expect("good parts");
+        assert_eq!(source.slices().iter().map(|part| part.len()).collect::<Vec<_>>(), [2, 0, 3]);
+        let null = [part(0, 2), iovec { iov_base: ptr::null_mut(), iov_len: 7 }];
+        // SAFETY: refused.
+        assert_eq!(errno(unsafe { Source::parts(null.as_ptr(), 2) }), libc::EFAULT);
+        let long = [part(0, MAX_MESSAGE), part(0, 6)];
+        // SAFETY: refused.
+        assert_eq!(errno(unsafe { Source::parts(long.as_ptr(), 2) }), libc::EINVAL);
+        // SAFETY: refused before the vector is read.
+        assert_eq!(errno(unsafe { Source::parts(good.as_ptr(), usize::MAX) }), libc::EINVAL);
+        // SAFETY: refused.
+        assert_eq!(errno(unsafe { Target::parts(ptr::null(), 1) }), libc::EFAULT);
+        let crooked = good.as_ptr().wrapping_byte_add(1);
+        // SAFETY: refused.
+        assert_eq!(errno(unsafe { Target::parts(crooked, 1) }), libc::EFAULT);
+    }
+
+    #[test]
+    fn filling_stops_where_either_side_ends() {
+        let mut text = *b"......";
+        let base = text.as_mut_ptr();
+        let part = |at: usize, len| iovec { iov_base: base.wrapping_add(at).cast(), iov_len: len };
+        let parts = [part(0, 1), part(2, 3)];
+        // SAFETY: the parts lie in the text and do not overlap.
+        let mut target = unsafe { Target::parts(parts.as_ptr(), 2) }.expect("good parts");
+        assert_eq!(target.room(), 4);
+        assert_eq!((target.fill(b"ab"), target.fill(b"vwxyz")), (2, 4));
+        assert_eq!(&text, b"v.wxy.");
+    }
+}
