@@ -21,7 +21,7 @@ use crate::{
     control::Control,
     core::Core,
     event_loop::{EventLoop, Spin, take_signals},
-    names::{DeviceDir, LockError, PidLock, make_root, sweep},
+    names::{ChannelNames, DeviceDir, LockError, PidLock, make_root, sweep},
     process::{self, Launch},
     registry::{Identity, ModuleFile, Registry},
     threads::Threads,
@@ -48,7 +48,9 @@ pub fn run(args: Args, launch: Launch) -> anyhow::Result<Signal> {
         tracing::info!("removed what a dead io-pkt left: {}", swept.join(", "));
     }
     devices.make().with_context(|| format!("device directory {}", devices.path().display()))?;
-    let _names = Tidy(devices.clone());
+    let _devices = Tidy(devices.clone());
+    let _channels = ChannelNames::make(&root)
+        .with_context(|| format!("names of channels in {}", root.dir().display()))?;
 
     let poll = Poll::new().context("making the event poller")?;
     let core =

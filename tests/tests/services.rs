@@ -18,6 +18,7 @@ const CASES: &[Case] = &[
     case("global_names_are_found_by_way_of_a_server", global_names),
     case("a_backup_takes_over_when_the_server_and_its_node_die", backup),
     case("the_names_of_a_dead_node_are_forgotten", dead_node),
+    case("qnet_ping_says_which_step_to_a_service_fails", pinged),
 ];
 
 const fn case(name: &'static str, run: fn() -> Result<()>) -> Case {
@@ -170,6 +171,11 @@ fn leave_of_the_node() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &Pair::up(&Options::default())?;
     let _valve = Service::start(joseph, "valve", "local", "open")?;
     ensure!(alonzo.shell("ls /net/joseph/dev/name/local")? == "valve\n", "it is seen");
+    fails_at(
+        alonzo,
+        "joseph valve",
+        "connect: failed: the node lets us connect to no channel; allow=connect",
+    )?;
     refused(alonzo, &asking("/net/joseph/dev/name/local/valve", "local")?, "Operation not permitted")?;
     Ok(())
 }
@@ -295,4 +301,47 @@ fn dead_node() -> Result<()> {
         alonzo.shell("ls /net/joseph/dev/name/global").is_ok_and(|names| !names.contains("alarm"))
     })?;
     Ok(())
+}
+
+/// `qnet-ping` says that, last, and that the service is not reached.
+fn fails_at(node: &Node, args: &str, why: &str) -> Result<()> {
+    let told = node.shell(&format!("qnet-ping {args}; test $? = 1"))?;
+    let last = told.lines().last().unwrap_or_default();
+    ensure!(last.starts_with(why), "expected `{why}`, got: {told}");
+    Ok(())
+}
+
+fn pinged() -> Result<()> {
+    let Pair { alonzo, joseph, lab } = &Pair::up(&open_nodes())?;
+    let valve = Service::start(joseph, "valve", "local", "open")?;
+    let told = alonzo.shell("qnet-ping joseph valve")?;
+    let steps: Vec<&str> =
+        told.lines().filter_map(|line| line.split_once(':').map(|(step, _)| step)).collect();
+    ensure!(steps == ["qnet-ping joseph", "session", "name", "connect", "server"], "{told}");
+    ensure!(
+        told.contains(&format!("/dev/name/local/valve is channel 1 of process {}\n", valve.pid)),
+        "{told}"
+    );
+    ensure!(joseph.shell("qnet-ping joseph valve")?.contains("session: this node itself\n"));
+    ensure!(alonzo.shell("qnet-ping -q joseph /dev/name/local/valve")?.is_empty());
+    fails_at(alonzo, "joseph pump", "name: failed: nobody has /dev/name/local/pump there")?;
+    fails_at(
+        alonzo,
+        "joseph valve/handle",
+        "name: failed: a part of /dev/name/local/valve/handle is the name",
+    )?;
+    fails_at(
+        alonzo,
+        "joseph /dev/name/global/valve",
+        "name: failed: nobody has /dev/name/global/valve, as far as",
+    )?;
+    joseph.shell(&format!("kill -STOP {}", valve.pid))?;
+    fails_at(alonzo, "-W 0.5 joseph valve", "server: failed: it has not answered within 0.5 s; it lives")?;
+    let told = alonzo.shell("qnet-ping nosuch valve 2>&1; test $? = 2")?;
+    ensure!(told.contains("nosuch: not found"), "{told}");
+    let told = alonzo.shell("qnet-ping joseph a//b 2>&1; test $? = 2")?;
+    ensure!(told.contains("a//b: not a name of a channel"), "{told}");
+    drop(valve);
+    lab.down_node("joseph")?;
+    fails_at(alonzo, "joseph valve", "session: failed: ")
 }

@@ -9,6 +9,9 @@
 //!                                     └──▶ ConnectAttach to each until one takes an _IO_CONNECT
 //! ```
 //!
+//! DEVIATION: global names may be attached by the owner of the node's root, not only by root, because a node may belong to any
+//! user; and neither attaching one nor finding one of the own node needs a gns, which on QNX has to run before.
+//!
 //! The `_IO_CONNECT` at the end is an ordinary message to the server, which answers it itself (`EOK` lets the client in), as
 //! QNX's servers do. Local names need no daemon; those of other nodes need Qnet, and global ones of other nodes `gns`.
 //!
@@ -43,7 +46,7 @@ mod manager;
 mod remote;
 mod target;
 
-use std::ffi::OsStr;
+use std::{ffi::OsStr, io::IoSlice, time::Instant};
 
 use nix::errno::Errno;
 use qnet_iomsg::{
@@ -53,7 +56,7 @@ use qnet_iomsg::{
 };
 use qnet_ipc::{Root, names};
 
-use crate::{Connection, Error, LOCAL_NODE};
+use crate::{Connection, Error, LOCAL_NODE, SendOptions};
 
 pub use handles::{Attached, name_attach, name_attach_to, name_close, name_detach, name_open};
 pub use manager::{Manager, Offered, offered};
@@ -135,7 +138,7 @@ pub fn open(root: &Root, path: &str, scope: Scope) -> Result<Connection, Error> 
     let target = Target::parse(root, path, scope)?;
     first_that_answers(&find(root, &target)?, |service| {
         let connection = Connection::attach(root, service.nd, service.pid, service.chid)?;
-        greet(&connection)?;
+        greet(&connection, None)?;
         Ok(connection)
     })
 }
@@ -154,9 +157,10 @@ pub fn find(root: &Root, target: &Target) -> Result<Vec<Service>, Error> {
 /// Opens a name on an attached connection: the `_IO_CONNECT` that a server answers itself.
 ///
 /// # Errors
-/// What the server answers with, and those of [`Connection::send`].
-pub fn greet(connection: &Connection) -> Result<(), Error> {
-    connection.send(&connect_message()?, &mut []).map(drop)
+/// What the server answers with, `ETIMEDOUT` when it has not by `deadline`, and those of [`Connection::send_vectored`].
+pub fn greet(connection: &Connection, deadline: Option<Instant>) -> Result<(), Error> {
+    let options = SendOptions { deadline, ..SendOptions::default() };
+    connection.send_vectored(&[IoSlice::new(&connect_message()?)], &mut [], options).map(drop)
 }
 
 /// The message that [`greet`] sends.

@@ -12,6 +12,8 @@
 //! locked is what a dead owner left. Whoever wants its name takes the file over, also a file of another user, which he
 //! could not remove (entries may be written by all, directories are sticky); whoever may remove it does when he meets it.
 //!
+//! DEVIATION: a name is no directory of others at the same time; on QNX both may be attached. A file cannot be a directory.
+//!
 //! The kernel drops such a lock when its process closes *any* descriptor of the file. So everything in here that touches
 //! entries happens under one lock of the process, and files of names that this process has are not opened.
 

@@ -1,9 +1,11 @@
-//! `qnet-ping NODE`: is that node reachable, by which link, how fast, and if not, why?
+//! `qnet-ping NODE`: is that node reachable, by which link, how fast, and if not, why? `qnet-ping NODE NAME`: and is the
+//! service of that name?
 //!
 //! The question is put in the order in which things can fail: does Qnet run here, does the name lead to a node, does the node
 //! take a session, does it answer. The exit status is that of ping(8): 0 it answered at least once, 1 it never did, 2 the
 //! question could not be put (wrong call, no Qnet, no such node or link).
 
+mod service;
 mod tally;
 mod wait;
 
@@ -25,10 +27,10 @@ use crate::wait::Interrupts;
 #[command(name = "qnet-ping", version, after_help = EXAMPLES)]
 struct RawArgs {
     /// Stop after so many questions [default: when interrupted]
-    #[arg(short = 'c', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'c', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "name")]
     count: Option<u64>,
     /// Seconds from one question to the next, with a fraction
-    #[arg(short = 'i', value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    #[arg(short = 'i', value_name = "SECONDS", default_value = "1", value_parser = seconds, conflicts_with = "name")]
     interval: Duration,
     /// Seconds to wait for each answer, with a fraction
     #[arg(short = 'W', value_name = "SECONDS", default_value = "1", value_parser = seconds)]
@@ -36,7 +38,7 @@ struct RawArgs {
     /// Ask over this link only, such as en0 [default: the best one]
     #[arg(short = 'I', value_name = "LINK")]
     link: Option<String>,
-    /// Only print the summary
+    /// Only print the summary; with NAME, only what failed
     #[arg(short = 'q')]
     quiet: bool,
     /// Root directory of the node [default: $IO_PKT_ROOT, /run/io-pkt, ...]
@@ -45,15 +47,20 @@ struct RawArgs {
     /// The node, as it stands below /net
     #[arg(value_name = "NODE")]
     node: String,
+    /// A name on it: a local one, or a path such as /dev/name/global/NAME. Asked once: can its server be reached, and if
+    /// not, which step fails?
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
 }
 
 const EXAMPLES: &str = "Examples:
   qnet-ping joseph
   qnet-ping -c 3 -i 0.2 joseph.lab
   qnet-ping -c 1 -I en1 joseph
+  qnet-ping joseph plant/valve
 
 Exit status:
-  0 the node answered, 1 it did not, 2 the question could not be put";
+  0 the node (with NAME, the server) answered, 1 it did not, 2 the question could not be put";
 
 fn main() -> ExitCode {
     let raw = RawArgs::parse();
@@ -93,6 +100,11 @@ fn run(raw: &RawArgs) -> Result<bool> {
     let mut out = io::stdout().lock();
     if !raw.quiet {
         writeln!(out, "qnet-ping {node}: found, node number {nd}")?;
+    }
+    if let Some(name) = &raw.name {
+        let reached = service::check(raw, name, (&root, &netmgr, nd), &mut out)?;
+        out.flush()?;
+        return Ok(reached);
     }
     let tally = ask(raw, &netmgr, nd, &interrupts, &mut out)?;
     write!(out, "{}", tally.summary(node))?;
@@ -145,7 +157,7 @@ fn ask(
 }
 
 /// Why there was no answer; an error when asking again makes no sense.
-fn reason(error: &Error, raw: &RawArgs) -> Result<String> {
+pub(crate) fn reason(error: &Error, raw: &RawArgs) -> Result<String> {
     let RawArgs { node, patience, link, .. } = raw;
     Ok(match error.errno() {
         libc::EHOSTUNREACH => {
