@@ -14,19 +14,23 @@
 //!
 //! DEVIATION: a name is no directory of others at the same time; on QNX both may be attached. A file cannot be a directory.
 //!
+//! Names may have slashes, and so anybody makes directories: no link among them is followed ([`base`]).
+//!
 //! The kernel drops such a lock when its process closes *any* descriptor of the file. So everything in here that touches
 //! entries happens under one lock of the process, and files of names that this process has are not opened.
+
+mod base;
 
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File},
     io,
     os::{
         fd::AsFd,
         unix::{
             ffi::OsStrExt,
-            fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+            fs::{DirBuilderExt, FileExt, PermissionsExt},
         },
     },
     path::{Component, Path, PathBuf},
@@ -37,16 +41,15 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, OFlag, fcntl},
+    fcntl::{FcntlArg, fcntl},
 };
 
 use crate::Root;
+use base::Base;
 
 /// Longest name, with the slashes in it: QNX's `PATH_MAX` without the NUL.
 pub const NAME_MAX: usize = 1023;
-/// Permissions of an entry: who takes it over from a dead owner must be able to lock it.
-const ENTRY_MODE: u32 = 0o666;
-/// Permissions of a directory of names: everybody makes entries, nobody removes another one's.
+/// Permissions of the directory of local names: everybody makes entries, nobody removes another one's.
 const DIRECTORY_MODE: u32 = 0o1777;
 /// Attempts to get hold of an entry that others make and remove at the same time.
 const ATTEMPTS: u32 = 10_000;
@@ -65,7 +68,8 @@ pub struct Owner {
 /// A name that this process has. Dropping it gives the name up.
 #[derive(Debug)]
 pub struct HeldName {
-    base: PathBuf,
+    base: Base,
+    name: PathBuf,
     path: PathBuf,
     pid: u32,
     file: Option<File>,
@@ -129,16 +133,20 @@ pub fn attach(base: &Path, name: &OsStr, chid: i32) -> Result<HeldName, Errno> {
     if chid < 1 {
         return Err(Errno::EINVAL);
     }
-    let path = base.join(name);
+    let base = Base::open(base)?;
+    let name = base::path(name);
+    let path = base.path_of(&name);
     let pid = process::id();
     let mut held = lock();
     if held.get(&path).is_some_and(|(owner, _)| *owner == pid) {
         return Err(Errno::EEXIST);
     }
     for _ in 0..ATTEMPTS {
-        if let Some(file) = take(base, &path, chid, &held)? {
+        if let Some(file) = take(&base, &name, chid, &held)? {
             held.insert(path.clone(), (pid, chid));
-            let mut name = HeldName { base: base.to_owned(), path, pid, file: Some(file) };
+            // Whoever gives the name up takes the lock of the table.
+            drop(held);
+            let mut name = HeldName { base, name, path, pid, file: Some(file) };
             // It is for people; a full disk takes no name away.
             let _ = name.write_note(&format!("pid {pid} chid {chid}\n"));
             return Ok(name);
@@ -155,19 +163,20 @@ pub fn attach(base: &Path, name: &OsStr, chid: i32) -> Result<HeldName, Errno> {
 /// `EINVAL`, `ENAMETOOLONG`: see [`check`].
 pub fn owner(base: &Path, name: &OsStr) -> Result<Owner, Errno> {
     check(name)?;
-    let path = base.join(name);
+    let base = Base::open(base)?;
+    let name = base::path(name);
     let held = lock();
-    if let Some(own) = own(&held, &path) {
+    if let Some(own) = own(&held, &base.path_of(&name)) {
         return Ok(own);
     }
-    let file = open_entry(&path, false)?;
+    let file = base.entry(&name, false)?;
     if file.metadata().map_err(errno)?.is_dir() {
         return Err(Errno::EISDIR);
     }
     let owner = holder(&file)?;
     drop(file);
     owner.ok_or_else(|| {
-        remove_dead(&path);
+        remove_dead(&base, &name);
         Errno::ENOENT
     })
 }
@@ -191,18 +200,20 @@ pub fn holder(file: &impl AsFd) -> Result<Option<Owner>, Errno> {
 /// The names below `base` with their owners, sorted. Entries of dead owners are removed where this user may.
 #[must_use]
 pub fn list(base: &Path) -> Vec<(PathBuf, Owner)> {
+    let Ok(base) = Base::open(base) else { return Vec::new() };
     let held = lock();
     let mut found = Vec::new();
-    walk(base, &mut |path| {
-        let owner = own(&held, path).or_else(|| {
-            let file = open_entry(path, false).ok()?;
+    let mut entry = |name: &Path| {
+        let owner = own(&held, &base.path_of(name)).or_else(|| {
+            let file = base.entry(name, false).ok()?;
             holder(&file).ok().flatten()
         });
         match owner {
-            Some(owner) => found.extend(path.strip_prefix(base).ok().map(|name| (name.to_owned(), owner))),
-            None => remove_dead(path),
+            Some(owner) => found.push((name.to_owned(), owner)),
+            None => remove_dead(&base, name),
         }
-    });
+    };
+    base.walk(Path::new(""), MAX_DEPTH, &mut entry, &mut |_| {});
     found.sort_by(|a, b| a.0.cmp(&b.0));
     found
 }
@@ -234,12 +245,12 @@ impl Drop for HeldName {
         }
         let mut held = lock();
         held.remove(&self.path);
-        if self.file.as_ref().is_some_and(|file| is_at(file, &self.path)) {
+        if self.file.as_ref().is_some_and(|file| self.base.is_at(file, &self.name)) {
             // An entry taken over from another user stays, unlocked: nobody's.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.base.remove(&self.name);
         }
         self.file = None;
-        remove_empty_parents(&self.base, &self.path);
+        self.base.remove_empty_parents(&self.name);
     }
 }
 
@@ -281,17 +292,17 @@ fn own(held: &Held, path: &Path) -> Option<Owner> {
 }
 
 /// Gets hold of an entry, making it or taking it from a dead owner; `None`: something moved, try again.
-fn take(base: &Path, path: &Path, chid: i32, held: &Held) -> Result<Option<File>, Errno> {
-    let file = match open_entry(path, true) {
+fn take(base: &Base, name: &Path, chid: i32, held: &Held) -> Result<Option<File>, Errno> {
+    let file = match base.entry(name, true).or_else(|errno| match errno {
+        Errno::ENOENT => base.create(name),
+        errno => Err(errno),
+    }) {
         Ok(file) => file,
-        Err(Errno::ENOENT) => match create_entry(path) {
-            Ok(file) => file,
-            Err(Errno::EEXIST) => return Ok(None),
-            Err(Errno::ENOENT) => return make_parents(base, path).map(|()| None),
-            Err(errno) => return Err(errno),
-        },
-        Err(Errno::EISDIR) => return clear_directory(path, held).map(|()| None),
-        Err(Errno::ENOTDIR) => return clear_parent(base, path, held).map(|()| None),
+        Err(Errno::EEXIST | Errno::EAGAIN) => return Ok(None),
+        Err(Errno::ENOENT) => return base.make_parents(name).map(|()| None),
+        Err(Errno::EACCES) if base.is_being_made(name) => return Ok(None),
+        Err(Errno::EISDIR) => return clear_directory(base, name, held).map(|()| None),
+        Err(Errno::ENOTDIR) => return clear_parent(base, name, held).map(|()| None),
         Err(Errno::ELOOP | Errno::ENXIO) => return Err(Errno::EEXIST),
         Err(errno) => return Err(errno),
     };
@@ -305,7 +316,7 @@ fn take(base: &Path, path: &Path, chid: i32, held: &Held) -> Result<Option<File>
         }
         Err(errno) => return Err(errno),
     }
-    Ok(is_at(&file, path).then_some(file))
+    Ok(base.is_at(&file, name).then_some(file))
 }
 
 /// The lock on the first `len` bytes; 0: all that there may ever be.
@@ -319,121 +330,62 @@ fn record(kind: libc::c_int, len: i64) -> libc::flock {
     }
 }
 
-fn open_entry(path: &Path, write: bool) -> Result<File, Errno> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let mut options = OpenOptions::new();
-    options.read(true).write(write).custom_flags(flags.bits());
-    options.open(path).map_err(errno)
-}
-
-fn create_entry(path: &Path) -> Result<File, Errno> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(errno)?;
-    file.set_permissions(fs::Permissions::from_mode(ENTRY_MODE)).map_err(errno)?;
-    Ok(file)
-}
-
-/// Whether `path` still leads to `file`.
-fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(file), Ok(path)) => (file.dev(), file.ino()) == (path.dev(), path.ino()),
-        _ => false,
-    }
-}
-
+/// Makes the directory of local names; one that is there is no error.
 fn make_directory(path: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        // Not for whom made it alone, whatever his umask says.
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        // Whatever the umask says.
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(DIRECTORY_MODE)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn make_parents(base: &Path, path: &Path) -> Result<(), Errno> {
-    let mut directory = base.to_owned();
-    let inner = path.parent().and_then(|parent| parent.strip_prefix(base).ok());
-    for part in inner.into_iter().flat_map(Path::components) {
-        directory.push(part);
-        make_directory(&directory).map_err(errno)?;
-    }
-    // Without directories in between it is the base itself that is missing.
-    if base.is_dir() { Ok(()) } else { Err(Errno::ENOENT) }
-}
-
-/// The directories above an entry that is gone, as far as nothing else is in them.
-fn remove_empty_parents(base: &Path, path: &Path) {
-    let mut directory = path.parent();
-    while let Some(inner) = directory.filter(|inner| *inner != base && inner.starts_with(base)) {
-        if fs::remove_dir(inner).is_err() {
-            return;
-        }
-        directory = inner.parent();
-    }
-}
-
 /// A directory stands where a name is wanted: it makes way when all names in it are those of dead owners.
-fn clear_directory(path: &Path, held: &Held) -> Result<(), Errno> {
-    walk(path, &mut |entry| {
-        if own(held, entry).is_none() {
-            remove_dead(entry);
+fn clear_directory(base: &Base, name: &Path, held: &Held) -> Result<(), Errno> {
+    let mut dead = |entry: &Path| {
+        if own(held, &base.path_of(entry)).is_none() {
+            remove_dead(base, entry);
         }
-    });
-    remove_empty_directories(path, 0);
-    if path.is_dir() { Err(Errno::EEXIST) } else { Ok(()) }
-}
-
-fn remove_empty_directories(path: &Path, depth: u32) {
-    if depth < MAX_DEPTH {
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                remove_empty_directories(&entry.path(), depth + 1);
-            }
-        }
+    };
+    // Those with living names in them stay.
+    let mut empty = |directory: &Path| {
+        let _ = base.remove_directory(directory);
+    };
+    base.walk(name, MAX_DEPTH, &mut dead, &mut empty);
+    match base.remove_directory(name) {
+        Err(_) if base.is_directory(name) => Err(Errno::EEXIST),
+        _ => Ok(()),
     }
-    let _ = fs::remove_dir(path);
 }
 
 /// A name stands where a directory is wanted: it makes way when its owner is dead.
-fn clear_parent(base: &Path, path: &Path, held: &Held) -> Result<(), Errno> {
-    let mut part = base.to_owned();
-    for component in path.strip_prefix(base).into_iter().flat_map(Path::components) {
-        let Component::Normal(name) = component else { return Err(Errno::EINVAL) };
-        part.push(name);
-        if part.is_file() {
-            if own(held, &part).is_some() {
+fn clear_parent(base: &Base, name: &Path, held: &Held) -> Result<(), Errno> {
+    let mut part = PathBuf::new();
+    for component in name.components() {
+        let Component::Normal(next) = component else { return Err(Errno::EINVAL) };
+        part.push(next);
+        if base.is_file(&part) {
+            if own(held, &base.path_of(&part)).is_some() {
                 return Err(Errno::ENOTDIR);
             }
-            remove_dead(&part);
-            return if part.is_file() { Err(Errno::ENOTDIR) } else { Ok(()) };
+            remove_dead(base, &part);
+            return if base.is_file(&part) { Err(Errno::ENOTDIR) } else { Ok(()) };
         }
     }
     Err(Errno::ENOTDIR)
 }
 
 /// Removes an entry that nobody has, if this user may. It is locked meanwhile, so nobody takes it over just now.
-fn remove_dead(path: &Path) {
-    let Ok(file) = open_entry(path, true) else { return };
+fn remove_dead(base: &Base, name: &Path) {
+    let Ok(file) = base.entry(name, true) else { return };
     if !file.metadata().is_ok_and(|data| data.is_file()) {
         return;
     }
     let locked = fcntl(&file, FcntlArg::F_SETLK(&record(libc::F_WRLCK, 0))).is_ok();
-    if locked && is_at(&file, path) {
-        let _ = fs::remove_file(path);
+    if locked && base.is_at(&file, name) {
+        // Who may not remove it leaves it to those who may.
+        let _ = base.remove(name);
     }
-}
-
-/// Calls `entry` for every regular file below `directory`.
-fn walk(directory: &Path, entry: &mut impl FnMut(&Path)) {
-    fn inner(directory: &Path, depth: u32, entry: &mut impl FnMut(&Path)) {
-        for found in fs::read_dir(directory).into_iter().flatten().flatten() {
-            match found.file_type() {
-                Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => inner(&found.path(), depth + 1, entry),
-                Ok(kind) if kind.is_file() => entry(&found.path()),
-                _ => {}
-            }
-        }
-    }
-    inner(directory, 0, entry);
 }
 
 fn errno(error: io::Error) -> Errno {

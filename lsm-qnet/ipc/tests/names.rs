@@ -35,8 +35,10 @@ const CASES: &[Case] = &[
     ("a_killed_owner_leaves_nothing", false, killed),
     ("names_lie_in_directories_that_come_and_go_with_them", false, nested),
     ("names_that_would_lead_elsewhere_are_refused", false, refused),
+    ("no_link_leads_out_of_the_names", false, links),
     ("what_an_entry_says_is_not_believed", false, contents),
     ("a_name_wanted_by_many_is_had_by_one_at_a_time", false, crowd),
+    ("directories_of_global_names_are_as_closed_as_their_base", true, closed),
     ("the_dead_make_way_for_other_users_and_the_living_do_not", true, users),
 ];
 
@@ -238,6 +240,22 @@ fn refused() {
     assert_eq!(fs::read_dir(&base).unwrap().count(), 1, "only the link is there");
 }
 
+fn links() {
+    let (directory, base) = directory();
+    let elsewhere = directory.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::create_dir(base.join("plant")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, base.join("plant/boiler")).unwrap();
+    for name in ["plant/boiler/valve", "plant/boiler/deep/valve"] {
+        assert_eq!(attach(&base, name, 1).unwrap_err(), Errno::EEXIST);
+        assert_eq!(owner(&base, name), Err(Errno::ELOOP));
+    }
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    fs::write(elsewhere.join("valve"), "").unwrap();
+    assert_eq!(names::list(&base), []);
+    assert!(elsewhere.join("valve").exists());
+}
+
 fn contents() {
     let (_directory, base) = directory();
     let mut other = Process::start(&base, None);
@@ -257,6 +275,19 @@ fn crowd() {
     assert_eq!(names::list(&base), []);
 }
 
+fn closed() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let root = Root::at(directory.path()).unwrap();
+    names::make_offered_directory(&root).unwrap();
+    let base = root.offered_names();
+    let _held = attach(&base, "plant/valve", 1).unwrap();
+    let mut other = Process::start(&base, Some(65534));
+    assert_eq!(other.ask("attach alarm 1"), "EACCES");
+    assert_eq!(other.ask("attach plant/pump 1"), "EACCES");
+    assert_eq!(other.ask("owner plant/valve"), format!("{} 1", std::process::id()));
+}
+
 fn users() {
     let (_directory, base) = directory();
     let (mut first, mut second) = (Process::start(&base, Some(65534)), Process::start(&base, Some(65533)));
@@ -270,6 +301,12 @@ fn users() {
     assert!(base.join("valve").exists(), "only its user or root may remove it");
     assert_eq!(second.ask("attach valve 6"), "ok");
     assert_eq!(owner(&base, "valve"), Ok(Owner { pid: second.pid(), chid: 6 }));
+    assert_eq!(second.ask("attach plant/valve 1"), "ok");
+    assert_eq!(
+        fs::metadata(base.join("plant")).unwrap().mode() & 0o7777,
+        0o1777,
+        "for everybody, as the base is"
+    );
     assert_eq!(second.ask("detach valve"), "ok");
     assert_eq!(owner(&base, "valve"), Err(Errno::ENOENT));
     assert!(!base.join("valve").exists(), "root met it");
