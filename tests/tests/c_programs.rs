@@ -11,6 +11,11 @@ use system_tests::{Case, Need, Pair};
 
 const CASES: &[Case] = &[
     case("the_conformance_program_gives_the_transcript_of_one_node_between_two", conformance),
+    Case {
+        name: "the_conformance_program_gives_the_same_transcript_on_a_wire_that_loses_frames",
+        needs: &[Need::RootNodes, Need::Fuse, Need::Program("cc"), Need::Program("nft")],
+        run: lossy,
+    },
     case("a_client_finds_a_server_of_another_node_by_its_name", name_server),
     case("a_controller_rules_traffic_lights_on_both_nodes", traffic_lights),
     case("trains_of_both_nodes_share_a_track", trains),
@@ -113,6 +118,27 @@ fn conformance() -> Result<()> {
     let address = server.line()?;
     let printed = transcript(alonzo, &format!("{program} run joseph {address}"))?;
     ensure!(printed == expected, "by node, pid and chid:\n{printed}");
+    server.end()?;
+    Ok(())
+}
+
+/// Every tenth frame is lost on its way out of either node, as in `faults.rs`.
+fn lossy() -> Result<()> {
+    let program = build("conformance")?;
+    let expected = fs::read_to_string(sources().join("conformance.out"))?;
+    let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
+    let mut server = Program::start(joseph, &program, &["serve"])?;
+    let address = server.line()?;
+    for node in [alonzo, joseph] {
+        node.shell(
+            "nft 'add table netdev loss; add chain netdev loss out { type filter hook egress device eth0 priority 0; }; \
+             add rule netdev loss out ether type 0x8204 numgen random mod 100 < 10 counter drop'",
+        )?;
+    }
+    let printed = transcript(alonzo, &format!("{program} run joseph {address}"))?;
+    ensure!(printed == expected, "{printed}");
+    let rules = joseph.shell("nft list table netdev loss")?;
+    ensure!(!rules.contains("counter packets 0 "), "nothing was lost: {rules}");
     server.end()?;
     Ok(())
 }
