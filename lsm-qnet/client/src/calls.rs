@@ -12,6 +12,9 @@
 //!
 //! A call that waits ends with `EINTR` when a signal handler ran, whatever `SA_RESTART` says (as in QNX); under the rule of
 //! `_NTO_CHF_UNBLOCK` when its message was received already.
+//!
+//! DEVIATION: a signal that arrives in the microseconds in which the thread looks for packets before it sleeps is handled and
+//! does not end the call.
 
 mod channels;
 mod events;

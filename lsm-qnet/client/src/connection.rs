@@ -3,7 +3,7 @@
 use std::{
     io::{IoSlice, IoSliceMut},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use qnet_ipc::{Root, ToServer, packet};
@@ -12,12 +12,17 @@ use crate::{
     Error, Event, LOCAL_NODE, ServerInfo,
     link::{Call, ConnState, Link},
     thread::{self, Timeout},
+    watch,
 };
 
 /// `_NTO_COF_DEAD`: the server behind the connection is gone.
 const COF_DEAD: u32 = 0x2;
 /// `_NTO_COF_NETCON`: the connection goes to another node.
 const COF_NETCON: u32 = 0x80;
+
+/// How long a call that does not wait may wait for a server that is behind by all that a socket holds: what is in the
+/// socket survives the end of this process, and what waits in its memory does not.
+const DRAIN: Duration = Duration::from_millis(200);
 
 /// What a `MsgSend` brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +191,7 @@ impl Connection {
     /// Sends a pulse; does not wait for anything.
     ///
     /// # Errors
-    /// `EBADF` when the connection is gone, `EAGAIN` when the server reads nothing.
+    /// `EBADF` when the connection is gone, `EAGAIN` when a mebibyte waits because the server reads nothing.
     #[doc(alias = "MsgSendPulse")]
     #[doc(alias = "MsgSendPulsePtr")]
     pub fn pulse(&self, priority: i32, code: i8, value: u64) -> Result<(), Error> {
@@ -194,14 +199,18 @@ impl Connection {
         let mut state = self.link.lock();
         state.limit(self.conn).map_err(Error::Errno)?;
         let pulse = packet::Pulse { conn: self.conn, code, priority, value };
-        if state.try_send(&ToServer::Pulse(pulse)) {
-            return Ok(());
-        }
+        let sent = state.send(&ToServer::Pulse(pulse));
         drop(state);
-        // Either nobody reads there, or nobody is there.
-        self.link.look();
-        self.link.lock().limit(self.conn).map_err(Error::Errno)?;
-        Err(Error::Errno(libc::EAGAIN))
+        self.see_off();
+        match sent {
+            Ok(()) => Ok(()),
+            Err(error) if !error.is_fatal() => Err(Error::Errno(libc::EAGAIN)),
+            Err(_) => {
+                // Those who expect to hear of a server's end do so, too.
+                self.link.look();
+                Err(Error::Errno(libc::EBADF))
+            }
+        }
     }
 
     /// The server's number for this client, once the server has told it.
@@ -229,6 +238,13 @@ impl Connection {
         std::ptr::eq(&*self.link, link) && conn.is_none_or(|conn| conn == self.conn)
     }
 
+    /// Nobody waits for what was just sent: it goes out in a moment, or when the server has room for it.
+    fn see_off(&self) {
+        if !self.link.drain(DRAIN) {
+            watch::flush_later(&self.link);
+        }
+    }
+
     /// A child of the process that attached has no connection.
     fn check(&self) -> Result<(), Error> {
         if self.link.is_ours() { Ok(()) } else { Err(Error::Errno(libc::EBADF)) }
@@ -252,8 +268,10 @@ impl Drop for Connection {
         }
         let mut state = self.link.lock();
         state.conns.remove(&self.conn);
-        // Queued when the socket is full; a server that is gone has forgotten it already.
+        // A server that is gone has forgotten it already.
         let _gone = state.send(&ToServer::Disconnect { conn: self.conn });
+        drop(state);
+        self.see_off();
     }
 }
 

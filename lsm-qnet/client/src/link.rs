@@ -162,6 +162,34 @@ impl Link {
         }
     }
 
+    /// Waits a moment until everything is sent; whether it is. Not for a server that was waited for in vain, nor for this very
+    /// process, which does not receive meanwhile.
+    pub(crate) fn drain(&self, patience: Duration) -> bool {
+        let mut state = self.lock();
+        if !state.has_unsent() {
+            state.stuck = false;
+            return true;
+        }
+        if state.stuck || self.identity.pid == process::pid() {
+            return false;
+        }
+        let deadline = Instant::now() + patience;
+        while state.has_unsent() && !state.is_dead() {
+            match self.step(state, 0, Some(deadline), None) {
+                Ok((now, Step::TimedOut)) => {
+                    state = now;
+                    state.stuck = true;
+                    break;
+                }
+                Ok((now, _)) => state = now,
+                Err(_) => return false,
+            }
+        }
+        let sent = !state.has_unsent();
+        self.leave(state);
+        sent
+    }
+
     /// Waits until `ready` gives a value.
     pub(crate) fn wait<T>(
         &self,

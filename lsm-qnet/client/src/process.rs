@@ -9,7 +9,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     process,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicI32},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicI32, Ordering},
+    },
 };
 
 use crate::{
@@ -32,6 +35,7 @@ pub(crate) struct Process {
     generation: u32,
     pub(crate) root: OnceLock<Root>,
     pub(crate) ports: Mutex<BTreeMap<i32, Weak<Port>>>,
+    lowest_chid: AtomicI32,
     pub(crate) channels: Mutex<BTreeMap<i32, Arc<Port>>>,
     clients: Mutex<Clients>,
     pub(crate) links: Mutex<HashMap<Target, Weak<Link>>>,
@@ -66,6 +70,7 @@ pub(crate) fn get() -> &'static Process {
         generation: sys::generation(),
         root: OnceLock::new(),
         ports: Mutex::default(),
+        lowest_chid: AtomicI32::new(1),
         channels: Mutex::default(),
         clients: Mutex::default(),
         links: Mutex::default(),
@@ -109,19 +114,29 @@ impl Process {
         mut make: impl FnMut(i32) -> Result<Option<Arc<Port>>, Error>,
     ) -> Result<Arc<Port>, Error> {
         let mut ports = lock(&self.ports);
-        ports.retain(|_, port| port.strong_count() > 0);
         // (1, 1) is the node's server, whoever has the pid.
         let first = if pid() == 1 { 2 } else { 1 };
-        for chid in first..i32::MAX {
-            if ports.contains_key(&chid) {
+        // Below the hint none is free; it goes down when a channel is gone.
+        let known = self.lowest_chid.swap(i32::MAX, Ordering::Relaxed);
+        for chid in known.max(first)..i32::MAX {
+            if ports.get(&chid).is_some_and(|port| port.strong_count() > 0) {
                 continue;
             }
-            if let Some(port) = make(chid)? {
-                ports.insert(chid, Arc::downgrade(&port));
-                return Ok(port);
+            let made = make(chid);
+            if let Ok(None) = made {
+                continue;
             }
+            self.lowest_chid.fetch_min(chid, Ordering::Relaxed);
+            let port = made?.ok_or(Error::Errno(libc::EADDRINUSE))?;
+            ports.insert(chid, Arc::downgrade(&port));
+            return Ok(port);
         }
         Err(Error::Errno(libc::EAGAIN))
+    }
+
+    /// A channel is gone, and its number free.
+    pub(crate) fn remove_port(&self, chid: i32) {
+        self.lowest_chid.fetch_min(chid, Ordering::Relaxed);
     }
 
     /// Every channel with one of these flags.

@@ -2,7 +2,8 @@
 //!
 //! Links are read by the threads that wait for replies. A process that expects something when no thread waits has one
 //! thread more, which sleeps until a link has something and lets nobody else read it: started when the process registers
-//! an event, and when it has both a channel and a link. No other process has such a thread.
+//! an event, when it has both a channel and a link, and when
+//! something could not be sent at once that nobody waits for. No other process has such a thread.
 
 use std::{
     os::fd::AsFd,
@@ -47,6 +48,16 @@ pub(crate) fn on_new_channel() {
     }
 }
 
+/// Packets wait on a link, and the program may never wait for anything on it again: the thread sends them when there is room.
+pub(crate) fn flush_later(link: &Arc<Link>) {
+    // Without the thread they go out with the next call on the link.
+    let _later = start();
+    if let Some(watch) = process::get().watch.get() {
+        watch.set(link, EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET);
+        link.look();
+    }
+}
+
 /// Starts the thread, if it does not run yet.
 ///
 /// # Errors
@@ -80,6 +91,13 @@ impl Watch {
         // From here on the socket tells of everything.
         link.look();
     }
+
+    fn set(&self, link: &Link, interest: EpollFlags) {
+        use std::os::fd::AsRawFd;
+        let token = link.socket().as_raw_fd() as u64;
+        // One that is not watched (any more) needs nothing.
+        let _unknown = self.epoll.modify(link.socket(), &mut EpollEvent::new(interest, token));
+    }
 }
 
 fn run(epoll: &Epoll) {
@@ -100,6 +118,10 @@ fn on_arrival(token: u64) {
     let links: Vec<_> = lock(&process::get().links).values().filter_map(Weak::upgrade).collect();
     for link in links.iter().filter(|link| link.socket().as_raw_fd() as u64 == token) {
         link.look();
+        // It may be watched for room because something waited to be sent.
+        if let Some(watch) = process::get().watch.get().filter(|_| !link.lock().has_unsent()) {
+            watch.set(link, EpollFlags::EPOLLIN | EpollFlags::EPOLLET);
+        }
     }
 }
 

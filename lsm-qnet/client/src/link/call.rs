@@ -121,7 +121,8 @@ impl<'l> Running<'l, '_, '_, '_> {
                     limit = MAX_DATA;
                     continue;
                 }
-                Err(_) => return Err(Error::Errno(libc::ESRCH)),
+                // It was gone before: nothing was sent.
+                Err(_) => return Err(Error::Errno(libc::EBADF)),
             }
             let (now, step) = self.link.step(state, 0, self.deadline(state::SEND), None)?;
             state = now;

@@ -80,6 +80,8 @@ pub(crate) struct State {
     buffer: ReceiveBuffer,
     pub(super) crew: Crew<u32>,
     pub(super) writing: bool,
+    /// The other end was waited for in vain.
+    pub(super) stuck: bool,
     dead: bool,
     last_id: u32,
     pub(crate) conns: HashMap<u32, ConnState>,
@@ -95,6 +97,7 @@ impl State {
             buffer: ReceiveBuffer::new(),
             crew: Crew::default(),
             writing: false,
+            stuck: false,
             dead: false,
             last_id: 0,
             conns: HashMap::new(),
@@ -152,9 +155,9 @@ impl State {
         sent
     }
 
-    /// Sends if the socket takes it at once.
-    pub(crate) fn try_send(&mut self, packet: &ToServer<'_>) -> bool {
-        self.peer.send_now(packet).is_ok()
+    /// Whether packets wait to be sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.peer.wants_write()
     }
 
     /// Most bytes of data that a packet may carry now.

@@ -375,6 +375,7 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         let process = process::get();
+        process.remove_port(self.chid);
         self.clients.keys().for_each(|number| process.remove_client(*number));
     }
 }

@@ -77,14 +77,13 @@ fn a_timeout_ends_a_receive() {
 }
 
 fn without_unblock() {
+    take_signals(SaFlags::empty());
     let pair = Pair::new(0);
     thread::scope(|scope| {
-        let client = scope.spawn(|| {
-            timeout(state::SEND | state::REPLY);
-            send(pair.coid, b"x", &mut [])
-        });
+        let client = blocked(scope, || send(pair.coid, b"x", &mut []));
         let (rcvid, _) = message(pair.chid);
-        assert_eq!(client.join().unwrap(), Err(libc::ETIMEDOUT));
+        client.interrupt();
+        assert_eq!(client.join().unwrap(), Err(libc::EINTR));
         // The server learns it when it answers, or before, when something comes.
         calls::msg_send_pulse(pair.coid, 1, 1, 0).unwrap();
         assert_eq!(pulse(pair.chid).code, 1);
@@ -96,7 +95,7 @@ fn with_unblock() {
     let pair = Pair::new(UNBLOCK);
     thread::scope(|scope| {
         let client = scope.spawn(|| {
-            timeout(state::SEND | state::REPLY);
+            timeout(state::REPLY);
             let mut answer = [0; 2];
             (send(pair.coid, b"x", &mut answer), answer)
         });
@@ -112,7 +111,7 @@ fn with_unblock() {
         assert_eq!(client.join().unwrap(), (Ok(4), *b"ok"), "an answer is an answer");
 
         let client = scope.spawn(|| {
-            timeout(state::SEND | state::REPLY);
+            timeout(state::REPLY);
             send(pair.coid, b"x", &mut [])
         });
         let (rcvid, _) = message(pair.chid);
@@ -174,17 +173,22 @@ fn another_event() {
 
 extern "C" fn nothing(_signal: i32) {}
 
+/// A handler for SIGUSR1.
+fn take_signals(flags: SaFlags) {
+    let action = SigAction::new(SigHandler::Handler(nothing), flags, SigSet::empty());
+    // SAFETY: the handler does nothing, which is safe anywhere.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
+}
+
 fn a_signal() {
     for restart in [SaFlags::empty(), SaFlags::SA_RESTART] {
-        let action = SigAction::new(SigHandler::Handler(nothing), restart, SigSet::empty());
-        // SAFETY: the handler does nothing, which is safe anywhere.
-        unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
+        take_signals(restart);
         let pair = Pair::new(0);
         thread::scope(|scope| {
             // Two of each: one leads and reads for both, the other one sleeps.
             let senders: Vec<_> = (0..2).map(|_| blocked(scope, || send(pair.coid, b"x", &mut []))).collect();
             for sender in senders.into_iter().rev() {
-                sender.hit(libc::SIGUSR1);
+                sender.interrupt();
                 assert_eq!(sender.join().unwrap(), Err(libc::EINTR));
             }
         });
@@ -193,7 +197,7 @@ fn a_signal() {
             let receive = || errno(calls::msg_receivev(quiet.chid, &mut []));
             let receivers: Vec<_> = (0..2).map(|_| blocked(scope, receive)).collect();
             for receiver in receivers.into_iter().rev() {
-                receiver.hit(libc::SIGUSR1);
+                receiver.interrupt();
                 assert_eq!(receiver.join().unwrap(), libc::EINTR);
             }
         });
@@ -210,6 +214,8 @@ fn the_end_of_a_channel() {
             assert_eq!(receiver.join().unwrap(), libc::ESRCH);
         }
     });
+    let first = send(pair.coid, b"x", &mut []);
+    assert!(matches!(first, Err(libc::ESRCH | libc::EBADF)), "{first:?}: noticed now, or before");
     assert_eq!(send(pair.coid, b"x", &mut []), Err(libc::EBADF));
     let pair = Pair::new(0);
     thread::scope(|scope| {

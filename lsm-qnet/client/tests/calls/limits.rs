@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("ten_thousand_channels_live_beside_each_other", channels),
         trial("a_hundred_thousand_connections_need_one_socket", connections),
         trial("many_processes_are_served", clients),
+        trial("thousands_of_pulses_wait_for_a_busy_server", pulses),
         trial("a_message_of_four_gigabytes_is_read_in_pieces", four_gigabytes),
     ]
 }
@@ -90,6 +91,19 @@ fn clients() {
     for role in &mut roles {
         assert_eq!(role.hear(), "10");
     }
+}
+
+fn pulses() {
+    let pair = Pair::new(0);
+    for value in 0..20_000 {
+        calls::msg_send_pulse(pair.coid, 10, 1, value).unwrap();
+    }
+    for value in 0..20_000 {
+        assert_eq!(crate::support::pulse(pair.chid).value, value);
+    }
+    // Nobody reads these: at some point there is no room, and the caller hears of it.
+    let refused = (0..1_000_000).find_map(|value| calls::msg_send_pulse(pair.coid, 10, 1, value).err());
+    assert_eq!(refused.map(|error| error.errno()), Some(libc::EAGAIN));
 }
 
 fn four_gigabytes() {

@@ -99,11 +99,14 @@ impl<T> Blocked<'_, T> {
         self.thread.join()
     }
 
-    /// Sends it a signal.
-    pub(crate) fn hit(&self, signo: i32) {
-        // SAFETY: plain values.
-        let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.tid, signo) };
-        assert_eq!(sent, 0);
+    /// Interrupts its call: with more than one signal when one comes in a moment in which the thread looks for packets
+    /// instead of sleeping.
+    pub(crate) fn interrupt(&self) {
+        until("the call ends", || {
+            // SAFETY: plain values. A thread that has ended is not there, which is what is waited for.
+            let _sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.tid, libc::SIGUSR1) };
+            self.thread.is_finished()
+        });
     }
 }
 
