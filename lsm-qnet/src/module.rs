@@ -140,6 +140,12 @@ impl Protocol for Qnet {
                 None => {}
             }
         }
+        if engine.look() {
+            work.did(1);
+        } else if engine.is_attentive() {
+            // The others need the CPU to say something.
+            std::thread::yield_now();
+        }
         if self.helper_due.is_some_and(|at| at <= now) {
             self.helper_due = self.helpers.tick(engine, now);
         }

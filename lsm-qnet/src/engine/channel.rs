@@ -34,7 +34,7 @@ pub(super) type Callers = ((u16, i32), (i32, i32));
 pub(super) struct Channel {
     // Declared before the socket: watching ends first.
     watched: Box<dyn Watched>,
-    peer: ClientPeer,
+    pub(super) peer: ClientPeer,
     writing: bool,
     /// Connections on it.
     pub(super) conns: usize,
@@ -133,6 +133,7 @@ impl Engine {
             match channel.peer.recv(&mut buffer) {
                 Ok(Some(packet)) => {
                     self.on_channel_packet(token, packet);
+                    self.spoke(token);
                     if self.is_blocked(token) {
                         left = 0;
                     }

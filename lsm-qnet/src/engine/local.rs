@@ -32,7 +32,7 @@ const PACKETS: usize = 64;
 pub(super) struct LocalClient {
     // Declared before the socket: watching ends first.
     watched: Box<dyn Watched>,
-    peer: ServerPeer,
+    pub(super) peer: ServerPeer,
     writing: bool,
     identity: PeerIdentity,
     pub(super) gauge: Gauge,
@@ -136,6 +136,7 @@ impl Engine {
             match client.peer.recv(&mut buffer) {
                 Ok(Some(packet)) => {
                     self.on_client_packet(token, packet);
+                    self.spoke(token);
                     if self.is_blocked(token) {
                         left = 0;
                     }

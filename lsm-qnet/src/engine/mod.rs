@@ -16,6 +16,7 @@
 //! from the socket that the number belongs to. Every table and queue has a bound, named where it is enforced. The engine
 //! knows no daemon: it is told what is ready, and asks a [`Watcher`] to watch sockets.
 
+mod attention;
 mod channel;
 mod flow;
 mod inlet;
@@ -42,6 +43,7 @@ use qnet_ipc::{ListenError, Listener, ReceiveBuffer, Root};
 use qnet_proto::{Buffer, Config, Instant, LinkAddr, Node, NodeId, Qos, Rcv, ServerId};
 
 use crate::{Access, resolvers::Resolvers};
+use attention::Attention;
 use channel::{Callers, Channel};
 use inlet::{Inlet, Ready};
 use local::LocalClient;
@@ -223,6 +225,7 @@ pub struct Engine {
     buffer: ReceiveBuffer,
     /// Sockets with more to read: for want of budget, or until what they sent has left.
     again: BTreeSet<Token>,
+    attention: Attention,
     /// Calls whose reply has packets to pass on.
     ready: Ready,
     /// Sockets that are not read because the queue of another one is full.
@@ -281,6 +284,7 @@ impl Engine {
             last_id: 0,
             buffer: ReceiveBuffer::new(),
             again: BTreeSet::new(),
+            attention: Attention::default(),
             ready: Ready::default(),
             blocked: HashMap::new(),
             accept_waits: false,
@@ -343,8 +347,19 @@ impl Engine {
     /// Something is ready on a watched descriptor. Unknown tokens are late and ignored.
     pub fn on_ready(&mut self, token: Token) {
         if token == FIRST_TOKEN {
-            self.accept();
-        } else if self.clients.contains_key(&token) {
+            return self.accept();
+        }
+        if let Some(client) = self.clients.get(&token) {
+            client.peer.socket_is_ready();
+        } else if let Some(channel) = self.channels.get(&token) {
+            channel.peer.socket_is_ready();
+        }
+        self.read(token);
+    }
+
+    /// Takes in what a program or a server said.
+    fn read(&mut self, token: Token) {
+        if self.clients.contains_key(&token) {
             self.read_client(token);
         } else if self.channels.contains_key(&token) {
             self.read_channel(token);
@@ -358,7 +373,7 @@ impl Engine {
         self.drain_events();
         self.pass_replies();
         for token in std::mem::take(&mut self.again) {
-            self.on_ready(token);
+            self.read(token);
         }
         if std::mem::take(&mut self.accept_again) {
             self.accept();
@@ -370,7 +385,7 @@ impl Engine {
     /// Whether [`Engine::pump`] has work left that no event will announce.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.accept_again || self.again.iter().any(|token| !self.is_clogged(*token))
+        self.accept_again || self.attention.is_on() || self.again.iter().any(|token| !self.is_clogged(*token))
     }
 
     /// Running totals.
