@@ -1,8 +1,8 @@
 //! What comes from this machine: local channels, the control socket, the kernel's FUSE, module files.
 
 use io_pkt_host::inspect;
-use qnet_iomsg::netmgr;
 use qnet_iomsg::{Connect, Dirents, StatReply, chain};
+use qnet_iomsg::{netmgr, signal};
 use qnet_ipc::{ToClient, ToServer};
 use qnet_netfs::fuse::Request;
 
@@ -50,6 +50,10 @@ pub(super) fn iomsg(data: &[u8]) {
     let _ = Connect::declared_len(data);
     let _ = StatReply::parse(data);
     let _ = netmgr::nodes(data);
+    let _ = netmgr::Request::parse(data);
+    if let Ok(request) = signal::Request::parse(data) {
+        assert_eq!(signal::Request::parse(&request.emit()), Ok(request), "written, it is read as the same");
+    }
     for entry in Dirents::new(data).take(10_000) {
         if entry.is_err() {
             break;
