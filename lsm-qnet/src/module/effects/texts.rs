@@ -58,7 +58,8 @@ pub(super) fn qos_verbose() {
     let of_paths = |level: &str| {
         let mut rig = Rig::new(&[("qos_verbose", level)], &[("allow", "connect")]);
         rig.connect();
-        rig.ticks(2);
+        // Time for a probe, should nothing that was sent be acknowledged.
+        rig.ticks(12);
         rig.alonzo.said("node joseph answers over en0, at ").len()
     };
     assert_eq!([of_paths("1"), of_paths("2")], [0, 1]);
