@@ -6,8 +6,6 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use qnet_ipc::Root;
-
 use super::{
     ATTACH_GLOBAL, DETACH_SAVEDPP, Name, Scope, Target, attach, connect_message, find, first_that_answers,
 };
@@ -45,7 +43,7 @@ pub fn name_attach(name: &str, flags: u32) -> Result<Attached, Error> {
 /// # Errors
 /// As [`attach`].
 pub fn name_attach_to(chid: i32, name: &str, flags: u32) -> Result<i32, Error> {
-    let name = attach(&Root::locate(None)?, name, chid, scope(flags)?)?;
+    let name = attach(calls::root()?, name, chid, scope(flags)?)?;
     let mut names = names();
     let mntid = (1..i32::MAX).find(|id| !names.contains_key(id)).ok_or(Error::Errno(libc::EMFILE))?;
     names.insert(mntid, (name, chid));
@@ -68,10 +66,10 @@ pub fn name_detach(mntid: i32, flags: u32) -> Result<(), Error> {
 /// # Errors
 /// As [`super::open`].
 pub fn name_open(path: &str, flags: u32) -> Result<i32, Error> {
-    let root = Root::locate(None)?;
-    let target = Target::parse(&root, path, scope(flags)?)?;
+    let root = calls::root()?;
+    let target = Target::parse(root, path, scope(flags)?)?;
     let message = connect_message()?;
-    first_that_answers(&find(&root, &target)?, |service| {
+    first_that_answers(&find(root, &target)?, |service| {
         let coid = calls::connect_attach(service.nd, service.pid, service.chid, calls::SIDE_CHANNEL, 0)?;
         match calls::msg_sendv(coid, &[IoSlice::new(&message)], &mut []) {
             Ok(_) => Ok(coid),
