@@ -114,6 +114,10 @@ impl Port {
     /// Waits for the next message or pulse.
     pub(crate) fn receive(self: &Arc<Self>, how: Wait) -> Result<Ready, Error> {
         let mut state = self.lock()?;
+        // What arrived meanwhile may be more urgent than what waits already.
+        if state.has_ready() && !state.crew.leading {
+            (state, _) = self.advance(state, Key::Receive, Some(Instant::now()), None)?;
+        }
         // A deadline that is over already still gives what is there: so programs ask without waiting.
         let mut looked = false;
         loop {
