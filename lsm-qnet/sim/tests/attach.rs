@@ -219,3 +219,31 @@ fn a_refused_connection_refuses_its_first_message() {
     });
     assert_eq!(told, Errno::ESRCH);
 }
+
+#[test]
+fn a_number_stays_with_its_node_while_a_connection_counts_on_it_and_is_not_given_away_soon() {
+    // Entries that nobody hears of leave after three and a half periods of thirty seconds.
+    let long = Duration::from_secs(200);
+    let mut pair = Pair::new(false);
+    let nd = pair.nd();
+    pair.attach(CLIENT).unwrap();
+    pair.net.crash(pair.b);
+    pair.net.run_for(long);
+    assert_eq!(pair.nd(), nd, "an open connection keeps it");
+    let other = ClientId(2);
+    pair.attach(other).unwrap();
+    for client in [CLIENT, other] {
+        pair.net.command(pair.a, Command::Disconnect { client }).unwrap();
+    }
+    pair.net.run_for(long);
+    let known = |pair: &Pair, name: &str| {
+        pair.net.node(pair.a).nodes().find(|node| node.name.as_str() == name).map(|node| node.nd)
+    };
+    assert_eq!(known(&pair, "joseph"), None);
+    let cred = ClientInfo::default();
+    let attach = Command::Attach { client: CLIENT, nd, pid: 1, chid: 1, cred };
+    assert_eq!(pair.net.command(pair.a, attach), Err(CommandError::NoSuchNode));
+    pair.net.add("carol");
+    pair.net.run_for(Duration::from_secs(5));
+    assert!(known(&pair, "carol").is_some_and(|other| other != nd && other != NodeId::LOCAL));
+}

@@ -20,7 +20,7 @@ use system_tests::capture::{Capture, ask, count, is_clean};
 use system_tests::{Case, Need, Pair, eventually, shell_as};
 
 const CASES: &[Case] = &[
-    case("the_play_reads_the_same_on_one_node_and_on_two", the_play),
+    case("the_play_reads_the_same_on_one_node_and_on_two_and_on_a_bad_wire", the_play),
     case("attaching_succeeds_and_the_first_message_tells", first_message_tells),
     case("eight_kibibytes_arrive_at_first_and_writes_are_counted", first_chunk_and_writes),
     case("a_node_that_dies_ends_calls_and_its_clients", node_dies),
@@ -205,6 +205,18 @@ fn the_play() -> Result<()> {
     let local = said(alonzo, "play", &near.at("-"))?;
     let remote = said(alonzo, "play", &far.at("joseph"))?;
     ensure!(local == remote, "on one node:\n{local}\non two:\n{remote}");
+    // And once more while frames are lost where they leave a node.
+    for node in [alonzo, joseph] {
+        node.shell(
+            "nft 'add table netdev loss; add chain netdev loss out { type filter hook egress device eth0 priority 0; }; \
+             add rule netdev loss out ether type 0x8204 numgen random mod 100 < 10 counter drop'",
+        )?;
+    }
+    let another = Serving::start(joseph)?;
+    let lossy = said(alonzo, "play", &another.at("joseph"))?;
+    ensure!(lossy == remote, "without loss:\n{remote}\nwith it:\n{lossy}");
+    let rules = alonzo.shell("nft list table netdev loss")?;
+    ensure!(!rules.contains("packets 0 "), "nothing was lost: {rules}");
     for line in [
         "echo of 1000000: Ok(1000000) true",
         "written in pieces: Ok(1) start-middle",

@@ -141,7 +141,8 @@ fn pulses_and_events(lines: &mut Vec<String>, server: &Server, coid: i32) -> Res
 }
 
 fn leaving(lines: &mut Vec<String>, server: &Server, coid: i32) -> Result<()> {
-    let soon = |states| calls::timer_timeout(states, Duration::from_millis(50), Event::Unblock);
+    // Long enough for a message to be received on a bad wire, too.
+    let soon = |states| calls::timer_timeout(states, Duration::from_secs(1), Event::Unblock);
     soon(state::SEND | state::REPLY);
     lines.push(format!("a server that decides: {:?}", send(coid, &message(b'u', &[], 0), 0).0));
     let deaf = calls::connect_attach(server.nd, server.pid, server.deaf, SIDE_CHANNEL, 0)?;
