@@ -61,8 +61,6 @@ fn programs(folder: &Path) -> Result<Vec<Program>> {
         command.args(["--package", package]);
     }
     command.env("RUSTFLAGS", "-Cinstrument-coverage");
-    // The counters are placed before the optimiser runs, and the simulated worlds take hours without it.
-    command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "2");
     // Build scripts and macros run with counters, too; theirs are of no interest.
     command.env("LLVM_PROFILE_FILE", folder.join("build/%p.profraw"));
     let text = run::output(&mut command)?;
