@@ -59,6 +59,8 @@ pub struct Config {
     /// Whether to use the extensions of docs/protocol.md. Off, the node behaves as a plain QNX
     /// peer (tests use it for that).
     pub extensions: bool,
+    /// The number of a session's first message, the same on all nodes: 1. Only tests have others, to see the number wrap.
+    pub first_message: u32,
     /// Bounds on memory.
     pub limits: Limits,
 }
@@ -152,6 +154,7 @@ impl Config {
             do_crc: false,
             enforce_crc: false,
             extensions: true,
+            first_message: 1,
             limits: Limits::default(),
         }
     }

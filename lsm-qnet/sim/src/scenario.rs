@@ -5,8 +5,7 @@
 //! and holds every node to the contract at every step (see `scenario/watch.rs` for what is checked).
 //!
 //! What is drawn stays inside what an operator may set: nodes that do not speak the extensions have
-//! equal MTUs, for they cannot tell theirs, and wires whose queues hold a long message, for they acknowledge
-//! only whole ones; and a wire that damages frames has nodes that check them.
+//! equal MTUs, for they cannot tell theirs; and a wire that damages frames has nodes that check them.
 
 mod play;
 mod watch;
@@ -135,7 +134,7 @@ impl Scenario {
         } as usize;
         let segments = 1 + rng.below(4) as u32;
         let plain = rng.chance(150);
-        let wires: Vec<Wire> = (0..segments).map(|_| wire(rng, plain)).collect();
+        let wires: Vec<Wire> = (0..segments).map(|_| wire(rng)).collect();
         let damaging = wires.iter().any(|wire| wire.faults.corrupt > 0);
         let hosts = (0..count).map(|i| host(rng, i, count, segments, plain, damaging)).collect();
         let calm = Duration::from_millis(500 + rng.below(15_000));
@@ -168,15 +167,14 @@ fn faults(rng: &mut Rng) -> Faults {
     faults
 }
 
-fn wire(rng: &mut Rng, plain: bool) -> Wire {
+fn wire(rng: &mut Rng) -> Wire {
     let rate = match rng.below(5) {
         0 => Some(4_000_000 + rng.below(20_000_000)),
         1 => Some(100_000_000),
         2 => Some(1_000_000_000),
         _ => None,
     };
-    let least = if plain { 400 } else { 20 };
-    Wire { faults: faults(rng), rate, queue: least + rng.below(500) as usize }
+    Wire { faults: faults(rng), rate, queue: 20 + rng.below(500) as usize }
 }
 
 fn mtu(rng: &mut Rng, plain: bool) -> u32 {

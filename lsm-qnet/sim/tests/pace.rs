@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qnet_proto::{Config, PathState, Qos};
 use qnet_sim::apps::{Client, Ledger, Op, Server, SharedLedger, Station};
-use qnet_sim::{HostId, Network, Wire};
+use qnet_sim::{Faults, HostId, Network, Wire};
 
 /// Bytes of a packet's payload with MTU 1500.
 const PIECE: u64 = 1462;
@@ -201,5 +201,50 @@ fn a_plain_peer_is_served_over_the_other_link_when_one_dies() {
         assert!(net.run_while(Duration::from_secs(30), |_| *done.borrow()), "{dead}");
         ledger.borrow().check();
         assert_eq!(ledger.borrow().errors(), []);
+    }
+}
+
+#[test]
+fn a_lost_message_shows_on_a_quiet_session_without_acknowledgements() {
+    for lost in 0..2 {
+        let (mut net, a, _, ledger) = pair(10 + lost, |config| config.no_ack = true);
+        run(&mut net, a, &ledger, vec![Op::Echo { len: 10 }; 5]);
+        let done = start(&mut net, a, &ledger, vec![Op::Echo { len: 10 }]);
+        // The question or its answer is lost, and nothing follows it.
+        let alive = Duration::from_micros(if lost == 0 { 0 } else { 400 });
+        net.set_wire(
+            0,
+            Wire {
+                faults: Faults { delay: Duration::from_micros(300), ..Faults::default() },
+                ..Wire::default()
+            },
+        );
+        net.run_for(alive);
+        net.set_segment(0, false);
+        net.run_for(Duration::from_millis(2));
+        net.set_segment(0, true);
+        let before = net.now();
+        assert!(net.run_while(Duration::from_secs(60), |_| *done.borrow()));
+        let took = net.now().since(before);
+        ledger.borrow().check();
+        assert!(took < Duration::from_secs(3), "{lost}: told after {took:?}");
+    }
+}
+
+#[test]
+fn a_plain_peer_behind_a_queue_shorter_than_a_message_gets_everything() {
+    for (rate, queue, delay) in [(1_000_000_000, 57, 26), (10_000_000, 20, 1), (4_000_000, 30, 10)] {
+        let (mut net, a, _, ledger) = pair(12, |config| config.extensions = false);
+        let faults = Faults { delay: Duration::from_millis(delay), ..Faults::default() };
+        net.set_wire(0, Wire { rate: Some(rate), queue, faults });
+        run(&mut net, a, &ledger, vec![Op::Put { len: 400_000 }; 3]);
+        assert_eq!(ledger.borrow().errors(), [], "{rate} {queue}");
+        let c = net.node(a).counters();
+        assert!(
+            c.tx_retransmits * 2 < c.tx_frames,
+            "{rate} {queue}: {} of {}",
+            c.tx_retransmits,
+            c.tx_frames
+        );
     }
 }

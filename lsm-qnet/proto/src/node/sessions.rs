@@ -41,6 +41,7 @@ impl Node {
     fn new_session(&mut self, now: Instant, nd: u16) -> Box<Session> {
         let id = self.peers.new_id(nd, &mut self.rng);
         let mut session = Session::new(now, id, self.piece(nd));
+        session.number_from(self.config.first_message);
         if self.config.no_ack {
             session.without_acks();
         }

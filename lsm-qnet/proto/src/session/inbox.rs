@@ -363,6 +363,18 @@ impl Inbox {
         self.slots.clear();
     }
 
+    /// Numbers begin here; said once, before anything arrives.
+    pub(crate) fn number_from(&mut self, first: u32) {
+        self.seen = Seen::starting_at(first.into());
+    }
+
+    /// The oldest message that is missing although something of a later one came.
+    pub(crate) fn gap(&self) -> Option<u64> {
+        let base = self.seen.base();
+        let beyond = self.seen.runs().next().is_some() || self.slots.range(base + 1..).next().is_some();
+        beyond.then_some(base)
+    }
+
     /// Whether a sink had no room since the last call.
     pub(crate) fn take_waits(&mut self) -> bool {
         std::mem::take(&mut self.waits)

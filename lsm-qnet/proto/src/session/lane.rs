@@ -16,6 +16,11 @@ use super::rtt::Rtt;
 
 /// How far the timeout may back off while answers come and the round trip time is not known.
 const LONGEST_UNMEASURED: Duration = Duration::from_secs(1);
+/// The round trip of a plain peer before it was measured.
+const UNMEASURED: Duration = Duration::from_millis(50);
+/// The longest time in which a window goes out to a plain peer, unless the round trip is longer, and how often it may double.
+const STRETCHED: Duration = Duration::from_millis(100);
+const LONGEST_STRETCH: u32 = 10;
 /// Frames of the window in slow mode.
 const SLOW_FRAMES: u64 = 16;
 
@@ -47,6 +52,10 @@ pub(crate) struct Lane {
     pub(crate) paced: Option<Instant>,
     /// After trouble with the node: the window is tight.
     pub(crate) slow: bool,
+    /// The peer acknowledges whole messages only.
+    pub(crate) plain: bool,
+    /// Then: how often the time in which a window goes out was doubled.
+    stretch: u32,
     /// Payload bytes of a frame.
     frame: u32,
     pub(crate) flight: VecDeque<Flight>,
@@ -82,6 +91,8 @@ impl Lane {
             pacer: Pacer::default(),
             paced: None,
             slow: false,
+            plain: false,
+            stretch: 0,
             frame,
             flight: VecDeque::new(),
             transmissions: 0,
@@ -144,8 +155,35 @@ impl Lane {
             return false;
         }
         // What may exceed the window need not keep the pace either.
-        let Some(srtt) = self.rtt.smoothed().filter(|_| extra == 0) else { return true };
-        let rate = Rate { window, srtt, frame: self.frame.into() };
+        if extra > 0 {
+            return true;
+        }
+        if self.plain {
+            return self.flows(now, length);
+        }
+        let Some(srtt) = self.rtt.smoothed() else { return true };
+        self.keeps_pace(now, length, Rate { window, srtt, frame: self.frame.into(), alone: false })
+    }
+
+    /// Whether more may go of a message to a plain peer that is under way: what went out a round trip ago counts as
+    /// arrived, for nothing is said of it before all of it did.
+    pub(crate) fn flows(&mut self, now: Instant, length: u32) -> bool {
+        let srtt = self.rtt.smoothed().unwrap_or(UNMEASURED);
+        let stretched = (srtt * (1 << self.stretch)).min(STRETCHED.max(srtt));
+        let rate = Rate { window: self.window(), srtt: stretched, frame: self.frame.into(), alone: true };
+        let flows = self.keeps_pace(now, length, rate);
+        self.limited |= !flows;
+        flows
+    }
+
+    /// A message to a plain peer was not acknowledged in time, or (`in_time`) was although it went out once only. The smallest
+    /// window each round trip may be more than a slow line carries, whose round trip under load nothing tells.
+    pub(crate) fn stretch(&mut self, in_time: bool) {
+        self.stretch =
+            if in_time { self.stretch.saturating_sub(1) } else { (self.stretch + 1).min(LONGEST_STRETCH) };
+    }
+
+    fn keeps_pace(&mut self, now: Instant, length: u32, rate: Rate) -> bool {
         if self.pacer.may_send(now, length.into(), rate, self.in_flight == 0) {
             return true;
         }

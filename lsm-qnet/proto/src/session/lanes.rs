@@ -110,8 +110,15 @@ impl Lanes {
         best.map(|(_, id)| id)
     }
 
-    /// The lane for what must go now, window or not; `stay` if that is still a good one.
-    pub(crate) fn pick_now(&mut self, choice: Choice, length: u32, stay: Option<LaneId>) -> Option<LaneId> {
+    /// The lane for more of a message to a plain peer, which takes one path as long as that is good: `stay`. `None` when it
+    /// has to wait.
+    pub(crate) fn pick_on(
+        &mut self,
+        now: Instant,
+        choice: Choice,
+        length: u32,
+        stay: Option<LaneId>,
+    ) -> Option<LaneId> {
         let alone = self.alone(choice);
         let allowed =
             |lane: &Lane| length <= lane.largest && alone.is_none_or(|link| Some(lane.link) == link);
@@ -120,7 +127,20 @@ impl Lanes {
         let stay = stay.and_then(|id| self.get(id)).filter(|lane| any_up && good(lane)).map(|lane| lane.id);
         let best =
             || self.lanes.iter().filter(|lane| good(lane)).min_by_key(|lane| (lane.backoff, lane.cost()));
-        stay.or_else(|| best().map(|lane| lane.id))
+        let id = stay.or_else(|| best().map(|lane| lane.id))?;
+        self.get_mut(id)?.flows(now, length).then_some(id)
+    }
+
+    /// The longest packet that all paths take which `choice` allows and which may be used now, if `length` is too long for each
+    /// of them.
+    pub(crate) fn narrower(&self, choice: Choice, length: u32) -> Option<u32> {
+        let alone = self.alone(choice);
+        let allowed = |lane: &&Lane| alone.is_none_or(|link| Some(lane.link) == link);
+        let any_up = self.lanes.iter().filter(allowed).any(|lane| lane.health.is_up());
+        let usable = self.lanes.iter().filter(allowed).filter(|lane| !any_up || lane.health.is_up());
+        let (least, most) = usable
+            .fold((u32::MAX, 0), |(least, most), lane| (least.min(lane.largest), most.max(lane.largest)));
+        (most > 0 && most < length).then_some(least)
     }
 
     /// The only link a choice allows at the moment; `Some(None)`: no link at all.
@@ -210,7 +230,7 @@ mod tests {
         assert_eq!(fill(&mut lanes, choice), [0, 64], "there is nothing better to try");
         lanes.remove(second);
         assert_eq!(lanes.pick(Instant::ZERO, choice, 1000, 0), None);
-        assert_eq!(lanes.pick_now(choice, 1000, None), None);
+        assert_eq!(lanes.pick_on(Instant::ZERO, choice, 1000, None), None);
         assert_eq!(lanes.pick(Instant::ZERO, Choice::Only(None), 1000, 0), None);
     }
 

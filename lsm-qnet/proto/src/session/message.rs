@@ -296,9 +296,58 @@ impl Message {
         self.frags.back().map(|frag| frag.lane)
     }
 
+    /// When the last fragment went out by a path, and which transmission it was; `None` while something has yet to go.
+    pub(crate) fn all_sent(&self, lane: LaneId) -> Option<(Instant, u64)> {
+        let waits = self.next_unsent().is_some() || self.frags.iter().any(|f| f.state == FragState::Lost);
+        let by_lane = self.frags.iter().filter(|frag| frag.lane == lane);
+        let last = by_lane.map(|frag| (frag.sent, frag.transmission)).max();
+        last.filter(|_| !waits)
+    }
+
+    /// The fragment sent last, if each was sent once: then the answer to the whole message answers it.
+    pub(crate) fn sent_once(&self) -> Option<Frag> {
+        let once = self.frags.iter().all(|frag| frag.times == 1);
+        self.frags.back().copied().filter(|_| once)
+    }
+
     /// Every remembered fragment with its index.
     pub(crate) fn remembered(&self) -> impl Iterator<Item = (u32, Frag)> + '_ {
         self.frags.iter().enumerate().map(|(i, frag)| (self.first + i as u32, *frag))
+    }
+
+    /// The fragments on their way: the path of each, and its length.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = (LaneId, u64)> + '_ {
+        let on_its_way = self.remembered().filter(|(_, frag)| frag.state == FragState::InFlight);
+        on_its_way.map(|(index, frag)| (frag.lane, self.span(index).1.into()))
+    }
+
+    /// Cuts it into shorter fragments. Those of which something was not acknowledged go again: their indices.
+    pub(crate) fn recut(&mut self, piece: u32) -> impl Iterator<Item = u32> + use<> {
+        let (old, piece) = (self.piece.max(1), piece.max(1));
+        let frags = std::mem::take(&mut self.frags);
+        let sent = (u64::from(self.first) + frags.len() as u64) * u64::from(old);
+        let front = self.first;
+        let acked = |at: u32| {
+            let place = at.checked_sub(front).and_then(|place| frags.get(place as usize));
+            at < front || place.is_some_and(|frag| frag.state == FragState::Acked)
+        };
+        self.first = (u64::from(front) * u64::from(old) / u64::from(piece)) as u32; // no more than the bytes before it
+        self.piece = piece;
+        let end = sent.min(self.len).div_ceil(u64::from(piece)) as u32; // of a started message, whose length has 32 bits
+        let mut lost = Vec::new();
+        for index in self.first..end {
+            let (offset, length) = self.span(index);
+            let last = offset + length.saturating_sub(1);
+            let whole = (offset / old..=last / old).all(acked);
+            let state = if whole { FragState::Acked } else { FragState::Lost };
+            let frag = frags.front().copied();
+            let known = frag.map(|frag| Frag { transmission: 0, times: 1, state, ..frag });
+            self.frags.extend(known);
+            if !whole {
+                lost.push(index);
+            }
+        }
+        lost.into_iter()
     }
 
     /// Forgets acknowledged fragments at the front.

@@ -116,6 +116,8 @@ pub(crate) struct Session {
     no_ack: bool,
     /// Something was lost that nobody sends again.
     broken: bool,
+    /// Then: the message that is missing although later ones came, and since when nothing of it did.
+    gap: Option<(u64, Instant)>,
     /// A link of ours has no address of the peer: when that one is asked for again.
     search: Option<Instant>,
     search_due: bool,
@@ -155,6 +157,7 @@ impl Session {
             pinged: Vec::new(),
             no_ack: false,
             broken: false,
+            gap: None,
             search: None,
             search_due: false,
             echoes: Echoes::default(),
@@ -165,6 +168,12 @@ impl Session {
     pub(crate) fn without_acks(&mut self) {
         self.no_ack = true;
         self.outbox.expect_no_acks();
+    }
+
+    /// Both sides number their messages from here; said once, at the beginning.
+    pub(crate) fn number_from(&mut self, first: u32) {
+        self.outbox.number_from(first);
+        self.inbox.number_from(first);
     }
 
     /// Tells whether some link of ours has no address of the peer.
@@ -361,6 +370,7 @@ impl Session {
         self.ack_to = self.arrival.or(self.ack_to);
         if self.no_ack {
             self.broken |= matches!(arrival, Arrival::Refused);
+            self.note_gap(now, header.seq);
             return arrival;
         }
         match &arrival {
@@ -384,6 +394,15 @@ impl Session {
             Arrival::NoRoom | Arrival::Dropped | Arrival::Refused => {}
         }
         arrival
+    }
+
+    /// Where nobody sends again, notes what is missing: it may still be on its way, but not for long.
+    fn note_gap(&mut self, now: Instant, seq: u32) {
+        let known = |gap: &u64, (missing, _): &(u64, Instant)| gap == missing && *gap as u32 != seq;
+        self.gap = self.inbox.gap().map(|gap| match self.gap {
+            Some(before) if known(&gap, &before) => before,
+            _ => (gap, now),
+        });
     }
 
     /// A sink has room again: the peer is told, if it was refused anything.
@@ -496,7 +515,9 @@ impl Session {
                 let poll = self.poll_at.unwrap_or(self.heard + times.idle);
                 let data = self.outbox.deadline(times.patience);
                 let broken = self.broken.then_some(self.heard);
-                [Some(poll), data, self.search, broken, self.waiting.until()].into_iter().flatten().min()
+                let gap = self.gap.map(|(_, since)| since + times.gap);
+                let waiting = self.waiting.until();
+                [Some(poll), data, self.search, broken, gap, waiting].into_iter().flatten().min()
             }
         }
     }
@@ -511,6 +532,7 @@ impl Session {
                     self.search = Some(now + times.search);
                     self.search_due = true;
                 }
+                self.broken |= self.gap.is_some_and(|(_, since)| now >= since + times.gap);
                 if self.outbox.on_timeout(now, times.patience) || self.broken {
                     let _ = self.step(now, times, Input::Exhausted);
                     return Some(End::Down(DownReason::Unacknowledged));

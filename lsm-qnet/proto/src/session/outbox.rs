@@ -14,6 +14,7 @@
 
 mod expiry;
 mod feedback;
+mod recut;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -138,6 +139,8 @@ pub(crate) struct Outbox {
     slow: Option<Instant>,
     /// Nothing is acknowledged: what was sent has arrived.
     no_ack: bool,
+    /// Then: when something was sent last, and how many empty messages followed it.
+    trail: Option<(Instant, u32)>,
     /// Room for messages that pass their gates; empty between calls.
     released: Vec<Message>,
 }
@@ -168,6 +171,7 @@ impl Outbox {
             down: false,
             slow: None,
             no_ack: false,
+            trail: None,
             released: Vec::new(),
         }
     }
@@ -187,7 +191,10 @@ impl Outbox {
         if window > 0 {
             self.peer_window = u64::from(window);
         }
-        self.lanes.iter_mut().for_each(|lane| lane.set_frame(self.piece));
+        for lane in self.lanes.iter_mut() {
+            lane.set_frame(self.piece);
+            lane.plain = !selective;
+        }
     }
 
     /// Takes a message.
@@ -286,6 +293,11 @@ impl Outbox {
         self.no_ack = true;
     }
 
+    /// Numbers begin here; said once, before anything is sent.
+    pub(crate) fn number_from(&mut self, first: u32) {
+        self.base = first.into();
+    }
+
     /// Until when windows are tight, because there was trouble with the peer.
     pub(crate) fn slow(&self) -> Option<Instant> {
         self.slow
@@ -332,6 +344,7 @@ impl Outbox {
         header.offset = offset;
         header.length = length;
         let (spare, queue) = (message.spare(), message.queue);
+        let again = message.frag(index).is_some_and(|frag| frag.times > 1);
         frame.get_mut(HEADER + length as usize..)?.iter_mut().take(spare).for_each(|b| *b = 0);
         if let Some(queue) = self.queues.get(queue) {
             header.qos_type = queue.route.wire_type;
@@ -339,6 +352,9 @@ impl Outbox {
         }
         if self.no_ack {
             self.believe(now, seq, index);
+        } else if !self.selective && !again {
+            // A long message takes its time, and nothing is said of it before its end.
+            self.on_progress(now, queue);
         }
         Some(Outgoing { header, spare, lane: lane_id })
     }
@@ -418,11 +434,16 @@ impl Outbox {
                 self.queues[at].lost.pop_front();
                 continue;
             };
-            // Of a plain peer's message nothing else can come in: what it misses must go.
-            let lane = if self.selective {
-                self.pick(now, at, length, 0)?
-            } else {
-                self.lanes.pick_now(self.queues[at].route.choice, length, None)?
+            let choice = self.queues[at].route.choice;
+            let lane = match self.selective {
+                true => self.pick(now, at, length, 0),
+                false => self.lanes.pick_on(now, choice, length, None),
+            };
+            let Some(lane) = lane else {
+                if self.recut(choice, seq, length) {
+                    continue;
+                }
+                return None;
             };
             self.queues[at].lost.pop_front();
             self.retransmits += 1;
@@ -461,7 +482,10 @@ impl Outbox {
 
     fn next_bulk(&mut self, now: Instant, at: usize) -> Option<(u64, u32, LaneId)> {
         self.start_bulk(now, at);
-        while let Some(seq) = self.queues[at].sending.pop_front() {
+        let mut blocked = 0;
+        while blocked < self.queues[at].sending.len()
+            && let Some(seq) = self.queues[at].sending.pop_front()
+        {
             let next = |m: &mut Message| {
                 let index = m.next_unsent()?;
                 Some((index, m.span(index).1, m.last_lane()))
@@ -469,13 +493,22 @@ impl Outbox {
             let Some((index, length, before)) = self.message(seq).and_then(next) else { continue };
             // A plain peer acknowledges whole messages only: once begun, one must be finished, on one path.
             let lane = if !self.selective && index > 0 {
-                self.lanes.pick_now(self.queues[at].route.choice, length, before)
+                self.lanes.pick_on(now, self.queues[at].route.choice, length, before)
             } else {
                 self.pick(now, at, length, 0)
             };
             let Some(lane) = lane else {
-                self.queues[at].sending.push_front(seq);
-                return None;
+                if self.recut(self.queues[at].route.choice, seq, length) {
+                    return self.next_lost(now, at).or_else(|| self.next_bulk(now, at));
+                }
+                if self.selective {
+                    self.queues[at].sending.push_front(seq);
+                    return None;
+                }
+                // One that would have to begin must not hold back those whose end would let it.
+                self.queues[at].sending.push_back(seq);
+                blocked += 1;
+                continue;
             };
             self.queues[at].sending.push_back(seq);
             return Some((seq, index, lane));

@@ -3,6 +3,9 @@
 //! A window that opens after a pause, or all at once because one acknowledgement told of much, would flood a slower
 //! receiver's queues. So a lane may send a *burst* at once, and more only at five quarters of the rate that its window
 //! and round trip time stand for. On a fast line the burst is the window: there acknowledgements alone set the pace.
+//!
+//! A plain peer acknowledges whole messages only. There the pace has to do what the window cannot: half a window at once, and
+//! a window each round trip.
 
 use std::time::Duration;
 
@@ -22,6 +25,8 @@ pub(crate) struct Rate {
     pub(crate) srtt: Duration,
     /// Payload bytes of a frame.
     pub(crate) frame: u64,
+    /// Nothing but this rate bounds what is on the way.
+    pub(crate) alone: bool,
 }
 
 impl Rate {
@@ -30,10 +35,14 @@ impl Rate {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let (time, srtt) = (nanos(time).min(1 << 30), nanos(self.srtt).max(1));
         // A window is at most some MiB: 30 and 26 bits fit.
-        (self.window.min(1 << 26) * 5 / 4).saturating_mul(time) / srtt
+        let window = self.window.min(1 << 26);
+        (if self.alone { window } else { window * 5 / 4 }).saturating_mul(time) / srtt
     }
 
     fn burst(self) -> u64 {
+        if self.alone {
+            return (self.window / 2).max(self.frame);
+        }
         self.bytes_in(BURST_TIME).min(self.window).max(BURST_FRAMES * self.frame)
     }
 }
@@ -79,7 +88,7 @@ mod tests {
     use super::*;
 
     fn rate(window: u64, millis: u64) -> Rate {
-        Rate { window, srtt: Duration::from_millis(millis), frame: 1000 }
+        Rate { window, srtt: Duration::from_millis(millis), frame: 1000, alone: false }
     }
 
     /// Frames that go at once.
@@ -119,5 +128,19 @@ mod tests {
         for second in 1..5 {
             assert_eq!(burst(&mut pacer, Instant::from_millis(second * 1000), rate, true), 64);
         }
+    }
+
+    #[test]
+    fn alone_it_lets_half_a_window_go_and_a_window_each_round_trip() {
+        let (mut pacer, rate) = (Pacer::default(), Rate { alone: true, ..rate(20_000, 100) });
+        let start = Instant::from_millis(1000);
+        assert_eq!(burst(&mut pacer, start, rate, true), 10);
+        let mut sent = 0;
+        let mut now = start;
+        while now < Instant::from_millis(2000) {
+            now = pacer.ready_at(1000, rate);
+            sent += burst(&mut pacer, now, rate, false);
+        }
+        assert!((195..=205).contains(&sent), "{sent}");
     }
 }

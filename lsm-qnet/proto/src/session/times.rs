@@ -6,6 +6,9 @@ use crate::config::Config;
 
 use super::outbox::Patience;
 
+/// Longest timeouts that a message may be missing where nobody sends again.
+const GAP: u32 = 5;
+
 /// The times a session goes by, from the settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
@@ -15,6 +18,8 @@ pub(crate) struct Times {
     pub(crate) poll_spacing: Duration,
     pub(crate) poll_retries: u32,
     pub(crate) patience: Patience,
+    /// How long a message may be missing where nobody sends again.
+    pub(crate) gap: Duration,
     /// Time after which a link without an address of the peer is asked for one.
     pub(crate) search: Duration,
 }
@@ -25,6 +30,7 @@ impl Times {
         let idle = config.ticks(config.conn_up_idle.max(1));
         let poll_spacing = config.ticks(5).min(idle);
         Times {
+            gap: longest_timeout.saturating_mul(GAP),
             search: config.ticks(config.probe_no_l4_time.unwrap_or(config.conn_up_idle).max(1)),
             est_timeout: config.ticks(config.conn_est_timeout.max(1)),
             est_retries: config.conn_est_retries,

@@ -17,6 +17,8 @@ pub(super) struct Cables {
     joined: BTreeSet<u32>,
     /// Links whose cable was pulled silently, by host and segment.
     pulled: BTreeSet<(usize, u32)>,
+    /// Links that hear, and are not heard.
+    mute: BTreeSet<(usize, u32)>,
     /// Bytes of messages that were put on each segment.
     carried: BTreeMap<u32, u64>,
     /// Acknowledgements and refusals, on all segments.
@@ -26,7 +28,7 @@ pub(super) struct Cables {
 impl Cables {
     /// The links of the host `to` that hear what is sent on `segment` by `from`.
     pub(super) fn hearing(&self, from: usize, segment: u32, to: usize) -> impl Iterator<Item = u32> + '_ {
-        let cut = self.pulled.contains(&(from, segment));
+        let cut = self.pulled.contains(&(from, segment)) || self.mute.contains(&(from, segment));
         let one_switch = self.joined.contains(&segment);
         let others = self.joined.iter().copied().filter(move |&other| one_switch && other != segment);
         std::iter::once(segment)
@@ -58,6 +60,15 @@ impl Network {
             self.cables.pulled.insert((host.0, segment));
         } else {
             self.cables.pulled.remove(&(host.0, segment));
+        }
+    }
+
+    /// Makes a host's link lose what it sends, and hear as before; or mends it.
+    pub fn mute(&mut self, host: HostId, segment: u32, mute: bool) {
+        if mute {
+            self.cables.mute.insert((host.0, segment));
+        } else {
+            self.cables.mute.remove(&(host.0, segment));
         }
     }
 

@@ -1,6 +1,7 @@
 //! What time does to the sending half: retransmission timeouts, paths that fall silent, patience that ends.
 
 use crate::link::{LinkAddr, LinkId};
+use crate::qos::Route;
 use crate::time::Instant;
 use crate::wire::lwl4::Layer;
 
@@ -13,6 +14,8 @@ use super::{Outbox, Patience, REORDERING};
 const TROUBLE: u32 = 4;
 /// Fragments that go again after a first timeout: if they arrive, their acknowledgements tell what else did not.
 const PROBES: usize = REORDERING as usize + 1;
+/// Empty messages after the last one where nothing is acknowledged.
+const TRAIL: u32 = 3;
 
 impl Outbox {
     /// When [`Outbox::on_timeout`] is wanted.
@@ -30,6 +33,7 @@ impl Outbox {
                 consider(lane.health.deadline(self.spacing(lane, patience)));
             }
         }
+        consider(self.trail_at(patience));
         for queue in &self.queues {
             consider(queue.stalled.map(|since| since + patience.give_up));
         }
@@ -40,7 +44,7 @@ impl Outbox {
     /// timeout.
     fn expires_at(&mut self, place: usize, patience: Patience) -> Option<Instant> {
         let id = self.lanes.at(place)?.id;
-        let (_, sent) = self.oldest(id)?;
+        let (_, sent) = self.waited_for(id)?;
         let lane = self.lanes.at(place)?;
         Some(sent.max(lane.progress) + lane.timeout(patience.longest_timeout))
     }
@@ -54,6 +58,9 @@ impl Outbox {
         }
         for lane in self.lanes.iter_mut() {
             lane.paced = lane.paced.filter(|&at| at > now);
+        }
+        if self.trail_at(patience).is_some_and(|at| now >= at) {
+            self.leave_trail(now);
         }
         for at in 0..self.queues.len() {
             let spent = self.queues[at].stalled.is_some_and(|since| now >= since + patience.give_up);
@@ -83,6 +90,22 @@ impl Outbox {
         false
     }
 
+    /// When the next empty message is due.
+    fn trail_at(&self, patience: Patience) -> Option<Instant> {
+        // A plain peer would not know what to make of it.
+        let (since, count) = self.trail.filter(|_| self.selective)?;
+        Some(since + patience.longest_timeout * (1 << count))
+    }
+
+    /// Nothing is acknowledged, and nothing was sent for a while: a message that was lost would show only when the next one
+    /// comes. An empty one makes it show.
+    fn leave_trail(&mut self, now: Instant) {
+        self.trail = self.trail.and_then(|(_, count)| (count + 1 < TRAIL).then_some((now, count + 1)));
+        if let Some(filler) = Message::plain(Layer::Seq, &[]) {
+            self.push(now, filler, Route::default());
+        }
+    }
+
     /// A lane was silent for a whole timeout. If others work, they get everything; else a few fragments go again, and all
     /// that is due after the second timeout, when the others are tried whatever was thought of them.
     fn expire(&mut self, now: Instant, id: LaneId, patience: Patience) {
@@ -97,10 +120,15 @@ impl Outbox {
         let first = self.selective && lane.backoff == 1;
         let mut probes = if first { PROBES } else { usize::MAX };
         while let Some((flight, sent)) =
-            self.oldest(id).filter(|&(_, sent)| probes > 0 && now >= sent + timeout)
+            self.waited_for(id).filter(|&(_, sent)| probes > 0 && now >= sent + timeout)
         {
             probes -= 1;
-            self.lose_oldest(id, flight);
+            if self.selective {
+                self.lose_oldest(id, flight);
+            } else {
+                self.lose_message(flight.seq);
+                self.lanes.get_mut(id).into_iter().for_each(|lane| lane.stretch(false));
+            }
             if let Some(lane) = self.lanes.get_mut(id).filter(|_| !first) {
                 lane.congestion.on_timeout(now, sent);
             }
@@ -113,6 +141,25 @@ impl Outbox {
                 lane.health.suspect(now);
             }
             self.lose_all(id);
+        }
+    }
+
+    /// What is oldest on a lane, and since when an answer is waited for. A plain peer answers a whole message: since the
+    /// last of it went out, and not before.
+    fn waited_for(&mut self, id: LaneId) -> Option<(Flight, Instant)> {
+        let (flight, sent) = self.oldest(id)?;
+        if self.selective {
+            return Some((flight, sent));
+        }
+        let (sent, _) = self.message(flight.seq)?.all_sent(id)?;
+        Some((flight, sent))
+    }
+
+    /// All of a message goes out again.
+    fn lose_message(&mut self, seq: u64) {
+        let Some(message) = self.message(seq) else { return };
+        for index in message.covered(0, u32::MAX) {
+            self.lose(seq, index);
         }
     }
 
@@ -146,18 +193,7 @@ impl Outbox {
         if let Some(lane) = self.lanes.get_mut(id) {
             lane.flight.pop_front();
         }
-        let Some(message) = self.message(flight.seq) else { return 0 };
-        let (length, queue) = (u64::from(message.span(flight.index).1), message.queue);
-        if let Some(frag) = message.frag(flight.index) {
-            frag.state = FragState::Lost;
-        }
-        if let Some(lane) = self.lanes.get_mut(id) {
-            lane.lose(length);
-        }
-        if let Some(queue) = self.queues.get_mut(queue) {
-            queue.lost.push_back((flight.seq, flight.index));
-        }
-        length
+        self.lose(flight.seq, flight.index).unwrap_or_default()
     }
 
     /// Makes everything unacknowledged go out again at once, and asks every path (`_NETMGR_QOS_FLUSH`).
@@ -186,6 +222,7 @@ impl Outbox {
             if let Some(lane) = self.lanes.of(link, addr).and_then(|id| self.lanes.get_mut(id)) {
                 lane.largest = largest;
                 lane.slow = self.slow.is_some();
+                lane.plain = !self.selective;
             }
         }
     }

@@ -54,7 +54,11 @@ impl Outbox {
     /// A plain peer acknowledged a whole message.
     pub(crate) fn on_plain_ack(&mut self, now: Instant, seq: u32) {
         let Some(seq) = self.expand(seq) else { return };
-        self.sample_frag(now, seq, 0, Duration::ZERO);
+        let long = self.message(seq).is_some_and(|message| message.is_fragmented());
+        if let Some(last) = self.message(seq).and_then(|message| message.sent_once()) {
+            self.sample_of(now, last, Duration::ZERO);
+            self.lanes.get_mut(last.lane).filter(|_| long).into_iter().for_each(|lane| lane.stretch(true));
+        }
         self.complete(now, seq);
         self.settle(now);
     }
@@ -109,8 +113,13 @@ impl Outbox {
         if let Some(frag) = self.message(seq).and_then(|m| m.frag(index).copied())
             && frag.times == 1
             && frag.state != FragState::Acked
-            && let Some(lane) = self.lanes.get_mut(frag.lane)
         {
+            self.sample_of(now, frag, delay);
+        }
+    }
+
+    fn sample_of(&mut self, now: Instant, frag: Frag, delay: Duration) {
+        if let Some(lane) = self.lanes.get_mut(frag.lane) {
             if lane.rtt.smoothed().is_none() {
                 // Timeouts before were guesses and say nothing of what the line carries.
                 lane.congestion.restart();
@@ -192,7 +201,7 @@ impl Outbox {
     /// A fragment went out that nobody will acknowledge: it counts as arrived.
     pub(super) fn believe(&mut self, now: Instant, seq: u64, index: u32) {
         let Some(message) = self.message(seq) else { return };
-        let length = message.span(index).1;
+        let (length, filler) = (message.span(index).1, message.layer == Layer::Seq);
         if let Some(frag) = message.frag(index) {
             frag.state = FragState::Acked;
             let lane = frag.lane;
@@ -202,6 +211,9 @@ impl Outbox {
                 lane.flight.clear();
             }
         }
+        if !filler {
+            self.trail = Some((now, 0));
+        }
         if self.message(seq).is_some_and(|message| message.next_unsent().is_none()) {
             self.complete(now, seq);
             self.settle(now);
@@ -209,7 +221,7 @@ impl Outbox {
     }
 
     /// Something of a queue was acknowledged.
-    fn on_progress(&mut self, now: Instant, queue: usize) {
+    pub(super) fn on_progress(&mut self, now: Instant, queue: usize) {
         if let Some(queue) = self.queues.get_mut(queue) {
             queue.stalled = (queue.open > 0).then_some(now);
         }
@@ -218,26 +230,33 @@ impl Outbox {
     fn on_missing(&mut self, now: Instant, span: Span) {
         let Some(seq) = self.expand(span.seq) else { return };
         let Some(message) = self.message(seq) else { return };
-        let (covered, queue) = (message.covered(span.offset, span.length), message.queue);
-        for index in covered {
-            let Some(message) = self.message(seq) else { return };
-            let length = message.span(index).1;
-            let in_flight = |frag: &&mut Frag| frag.state == FragState::InFlight;
-            let Some(frag) = message.frag(index).filter(in_flight).copied() else { continue };
+        for index in message.covered(span.offset, span.length) {
+            let Some(frag) = self.message(seq).and_then(|m| m.frag(index).copied()) else { continue };
             if now.since(frag.sent) < self.on_the_way(frag.lane) {
                 continue;
             }
-            if let Some(frag) = self.message(seq).and_then(|message| message.frag(index)) {
-                frag.state = FragState::Lost;
-            }
-            if let Some(lane) = self.lanes.get_mut(frag.lane) {
-                lane.lose(length.into());
-                lane.congestion.on_loss(now, frag.sent, length.into(), lane.rtt.line());
-            }
-            if let Some(queue) = self.queues.get_mut(queue) {
-                queue.lost.push_back((seq, index));
+            if let Some(length) = self.lose(seq, index)
+                && let Some(lane) = self.lanes.get_mut(frag.lane)
+            {
+                lane.congestion.on_loss(now, frag.sent, length, lane.rtt.line());
             }
         }
+    }
+
+    /// A fragment goes again, if it was on its way. Returns its length.
+    pub(super) fn lose(&mut self, seq: u64, index: u32) -> Option<u64> {
+        let message = self.message(seq)?;
+        let (length, queue) = (u64::from(message.span(index).1), message.queue);
+        let frag = message.frag(index).filter(|frag| frag.state == FragState::InFlight)?;
+        frag.state = FragState::Lost;
+        let lane = frag.lane;
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.lose(length);
+        }
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.lost.push_back((seq, index));
+        }
+        Some(length)
     }
 
     /// How long a fragment may be on its way before a report that it is missing is believed: most of a round trip; with
@@ -299,10 +318,16 @@ impl Outbox {
     }
 
     fn detect_losses(&mut self, now: Instant) {
+        let selective = self.selective;
         for place in 0..self.lanes.len() {
             let Some((id, acked)) = self.lanes.at(place).map(|lane| (lane.id, lane.acked)) else { continue };
             while let Some((flight, sent)) = self.oldest(id) {
-                if flight.transmission + REORDERING > acked {
+                // A message to a plain peer can only be judged when all of it went out.
+                let last = match self.message(flight.seq) {
+                    Some(message) if !selective => message.all_sent(id).map_or(u64::MAX, |(_, last)| last),
+                    _ => flight.transmission,
+                };
+                if last.saturating_add(REORDERING) > acked {
                     break;
                 }
                 let length = self.lose_oldest(id, flight);

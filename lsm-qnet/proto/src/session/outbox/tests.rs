@@ -217,15 +217,44 @@ fn an_ordered_message_goes_when_those_before_it_are_acknowledged() {
     assert_eq!(sent(&mut outbox, at(2)), [(3, 0, FIRST | LAST)]);
 }
 
+/// Lets time pass, and gives how many fragments went in each 50 milliseconds.
+fn flow(outbox: &mut Outbox, from: u64, spans: u64) -> Vec<usize> {
+    let span = |span| {
+        let ms = from + span * 50..from + (span + 1) * 50;
+        let step = |ms| {
+            assert!(!outbox.on_timeout(at(ms), PATIENCE));
+            sent(outbox, at(ms)).len()
+        };
+        ms.map(step).sum()
+    };
+    (0..spans).map(span).collect()
+}
+
 #[test]
-fn a_plain_peer_gets_its_message_whole_whatever_the_window() {
+fn a_plain_peer_gets_a_long_message_a_window_each_round_trip_and_without_repetition() {
     let mut outbox = outbox(false);
     push(&mut outbox, at(0), message(50_000));
-    assert_eq!(sent(&mut outbox, at(0)).len(), 500);
-    outbox.on_plain_nack(at(1), 1, 49_900);
-    assert_eq!(sent(&mut outbox, at(1)), [(1, 49_900, LAST)]);
-    outbox.on_plain_ack(at(2), 1);
+    let went = flow(&mut outbox, 0, 8);
+    assert!(went[0] <= 64 + 32 && went[1..].iter().all(|&count| count <= 65), "{went:?}");
+    assert_eq!(went.iter().sum::<usize>(), 500, "{went:?}");
+    assert_eq!(outbox.take_counts().0, 0, "nothing went twice");
+    outbox.on_plain_nack(at(401), 1, 49_900);
+    assert_eq!(sent(&mut outbox, at(401)), [(1, 49_900, LAST)]);
+    outbox.on_plain_ack(at(402), 1);
     assert!(outbox.is_idle() && outbox.in_flight() == 0);
+}
+
+#[test]
+fn a_plain_peer_that_is_silent_gets_all_of_a_message_again_and_fewer_fragments_at_once() {
+    let mut outbox = outbox(false);
+    push(&mut outbox, at(0), message(50_000));
+    flow(&mut outbox, 0, 8);
+    // Silence: after each timeout it goes again, with half the window in twice the time.
+    let slower = flow(&mut outbox, 400, 80);
+    let most = |spans: &[usize]| spans.iter().copied().max().unwrap_or_default();
+    assert!(most(&slower[..8]) <= 32 + 16, "{slower:?}");
+    assert!(most(&slower[60..]) <= 16, "{slower:?}");
+    assert!(slower.iter().sum::<usize>() > 500, "all of it, and again: {slower:?}");
 }
 
 #[test]
