@@ -24,8 +24,18 @@ fn every_promise_holds_in_every_world() {
 }
 
 /// Seeds that a soak found, and what was wrong.
-const ONCE_WRONG: [(u64, &str); 1] =
-    [(22_037, "the ledger took a message refused with EAGAIN for one that a pulse overtook")];
+const ONCE_WRONG: [(u64, &str); 7] = [
+    (22_037, REFUSED),
+    (36_429, REFUSED),
+    (78_393, REFUSED),
+    (78_837, REFUSED),
+    (5_997, BLOCKED),
+    (6_293, BLOCKED),
+    (6_907, BLOCKED),
+];
+const REFUSED: &str = "the ledger took a message refused with EAGAIN for one that a pulse overtook";
+const BLOCKED: &str =
+    "a message to a plain node that could not begin held back the one whose end it waited for";
 
 #[test]
 fn what_a_soak_found_once_stays_mended() {
