@@ -210,4 +210,32 @@ mod tests {
         health.prove(at(0));
         assert_eq!(health.deadline(alone), None);
     }
+
+    #[test]
+    fn every_state_answers_every_event_as_the_table_says() {
+        use PathState::{Down, Suspect, Unproven, Up};
+        let events: [fn(&mut Health); 5] = [
+            |health| health.prove(at(9000)),
+            |health| drop(health.on_answer(at(9000))),
+            |health| health.suspect(at(9000)),
+            Health::ask,
+            |health| drop(silence(health, at(9000), at(12_000))),
+        ];
+        // proof, answer, suspicion, a question, probes in vain
+        let table = [
+            (Unproven, [Up, Up, Unproven, Unproven, Down]),
+            (Up, [Up, Up, Suspect, Up, Down]),
+            (Suspect, [Up, Up, Suspect, Suspect, Down]),
+            (Down, [Up, Up, Down, Down, Down]),
+        ];
+        for (state, wanted) in table {
+            for (event, want) in events.iter().zip(wanted) {
+                let mut health = Health::new(at(0));
+                health.state = state;
+                health.since = at(8999);
+                event(&mut health);
+                assert_eq!(health.state(), want, "{state:?}");
+            }
+        }
+    }
 }
