@@ -216,7 +216,7 @@ mod tests {
         use PathState::{Down, Suspect, Unproven, Up};
         let events: [fn(&mut Health); 5] = [
             |health| health.prove(at(9000)),
-            |health| drop(health.on_answer(at(9000))),
+            |health| assert_eq!(health.on_answer(at(9000)), None),
             |health| health.suspect(at(9000)),
             Health::ask,
             |health| drop(silence(health, at(9000), at(12_000))),
