@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use qnet_proto::Config;
 use qnet_sim::apps::{Client, Ledger, Op, Server, SharedLedger};
-use qnet_sim::{Faults, HostId, Network, seeds};
+use qnet_sim::{Faults, HostId, Network, Wire, seeds};
 
 fn client(
     net: &mut Network,
@@ -82,27 +82,24 @@ fn a_plain_peer_is_served_with_plain_acknowledgements_both_ways() {
 
 #[test]
 fn small_messages_do_not_wait_behind_the_bulk_of_their_session() {
-    // the same session carries bulk and small: the small ones take a bounded number of frames
-    let mut net = Network::new(4);
-    let a = net.add("alonzo");
-    let ledger = Ledger::shared();
-    server(&mut net, &ledger);
-    let mut plan = vec![Op::Put { len: 1 << 20 }; 6];
-    plan.extend(vec![Op::Echo { len: 100 }; 100]);
-    plan.extend(vec![Op::Put { len: 1 << 20 }; 2]);
-    let done = client(&mut net, a, &ledger, plan, 7);
-    let mut answered_small_at = None;
-    let mut finished = None;
-    net.run_while(Duration::from_secs(100), |net| {
-        if ledger.borrow().answered() >= 50 && answered_small_at.is_none() {
-            answered_small_at = Some(net.now());
-        }
-        if *done.borrow() && finished.is_none() {
-            finished = Some(net.now());
-        }
-        finished.is_some()
-    });
-    assert!(answered_small_at.unwrap() < finished.unwrap());
+    // Six mebibytes on a line of 100 Mbit/s, and beside them in the same session one small message after the other.
+    let bulk = || vec![Op::Put { len: 1 << 20 }; 6];
+    let time_until = |plan: Vec<Op>, answers: usize| {
+        let mut net = Network::new(4);
+        net.set_wire(0, Wire { rate: Some(100_000_000), queue: 200, ..Wire::default() });
+        let a = net.add("alonzo");
+        let ledger = Ledger::shared();
+        server(&mut net, &ledger);
+        client(&mut net, a, &ledger, plan, 7);
+        let begun = net.now();
+        assert!(net.run_while(Duration::from_secs(100), |_| ledger.borrow().answered() >= answers));
+        net.now().since(begun)
+    };
+    let bulk_alone = time_until(bulk(), 6);
+    let small = vec![Op::Echo { len: 100 }; 100];
+    // Behind the bulk, all but a few answers would come after it.
+    let small_beside_it = time_until([bulk(), small].concat(), 10);
+    assert!(small_beside_it < bulk_alone / 2, "{small_beside_it:?}, and the bulk alone {bulk_alone:?}");
 }
 
 #[test]
