@@ -107,6 +107,14 @@ fn two_nodes_of_one_name_are_shown_as_such() -> Result<()> {
     ensure!(text.contains("listed by this name because its own was taken"), "{text}");
     let text = alonzo.shell("qnetstats")?;
     ensure!(text.contains("calls itself     alonzo:"), "{text}");
+    eventually("a line about the shared name", || alonzo.log().contains("two nodes are called alonzo: "))?;
+    let log = alonzo.log();
+    ensure!(
+        log.matches("two nodes are called").count() == 1 && log.contains("another host name (or host=)"),
+        "{log}"
+    );
+    ensure!(alonzo.shell("cat /net/alonzo-EA*/etc/hostname")? == "joseph\n", "the newcomer is reached");
+    ensure!(alonzo.shell("cat /net/alonzo/etc/hostname")? == "alonzo\n");
     Ok(())
 }
 
