@@ -104,9 +104,13 @@ fn small_messages_do_not_wait_behind_the_bulk_of_their_session() {
 
 #[test]
 fn links_of_different_mtu_carry_frames_both_ends_can_take() {
-    for (a_mtu, b_mtu, limit) in
-        [(1500, 576, 9000), (9000, 1500, 9000), (9000, 9000, 9000), (1500, 1500, 150)]
-    {
+    for (a_mtu, b_mtu, limit) in [
+        (1500, 576, 9000),
+        (9000, 1500, 9000),
+        (9000, 9000, 9000),
+        (40_000, 65_535, 65_535),
+        (1500, 1500, 150),
+    ] {
         let mut net = Network::new(5);
         net.set_faults(Faults::lossy(30));
         let set = move |config: &mut Config| config.mtu_en = limit;
