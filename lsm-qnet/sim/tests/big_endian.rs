@@ -6,11 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 use qnet_proto::wire::Order;
-use qnet_proto::wire::kif::{Connect, Kif, MsgSend};
+use qnet_proto::wire::kif::{Connect, Kif, MsgSend, Xfer};
+use qnet_proto::wire::lr::{Lr, LrKind, Party};
 use qnet_proto::wire::lwl4::{HEADER, Header, Kind, Layer, Packet};
 use qnet_proto::wire::tcs::Tcs;
 use qnet_proto::{
-    ClientInfo, Command, Config, Domain, Event, Instant, LinkAddr, LinkId, LinkInfo, Node, NodeName, VtidInfo,
+    Body, ClientId, ClientInfo, Command, Config, Domain, Event, Handle, Instant, LinkAddr, LinkId, LinkInfo,
+    Node, NodeName, Outlet, VtidInfo,
 };
 
 const NOW: Instant = Instant::ZERO;
@@ -43,6 +45,14 @@ impl Peer {
         bytes.truncate(len);
         bytes.extend_from_slice(data);
         self.say(Kind::User, Layer::Kif, &bytes);
+    }
+
+    fn acknowledge(&mut self, seq: u32) {
+        let mut frame = vec![0; HEADER];
+        let mut header = Header { order: Order::Big, seq, ..Header::new(Kind::Ack, Layer::Kif) };
+        (header.sconn, header.dconn) = self.ids;
+        header.emit(&mut frame, None).unwrap();
+        self.node.handle_frame(NOW, LINK, LinkAddr::mac([2, 0, 0, 0, 0, 9]), &frame);
     }
 
     /// The next packet of this kind.
@@ -113,13 +123,68 @@ fn a_big_endian_client_is_served() {
     assert_eq!((ack.layer, ack.seq, payload.len()), (Layer::Kif, 2, 0), "plain acknowledgements");
     peer.node.handle_command(NOW, Command::Reply { rcv, status: 7, data: b"xyz".as_slice().into() }).unwrap();
     // its acknowledgement of CONNECT_SUCCESS, which was our first message
-    let mut frame = vec![0; HEADER];
-    let mut header = Header { order: Order::Big, seq: 1, ..Header::new(Kind::Ack, Layer::Kif) };
-    (header.sconn, header.dconn) = peer.ids;
-    header.emit(&mut frame, None).unwrap();
-    peer.node.handle_frame(NOW, LINK, LinkAddr::mac([2, 0, 0, 0, 0, 9]), &frame);
+    peer.acknowledge(1);
     let (_, payload) = peer.hear(Kind::User);
     let (message, range) = Kif::parse(&payload, Order::Little).unwrap();
     let Kif::MsgReply(reply) = message else { panic!("{message:?}") };
     assert_eq!((reply.handle, reply.status, &payload[range]), (0x0a0b, 7, &b"xyz"[..]));
+}
+
+#[test]
+fn a_big_endian_server_is_used() {
+    let config = Config::new(NodeName::new("client").unwrap(), Domain::default(), 5, 1);
+    let mut node = Node::new(config, NOW);
+    let addr = LinkAddr::mac([2, 0, 0, 0, 0, 1]);
+    node.link_up(NOW, LINK, LinkInfo { addr, mtu: 1500, name: "en0".into() });
+    let mut peer = Peer { node, ids: (0, 0), seq: 0 };
+
+    // It is found by its own answer, in its own order.
+    peer.node.handle_command(NOW, Command::Resolve { token: 1, name: "ppc".into() }).unwrap();
+    let (_, _announcement) = peer.hear(Kind::Lres);
+    let (_, question) = peer.hear(Kind::Lres);
+    assert_eq!(Lr::parse(&question, Order::Little).unwrap().dst.name, "ppc");
+    let src = Party { name: "ppc", domain: "", mac: Some([2, 0, 0, 0, 0, 9]) };
+    let answer = Lr { kind: LrKind::Reply, src, dst: Party::default(), extensions: None };
+    let mut body = [0; 128];
+    let len = answer.emit(&mut body, Order::Big).unwrap();
+    peer.say(Kind::Lres, Layer::Lr, &body[..len]);
+    let Event::Resolved { nd, .. } = peer.event(|e| matches!(e, Event::Resolved { .. })) else {
+        unreachable!()
+    };
+
+    let (client, handle) = (ClientId(1), Handle(2));
+    let cred = ClientInfo { pid: 77, euid: 1000, ..ClientInfo::default() };
+    peer.node.handle_command(NOW, Command::Connect { client, nd, pid: 4242, chid: 6, cred }).unwrap();
+    let (call, _) = peer.hear(Kind::TcsInit);
+    peer.ids = (0x0102_0304, call.sconn);
+    peer.say(Kind::TcsRemUp, Layer::Kif, &[]);
+    let (_, payload) = peer.hear(Kind::User);
+    let (Kif::Connect(connect), _) = Kif::parse(&payload, Order::Little).unwrap() else {
+        panic!("a plain node gets its CONNECT alone")
+    };
+    assert_eq!((connect.server_pid, connect.server_chid), (4242, 6));
+    peer.acknowledge(1);
+    let (server_id, client_id) = (0x0506, connect.client_id);
+    peer.say_kif(&Kif::ConnectSuccess { version: 1, server_id, client_id, scoid: 0x0708, nbytes: 4 }, &[]);
+    let event = peer.event(|e| matches!(e, Event::Connected { .. }));
+    assert!(matches!(event, Event::Connected { scoid: 0x0708, limit: 4, .. }), "{event:?}");
+
+    let info = VtidInfo { srcmsglen: 7, dstmsglen: 3, tid: 1, ..VtidInfo::default() };
+    let first = Body::from(&b"abcd"[..]);
+    let send = Command::Send { client, handle, info, first, reply: Outlet::nowhere() };
+    peer.node.handle_command(NOW, send).unwrap();
+    let (_, payload) = peer.hear(Kind::User);
+    let (Kif::MsgSend(message), data) = Kif::parse(&payload, Order::Little).unwrap() else {
+        panic!("no message")
+    };
+    assert_eq!((message.server_id, message.info.srcmsglen, &payload[data]), (0x0506, 7, &b"abcd"[..]));
+    peer.acknowledge(2);
+    let client_handle = message.client_handle;
+    peer.say_kif(&Kif::MsgRead { msgread_handle: 0x0a0b, client_handle, offset: 4, nbytes: 3 }, &[]);
+    let event = peer.event(|e| matches!(e, Event::Read { .. }));
+    assert!(matches!(event, Event::Read { offset: 4, nbytes: 3, .. }), "{event:?}");
+    let reply = Xfer { status: 0x0c0d, handle: client_handle, offset: 0, nbytes: 3 };
+    peer.say_kif(&Kif::MsgReply(reply), b"xyz");
+    let event = peer.event(|e| matches!(e, Event::Reply { .. } | Event::Error { .. }));
+    assert!(matches!(event, Event::Reply { handle: Handle(2), status: 0x0c0d }), "{event:?}");
 }
