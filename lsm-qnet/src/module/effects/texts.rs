@@ -56,9 +56,9 @@ pub(super) fn qos_verbose() {
     assert_eq!(levels(&[("qos_verbose", "0")]), [4]);
     assert_eq!(levels(&[("qos_verbose", "1")]), [3]);
     let of_paths = |level: &str| {
-        let mut rig = Rig::new(&[("qos_verbose", level)], &[("allow", "connect")]);
+        let mut rig = Rig::new(&[("qos_verbose", level), ("conn_up_idle", "5")], &[("allow", "connect")]);
         rig.connect();
-        // Time for a probe, should nothing that was sent be acknowledged.
+        // Time for a probe: paths are looked at when something happens, and not twice within 100 ms.
         rig.ticks(12);
         rig.alonzo.said("node joseph answers over en0, at ").len()
     };
