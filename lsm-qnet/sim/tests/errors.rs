@@ -9,7 +9,7 @@ use qnet_proto::{
     Body, ClientId, ClientInfo, Command, CommandError, Errno, Event, Handle, NodeId, Outlet, Rcv, ServerId,
     Sigevent, SignalInfo, VtidInfo,
 };
-use qnet_sim::{HostId, Network};
+use qnet_sim::{Faults, HostId, Network, Wire};
 
 const CLIENT: ClientId = ClientId(1);
 const ENOMEM: Errno = Errno(12);
@@ -343,6 +343,27 @@ fn an_event_reaches_the_client_that_has_its_reply_already() {
         pair.wait(pair.b, |e| matches!(e, Event::Disconnect { .. }).then_some(()));
         assert_eq!(pair.net.command(pair.b, deliver()), Err(CommandError::NoSuchConnection));
     }
+}
+
+#[test]
+fn events_arrive_in_the_order_of_the_server_whatever_the_wire_does() {
+    const EVENTS: u64 = 100;
+    let mut pair = Pair::new();
+    pair.net.set_wire(0, Wire { faults: Faults::lossy(200), ..Wire::default() });
+    let server = pair.connected();
+    let mut heard = Vec::new();
+    for value in 0..EVENTS {
+        let sigevent = Sigevent { notify: 4, id: 3, value, code: 1, priority: 10 };
+        pair.net.command(pair.b, Command::Deliver { server, sigevent }).unwrap();
+    }
+    pair.net.run_while(PATIENCE, |net| {
+        heard.extend(net.events(pair.a).into_iter().filter_map(|event| match event {
+            Event::Sigevent { sigevent, .. } => Some(sigevent.value),
+            _ => None,
+        }));
+        heard.len() == EVENTS as usize
+    });
+    assert!(heard.iter().copied().eq(0..EVENTS), "{heard:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::command::{ClientId, Errno, ServerId, Sigevent, SignalInfo};
 use crate::event::{Event, NodeId};
 use crate::names::Fqnn;
 use crate::session::message::Message;
-use crate::session::order::GateKey;
+use crate::session::order::{Class, GateKey};
 use crate::source::Body;
 use crate::time::Instant;
 use crate::wire::kif::{ClientInfo, Kif};
@@ -138,7 +138,9 @@ impl Node {
         };
         let sigevent = Sigevent { value, ..sigevent };
         let message = Message::kif(&Kif::Event { client_handle, sigevent }, Body::empty());
-        self.send_message(now, nd, message.map(|m| m.counted(GateKey::Server(server.0))));
+        let message = message
+            .map(|m| m.behind(GateKey::Events(server.0), Class::Ordered).counted(GateKey::Server(server.0)));
+        self.send_message(now, nd, message);
         Ok(())
     }
 

@@ -107,7 +107,9 @@ impl Node {
     pub(super) fn qos_behind(&self, message: &Message) -> Option<u16> {
         let of = |key: GateKey| match key {
             GateKey::Client(number) => self.clients.connections.get(number).map(|client| client.qos),
-            GateKey::Server(number) => self.servers.connections.get(number).map(|server| server.qos),
+            GateKey::Server(number) | GateKey::Events(number) => {
+                self.servers.connections.get(number).map(|server| server.qos)
+            }
             GateKey::Rcv(number) => {
                 let server = self.servers.received.get(number)?.server;
                 self.servers.connections.get(server).map(|server| server.qos)

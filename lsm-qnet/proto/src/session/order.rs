@@ -3,7 +3,7 @@
 //! Messages of a session travel in any order, so that bulk never blocks what is small. Those that
 //! must keep an order pass a *gate*: the one of their connection or of their transaction. Behind a
 //! gate a *free* message (MSGSEND, MSGWRITE) goes at once unless an *ordered* one is before it; an
-//! ordered message (PULSE, UNBLOCK, DISCONNECT, MSGREPLY, CONNECT_DEATH) waits until everything
+//! ordered message (PULSE, UNBLOCK, DISCONNECT, MSGREPLY, EVENT, CONNECT_DEATH) waits until everything
 //! before it has been acknowledged, which is when the receiver has delivered it.
 //!
 //! ```text
@@ -23,6 +23,9 @@ pub(crate) enum GateKey {
     Server(u32),
     /// A received message.
     Rcv(u32),
+    /// The events for the client of a server-side connection: a gate of their own, so that they wait for each other and
+    /// not for a long reply.
+    Events(u32),
 }
 
 /// How a message passes its gate.
