@@ -5,15 +5,19 @@
 //! their turn now and then, so that nobody waits long behind a talkative client.
 
 use std::{
+    os::fd::AsFd,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
-use qnet_ipc::{Patience, Watch};
+use nix::{
+    errno::Errno,
+    sys::epoll::{Epoll, EpollEvent, EpollTimeout},
+};
+use qnet_ipc::{Patience, Watch, wait_ready};
 
 /// Clients that are looked at while spinning.
 const MOST: usize = 8;
@@ -79,7 +83,7 @@ impl Vigil {
     /// Waits until a socket has something, which is told in `events`, or one of `lookout` speaks.
     ///
     /// # Errors
-    /// As epoll_wait(2): `EINTR` when a signal came while it slept.
+    /// As poll(2): `EINTR` when a signal handler ran while it slept.
     pub(super) fn wait(
         &self,
         epoll: &Epoll,
@@ -104,12 +108,11 @@ impl Vigil {
         if event || !lookout.arm() {
             return found;
         }
-        let timeout = deadline.map_or(EpollTimeout::NONE, |at| {
-            // Up, so that a caller who loops does not spin through the last millisecond.
-            let left =
-                at.saturating_duration_since(Instant::now()).saturating_add(Duration::from_micros(999));
-            EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
-        });
-        epoll.wait(events, timeout)
+        // poll(2) and not epoll_wait(2), which SIGSTOP and SIGCONT, a debugger's too, end with `EINTR` without any handler.
+        match wait_ready(epoll.0.as_fd(), true, false, deadline) {
+            Ok(true) => epoll.wait(events, EpollTimeout::ZERO),
+            Ok(false) => Ok(0),
+            Err(error) => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+        }
     }
 }

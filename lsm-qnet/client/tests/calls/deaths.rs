@@ -10,7 +10,10 @@ use qnet::{
 };
 
 use crate::{
-    support::{Pair, Role, attach, blocked, errno, message, pulse, receive_into, reply, send},
+    support::{
+        Pair, Role, attach, blocked, errno, is_asleep, is_stopped, message, pulse, receive_into, reply, send,
+        until,
+    },
     trial,
 };
 
@@ -25,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_client_that_detaches_is_told", a_client_that_detaches),
         trial("a_client_that_becomes_another_program_is_gone", exec),
         trial("a_stopped_client_holds_nobody_up", a_stopped_client),
+        trial("a_server_that_is_stopped_and_goes_on_still_receives", a_stopped_server),
         trial("a_killed_server_wakes_every_client", a_killed_server),
         trial("the_death_of_a_server_is_noticed_when_nobody_sends", coid_death),
         trial("the_end_of_a_thread_is_told", thread_death),
@@ -96,6 +100,25 @@ fn a_stopped_client() {
     assert!(room.iter().all(|byte| *byte == 7));
     reply(rcvid, 2, b"").unwrap();
     assert_eq!(client.hear(), "status 2");
+}
+
+fn a_stopped_server() {
+    let mut server = Role::start("server", &[0]);
+    let chid = server.number();
+    let pid = server.pid();
+    let coid = attach(pid, chid);
+    until("the server waits", || is_asleep(pid, pid));
+    server.signal(Signal::SIGSTOP);
+    until("the server stands still", || is_stopped(pid, pid));
+    server.signal(Signal::SIGCONT);
+    // A receive that ended is begun again by that time, and was told of.
+    until("the server waits", || is_asleep(pid, pid));
+    thread::scope(|scope| {
+        let _client = blocked(scope, || send(coid, b"hold", &mut []));
+        let said = server.hear();
+        server.kill();
+        assert_eq!(said, "held", "no handler ran");
+    });
 }
 
 fn a_killed_server() {

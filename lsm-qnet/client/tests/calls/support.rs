@@ -127,8 +127,17 @@ pub(crate) fn blocked<'scope, T: Send + 'scope>(
 
 /// Whether a thread sleeps in the kernel.
 pub(crate) fn is_asleep(pid: i32, tid: i32) -> bool {
+    has_state(pid, tid, 'S')
+}
+
+/// Whether SIGSTOP has stopped a thread.
+pub(crate) fn is_stopped(pid: i32, tid: i32) -> bool {
+    has_state(pid, tid, 'T')
+}
+
+fn has_state(pid: i32, tid: i32, state: char) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-    stat.contains(") S ")
+    stat.contains(&format!(") {state} "))
 }
 
 /// A child that plays a role, killed in the end.
