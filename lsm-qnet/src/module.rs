@@ -237,6 +237,8 @@ impl Qnet {
             access: self.settings.access.clone(),
             verbosity: Verbosity::new(self.settings.verbose, self.settings.tuning.qos_verbose),
         };
+        // A wake-up between rings of ours and of programs gets lost under bulk from several threads.
+        qnet_ipc::keep_to_sockets();
         let now = self.host.now();
         let mut engine = Engine::new(setup, Rc::new(HostWatcher(self.host.clone())), now);
         engine.listen()?;

@@ -14,7 +14,7 @@
 //!
 //! DEVIATION: a name is no directory of others at the same time; on QNX both may be attached. A file cannot be a directory.
 //!
-//! Names may have slashes, and so anybody makes directories: no link among them is followed ([`base`]).
+//! Names may have slashes, and so anybody makes directories: no link among them is followed (`base`).
 //!
 //! The kernel drops such a lock when its process closes *any* descriptor of the file. So everything in here that touches
 //! entries happens under one lock of the process, and files of names that this process has are not opened.
