@@ -94,14 +94,7 @@ impl<'a> Request<'a> {
     /// # Errors
     /// Not an `_IO_MSG`, another manager's, an unknown subtype, a body that ends early.
     pub fn parse(message: &'a [u8]) -> Result<Self, ParseError> {
-        let (io, _) = Io::parse(message)?;
-        let Io::Msg { mgrid, subtype, data } = io else {
-            let wanted = crate::message_type::MSG;
-            return Err(ParseError::Type { wanted, found: io.message_type() });
-        };
-        if mgrid != MGRID {
-            return Err(ParseError::Unknown { what: "mgrid", value: mgrid.into() });
-        }
+        let (subtype, data) = Io::parse_for(MGRID, message)?;
         Ok(match subtype {
             LOOKUP => Self::Lookup { name: until_nul(data, "name")? },
             SYNC => {

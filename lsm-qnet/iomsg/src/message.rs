@@ -261,6 +261,18 @@ fn words<const N: usize>(body: &[u8], what: &'static str) -> Result<[u32; N], Pa
 }
 
 impl<'a> Io<'a> {
+    /// Reads a message that must be an `_IO_MSG` for the manager `wanted`: its subtype and data.
+    ///
+    /// # Errors
+    /// As [`Io::parse`]; another type of message; another manager's.
+    pub(crate) fn parse_for(wanted: u16, bytes: &'a [u8]) -> Result<(u16, &'a [u8]), ParseError> {
+        match Self::parse(bytes)?.0 {
+            Self::Msg { mgrid, subtype, data } if mgrid == wanted => Ok((subtype, data)),
+            Self::Msg { mgrid, .. } => Err(ParseError::Unknown { what: "mgrid", value: mgrid.into() }),
+            io => Err(ParseError::Type { wanted: message_type::MSG, found: io.message_type() }),
+        }
+    }
+
     /// Reads the first message of `bytes`; with it come the bytes of the next one, if one follows.
     ///
     /// # Errors

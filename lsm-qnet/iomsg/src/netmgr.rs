@@ -127,14 +127,7 @@ impl<'a> Request<'a> {
     /// Not an `_IO_MSG`, another manager's, an unknown subtype, a body that is too short or a name
     /// that is too long.
     pub fn parse(message: &'a [u8]) -> Result<Self, ParseError> {
-        let (io, _) = Io::parse(message)?;
-        let Io::Msg { mgrid, subtype, data } = io else {
-            let wanted = crate::message_type::MSG;
-            return Err(ParseError::Type { wanted, found: io.message_type() });
-        };
-        if mgrid != MGRID {
-            return Err(ParseError::Unknown { what: "mgrid", value: mgrid.into() });
-        }
+        let (subtype, data) = Io::parse_for(MGRID, message)?;
         let two = |what| take::<[U32; 2]>(data, what).map(|(words, _)| (words[0].get(), words[1].get()));
         Ok(match subtype {
             STRTOND => Self::Strtond { name: text(data)? },

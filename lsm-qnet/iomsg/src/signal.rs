@@ -99,14 +99,7 @@ impl Request {
     /// # Errors
     /// Not an `_IO_MSG`, another manager's, an unknown subtype or a body that is too short.
     pub fn parse(message: &[u8]) -> Result<Self, ParseError> {
-        let (io, _) = Io::parse(message)?;
-        let Io::Msg { mgrid, subtype, data } = io else {
-            let wanted = crate::message_type::MSG;
-            return Err(ParseError::Type { wanted, found: io.message_type() });
-        };
-        if mgrid != MGRID {
-            return Err(ParseError::Unknown { what: "mgrid", value: mgrid.into() });
-        }
+        let (subtype, data) = Io::parse_for(MGRID, message)?;
         if subtype != SIGNAL {
             return Err(ParseError::Unknown { what: "signal subtype", value: subtype.into() });
         }
