@@ -48,7 +48,7 @@ use crate::{
     caller::Caller,
     fuse::{
         Negotiated, Opcode, Operation, ROOT_ID, Request,
-        abi::{InHeader, Kstatfs},
+        abi::{InHeader, InitIn, Kstatfs},
         negotiate, reply,
     },
     inodes::Inodes,
@@ -225,7 +225,7 @@ impl Engine {
                 return list.for_each(|one| self.inodes.forget(one.nodeid, one.nlookup));
             }
             Operation::Interrupt { unique } => return self.interrupt(unique),
-            Operation::Init(asked) => self.init(unique, asked),
+            Operation::Init { asked, flags2 } => self.init(unique, asked, flags2),
             Operation::Destroy => {
                 self.over = true;
                 reply::status(unique, 0)
@@ -236,6 +236,8 @@ impl Engine {
                 reply::status(unique, 0)
             }
             Operation::Rmdir { .. } if header.nodeid != ROOT_ID => reply::status(unique, libc::EROFS),
+            operation if operation.changes_files() => reply::status(unique, libc::EROFS),
+            Operation::Readdir { plus: true, .. } => reply::status(unique, libc::ENOSYS),
             Operation::Other(opcode) => reply::status(unique, refusal(opcode)),
             Operation::Getattr { .. } if self.is_own(header.nodeid) => {
                 self.own_attributes(unique, header.nodeid)
@@ -248,7 +250,7 @@ impl Engine {
                 None => return self.start(now, header, operation),
             },
             Operation::Opendir if header.nodeid == ROOT_ID => self.open_nodes(unique),
-            Operation::Readdir { fh, offset, size } => {
+            Operation::Readdir { fh, offset, size, .. } => {
                 match self.buffered_entries(unique, fh, offset, size) {
                     Some(answer) => answer,
                     None => return self.start(now, header, operation),
@@ -296,13 +298,13 @@ impl Engine {
             Operation::Open { flags } => files::open_task(nodeid, flags)?,
             Operation::Opendir => Task::Open { nodeid, directory: true, nonblocking: false },
             Operation::Read { fh, offset, size } => self.read_task(fh, offset, size)?,
-            Operation::Readdir { fh, offset, size } => self.readdir_task(fh, offset, size)?,
+            Operation::Readdir { fh, offset, size, .. } => self.readdir_task(fh, offset, size)?,
             _ => return Err(libc::ENOSYS),
         })
     }
 
-    fn init(&mut self, unique: u64, asked: crate::fuse::abi::InitIn) -> Vec<u8> {
-        match negotiate(asked) {
+    fn init(&mut self, unique: u64, asked: InitIn, flags2: u32) -> Vec<u8> {
+        match negotiate(asked, flags2) {
             Ok(Negotiated::Agreed(body)) => {
                 info!(
                     kernel = format_args!("{}.{}", asked.major, asked.minor),

@@ -16,15 +16,39 @@ pub const FUSE_ROOT_ID: u64 = 1;
 pub const FOPEN_DIRECT_IO: u32 = 1 << 0;
 pub const FOPEN_STREAM: u32 = 1 << 4;
 pub const FOPEN_NOFLUSH: u32 = 1 << 5;
+pub const FOPEN_PARALLEL_DIRECT_WRITES: u32 = 1 << 6;
 
 pub const FUSE_ASYNC_READ: u32 = 1 << 0;
 pub const FUSE_ATOMIC_O_TRUNC: u32 = 1 << 3;
 pub const FUSE_BIG_WRITES: u32 = 1 << 5;
+pub const FUSE_DONT_MASK: u32 = 1 << 6;
 pub const FUSE_AUTO_INVAL_DATA: u32 = 1 << 12;
+pub const FUSE_DO_READDIRPLUS: u32 = 1 << 13;
+pub const FUSE_READDIRPLUS_AUTO: u32 = 1 << 14;
+pub const FUSE_ASYNC_DIO: u32 = 1 << 15;
 pub const FUSE_PARALLEL_DIROPS: u32 = 1 << 18;
 pub const FUSE_MAX_PAGES: u32 = 1 << 22;
+pub const FUSE_HANDLE_KILLPRIV_V2: u32 = 1 << 28;
+/// Both sides look at `flags2`.
+pub const FUSE_INIT_EXT: u32 = 1 << 30;
+/// In `flags2`.
+pub const FUSE_DIRECT_IO_ALLOW_MMAP: u32 = 1 << (36 - 32);
 
 pub const FUSE_GETATTR_FH: u32 = 1 << 0;
+
+pub const FATTR_MODE: u32 = 1 << 0;
+pub const FATTR_UID: u32 = 1 << 1;
+pub const FATTR_GID: u32 = 1 << 2;
+pub const FATTR_SIZE: u32 = 1 << 3;
+pub const FATTR_ATIME: u32 = 1 << 4;
+pub const FATTR_MTIME: u32 = 1 << 5;
+pub const FATTR_FH: u32 = 1 << 6;
+pub const FATTR_ATIME_NOW: u32 = 1 << 7;
+pub const FATTR_MTIME_NOW: u32 = 1 << 8;
+
+/// The data are pages of a mapping, and not what a `write` has just brought.
+pub const FUSE_WRITE_CACHE: u32 = 1 << 0;
+pub const FUSE_FSYNC_FDATASYNC: u32 = 1 << 0;
 
 /// In place of an errno in a message whose `unique` is 0.
 pub const FUSE_NOTIFY_INVAL_INODE: i32 = 2;
@@ -83,4 +107,26 @@ kernel_structs! {
     ReadIn = 40 { fh: u64, offset: u64, size: u32, read_flags: u32, lock_owner: u64, flags: u32, padding: u32 }
     ReleaseIn = 24 { fh: u64, flags: u32, release_flags: u32, lock_owner: u64 }
     InterruptIn = 8 { unique: u64 }
+
+    CreateIn = 16 { flags: u32, mode: u32, umask: u32, open_flags: u32 }
+    MknodIn = 16 { mode: u32, rdev: u32, umask: u32, padding: u32 }
+    MkdirIn = 8 { mode: u32, umask: u32 }
+    RenameIn = 8 { newdir: u64 }
+    Rename2In = 16 { newdir: u64, flags: u32, padding: u32 }
+    LinkIn = 8 { oldnodeid: u64 }
+    SetattrIn = 88 {
+        valid: u32, padding: u32, fh: u64, size: u64, lock_owner: u64, atime: u64, mtime: u64, ctime: u64,
+        atimensec: u32, mtimensec: u32, ctimensec: u32, mode: u32, unused4: u32, uid: u32, gid: u32, unused5: u32,
+    }
+    WriteIn = 40 { fh: u64, offset: u64, size: u32, write_flags: u32, lock_owner: u64, flags: u32, padding: u32 }
+    WriteOut = 8 { size: u32, padding: u32 }
+    FlushIn = 24 { fh: u64, unused: u32, padding: u32, lock_owner: u64 }
+    FsyncIn = 16 { fh: u64, fsync_flags: u32, padding: u32 }
+    AccessIn = 8 { mask: u32, padding: u32 }
+    FallocateIn = 32 { fh: u64, offset: u64, length: u64, mode: u32, padding: u32 }
+    LseekIn = 24 { fh: u64, offset: u64, whence: u32, padding: u32 }
+    LseekOut = 8 { offset: u64 }
+    CopyFileRangeIn = 56 {
+        fh_in: u64, off_in: u64, nodeid_out: u64, fh_out: u64, off_out: u64, len: u64, flags: u64,
+    }
 }

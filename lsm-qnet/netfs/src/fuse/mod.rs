@@ -18,6 +18,7 @@
 pub mod abi;
 mod negotiate;
 mod opcode;
+mod operation;
 pub mod reply;
 mod request;
 #[cfg(test)]
@@ -25,10 +26,12 @@ mod tests;
 
 pub use self::{
     negotiate::{
-        INIT_FLAGS, MAX_BACKGROUND, MAX_TRANSFER, MIN_MINOR, Negotiated, UnsupportedKernel, negotiate,
+        INIT_FLAGS, INIT_FLAGS2, MAX_BACKGROUND, MAX_TRANSFER, MIN_MINOR, Negotiated, UnsupportedKernel,
+        negotiate,
     },
     opcode::Opcode,
-    request::{Forgets, MalformedRequest, Operation, Request},
+    operation::{Attributes, Forgets, Operation, SetTime},
+    request::{MalformedRequest, Request, WRITE_DATA},
 };
 
 /// `nodeid` of the mount's root directory.

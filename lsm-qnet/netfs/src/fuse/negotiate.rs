@@ -9,10 +9,17 @@
 //! | AUTO_INVAL_DATA | cached pages go when the other node's file has changed |
 //! | MAX_PAGES, BIG_WRITES | requests of up to 1 MiB |
 //! | ATOMIC_O_TRUNC | truncation is decided by the serving node, in the same step as the open |
+//! | DONT_MASK | the file mode creation mask comes with the request, where the node cannot add its own |
+//! | HANDLE_KILLPRIV_V2 | set-user-id bits go when a file is written: the serving kernel does that, no request for each write |
+//! | ASYNC_DIO | large direct transfers go out as several requests at once |
+//! | DIRECT_IO_ALLOW_MMAP | files that are read and written directly can still be mapped |
+//!
+//! Not asked for: WRITEBACK_CACHE, because a `write` that has returned must be on the other node.
 
 use super::abi::{
-    FUSE_ASYNC_READ, FUSE_ATOMIC_O_TRUNC, FUSE_AUTO_INVAL_DATA, FUSE_BIG_WRITES, FUSE_KERNEL_MINOR_VERSION,
-    FUSE_KERNEL_VERSION, FUSE_MAX_PAGES, FUSE_PARALLEL_DIROPS, InitIn, InitOut,
+    FUSE_ASYNC_DIO, FUSE_ASYNC_READ, FUSE_ATOMIC_O_TRUNC, FUSE_AUTO_INVAL_DATA, FUSE_BIG_WRITES,
+    FUSE_DIRECT_IO_ALLOW_MMAP, FUSE_DONT_MASK, FUSE_HANDLE_KILLPRIV_V2, FUSE_INIT_EXT,
+    FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, FUSE_MAX_PAGES, FUSE_PARALLEL_DIROPS, InitIn, InitOut,
 };
 
 /// Largest read or write request, in bytes.
@@ -28,7 +35,13 @@ pub const INIT_FLAGS: u32 = FUSE_ASYNC_READ
     | FUSE_BIG_WRITES
     | FUSE_AUTO_INVAL_DATA
     | FUSE_PARALLEL_DIROPS
-    | FUSE_MAX_PAGES;
+    | FUSE_MAX_PAGES
+    | FUSE_DONT_MASK
+    | FUSE_HANDLE_KILLPRIV_V2
+    | FUSE_ASYNC_DIO
+    | FUSE_INIT_EXT;
+/// The same for the second word of abilities.
+pub const INIT_FLAGS2: u32 = FUSE_DIRECT_IO_ALLOW_MMAP;
 
 /// Time stamps are kept to the nanosecond.
 const TIME_GRANULARITY_NS: u32 = 1;
@@ -56,11 +69,11 @@ pub struct UnsupportedKernel {
     pub minor: u32,
 }
 
-/// Answers an INIT request.
+/// Answers an INIT request; `flags2` is 0 where the kernel has no second word of abilities.
 ///
 /// # Errors
 /// [`UnsupportedKernel`] when the kernel is older than 7.[`MIN_MINOR`]; the request is then answered with EPROTO.
-pub fn negotiate(asked: InitIn) -> Result<Negotiated, UnsupportedKernel> {
+pub fn negotiate(asked: InitIn, flags2: u32) -> Result<Negotiated, UnsupportedKernel> {
     let ours = InitOut {
         major: FUSE_KERNEL_VERSION,
         minor: FUSE_KERNEL_MINOR_VERSION.min(asked.minor),
@@ -76,6 +89,7 @@ pub fn negotiate(asked: InitIn) -> Result<Negotiated, UnsupportedKernel> {
         // The kernel offers what the mount's backing device allows and refuses more.
         max_readahead: asked.max_readahead.min(MAX_TRANSFER),
         flags: INIT_FLAGS & asked.flags,
+        flags2: if asked.flags & FUSE_INIT_EXT != 0 { INIT_FLAGS2 & flags2 } else { 0 },
         max_background: MAX_BACKGROUND,
         congestion_threshold: MAX_BACKGROUND / 4 * 3,
         max_write: MAX_TRANSFER,

@@ -8,11 +8,19 @@ use zerocopy::FromBytes;
 
 use super::{
     abi::{
-        BatchForgetIn, FUSE_GETATTR_FH, ForgetIn, ForgetOne, GetattrIn, InHeader, InitIn, InterruptIn,
-        OpenIn, ReadIn, ReleaseIn,
+        AccessIn, BatchForgetIn, CopyFileRangeIn, CreateIn, FATTR_ATIME, FATTR_ATIME_NOW, FATTR_FH,
+        FATTR_GID, FATTR_MODE, FATTR_MTIME, FATTR_MTIME_NOW, FATTR_SIZE, FATTR_UID, FUSE_FSYNC_FDATASYNC,
+        FUSE_GETATTR_FH, FUSE_WRITE_CACHE, FallocateIn, FlushIn, ForgetIn, ForgetOne, FsyncIn, GetattrIn,
+        InHeader, InitIn, InterruptIn, LinkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, ReleaseIn,
+        Rename2In, RenameIn, SetattrIn, WriteIn,
     },
     opcode::Opcode,
+    operation::{Attributes, Forgets, Operation, SetTime},
 };
+
+/// Where the data of a WRITE begin in its request: what is before them is known then, and its room may be used for
+/// something else.
+pub const WRITE_DATA: usize = size_of::<InHeader>() + size_of::<WriteIn>();
 
 /// One request of the kernel. Borrows names from the buffer it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,98 +29,6 @@ pub struct Request<'a> {
     pub header: InHeader,
     /// What is asked.
     pub operation: Operation<'a>,
-}
-
-/// What the kernel asks for, with its arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation<'a> {
-    /// First request of a mount: versions and abilities.
-    Init(InitIn),
-    /// Last request of a mount.
-    Destroy,
-    /// The request with this `unique` should end with EINTR. Has no reply of its own.
-    Interrupt {
-        /// `unique` of the request to end.
-        unique: u64,
-    },
-    /// The kernel gives back `nlookup` references to the header's `nodeid`. Has no reply.
-    Forget {
-        /// References given back.
-        nlookup: u64,
-    },
-    /// The same for many nodes. Has no reply.
-    BatchForget(Forgets<'a>),
-    /// Find a name in the directory `nodeid`.
-    Lookup {
-        /// One path component, without NUL.
-        name: &'a [u8],
-    },
-    /// Remove the directory of that name in the directory `nodeid`.
-    Rmdir {
-        /// One path component, without NUL.
-        name: &'a [u8],
-    },
-    /// Attributes of `nodeid`.
-    Getattr {
-        /// The open file they are wanted of, if any.
-        fh: Option<u64>,
-    },
-    /// Target of the symbolic link `nodeid`.
-    Readlink,
-    /// Open the file `nodeid`.
-    Open {
-        /// Linux `open(2)` flags.
-        flags: u32,
-    },
-    /// Open the directory `nodeid`.
-    Opendir,
-    /// Read from an open file.
-    Read {
-        /// From the reply to `Open`.
-        fh: u64,
-        /// Byte offset in the file.
-        offset: u64,
-        /// Largest number of bytes to return.
-        size: u32,
-    },
-    /// Read entries of an open directory.
-    Readdir {
-        /// From the reply to `Opendir`.
-        fh: u64,
-        /// 0, or the `off` of the last entry the kernel has.
-        offset: u64,
-        /// Largest number of bytes to return.
-        size: u32,
-    },
-    /// Last close of an open file.
-    Release {
-        /// From the reply to `Open`.
-        fh: u64,
-    },
-    /// Last close of an open directory.
-    Releasedir {
-        /// From the reply to `Opendir`.
-        fh: u64,
-    },
-    /// File system statistics.
-    Statfs,
-    /// An operation whose arguments nobody here needs; the caller answers by its opcode. `None` is one that this
-    /// protocol version does not have.
-    Other(Option<Opcode>),
-}
-
-/// The entries of a BATCH_FORGET.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forgets<'a>(&'a [u8]);
-
-impl Iterator for Forgets<'_> {
-    type Item = ForgetOne;
-
-    fn next(&mut self) -> Option<ForgetOne> {
-        let (one, rest) = ForgetOne::read_from_prefix(self.0).ok()?;
-        self.0 = rest;
-        Some(one)
-    }
 }
 
 /// Why a request cannot be served.
@@ -202,46 +118,168 @@ struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     fn operation(&self) -> Result<Operation<'a>, MalformedRequest> {
         Ok(match self.opcode {
-            Opcode::Init => Operation::Init(self.head()?),
+            Opcode::Init => self.init()?,
             Opcode::Destroy => Operation::Destroy,
             Opcode::Interrupt => Operation::Interrupt { unique: self.head::<InterruptIn>()?.unique },
             Opcode::Forget => Operation::Forget { nlookup: self.head::<ForgetIn>()?.nlookup },
             Opcode::BatchForget => Operation::BatchForget(self.forgets()?),
-            Opcode::Lookup => Operation::Lookup { name: self.name()? },
-            Opcode::Rmdir => Operation::Rmdir { name: self.name()? },
             Opcode::Getattr => {
                 let args = self.head::<GetattrIn>()?;
                 Operation::Getattr { fh: (args.getattr_flags & FUSE_GETATTR_FH != 0).then_some(args.fh) }
             }
+            Opcode::Setattr => setattr(&self.head()?),
             Opcode::Readlink => Operation::Readlink,
+            Opcode::Access => Operation::Access { mask: self.head::<AccessIn>()?.mask },
+            Opcode::Statfs => Operation::Statfs,
+            Opcode::Tmpfile => Operation::Tmpfile,
+            Opcode::Lookup
+            | Opcode::Create
+            | Opcode::Mknod
+            | Opcode::Mkdir
+            | Opcode::Symlink
+            | Opcode::Link
+            | Opcode::Unlink
+            | Opcode::Rmdir
+            | Opcode::Rename
+            | Opcode::Rename2 => self.on_names()?,
+            _ => self.on_open_file()?,
+        })
+    }
+
+    fn init(&self) -> Result<Operation<'a>, MalformedRequest> {
+        let asked = self.head()?;
+        let second = self.body.get(size_of::<InitIn>()..).and_then(|rest| rest.first_chunk());
+        Ok(Operation::Init { asked, flags2: second.map_or(0, |bytes| u32::from_ne_bytes(*bytes)) })
+    }
+
+    /// Operations that take one or two names.
+    fn on_names(&self) -> Result<Operation<'a>, MalformedRequest> {
+        Ok(match self.opcode {
+            Opcode::Create => {
+                let (CreateIn { flags, mode, umask, .. }, rest) = self.split()?;
+                Operation::Create { name: self.name(rest)?, flags, mode: mode & !(umask & 0o777) }
+            }
+            Opcode::Mknod => {
+                let (MknodIn { mode, umask, .. }, rest) = self.split()?;
+                Operation::Mknod { name: self.name(rest)?, mode: mode & !(umask & 0o777) }
+            }
+            Opcode::Mkdir => {
+                let (MkdirIn { mode, umask }, rest) = self.split()?;
+                Operation::Mkdir { name: self.name(rest)?, mode: mode & !(umask & 0o777) }
+            }
+            Opcode::Symlink => {
+                let name = self.name(self.body)?;
+                let target = self.text(self.body.get(name.len() + 1..).unwrap_or_default())?;
+                Operation::Symlink { name, target }
+            }
+            Opcode::Link => {
+                let (LinkIn { oldnodeid }, rest) = self.split()?;
+                Operation::Link { from: oldnodeid, name: self.name(rest)? }
+            }
+            Opcode::Unlink => Operation::Unlink { name: self.name(self.body)? },
+            Opcode::Rmdir => Operation::Rmdir { name: self.name(self.body)? },
+            Opcode::Rename => {
+                let (RenameIn { newdir }, rest) = self.split()?;
+                self.rename(newdir, 0, rest)?
+            }
+            Opcode::Rename2 => {
+                let (Rename2In { newdir, flags, .. }, rest) = self.split()?;
+                self.rename(newdir, flags, rest)?
+            }
+            _ => Operation::Lookup { name: self.name(self.body)? },
+        })
+    }
+
+    fn rename(
+        &self,
+        new_parent: u64,
+        flags: u32,
+        names: &'a [u8],
+    ) -> Result<Operation<'a>, MalformedRequest> {
+        let name = self.name(names)?;
+        let new_name = self.name(names.get(name.len() + 1..).unwrap_or_default())?;
+        Ok(Operation::Rename { name, new_parent, new_name, flags })
+    }
+
+    /// Operations on what is open, and those that nobody here needs.
+    fn on_open_file(&self) -> Result<Operation<'a>, MalformedRequest> {
+        Ok(match self.opcode {
             Opcode::Open => Operation::Open { flags: self.head::<OpenIn>()?.flags },
             Opcode::Opendir => Operation::Opendir,
             Opcode::Read => {
                 let ReadIn { fh, offset, size, .. } = self.head()?;
                 Operation::Read { fh, offset, size }
             }
-            Opcode::Readdir => {
+            Opcode::Write => self.write()?,
+            Opcode::Readdir | Opcode::Readdirplus => {
                 let ReadIn { fh, offset, size, .. } = self.head()?;
-                Operation::Readdir { fh, offset, size }
+                Operation::Readdir { fh, offset, size, plus: self.opcode == Opcode::Readdirplus }
             }
             Opcode::Release => Operation::Release { fh: self.head::<ReleaseIn>()?.fh },
             Opcode::Releasedir => Operation::Releasedir { fh: self.head::<ReleaseIn>()?.fh },
-            Opcode::Statfs => Operation::Statfs,
+            Opcode::Flush => {
+                let FlushIn { fh, lock_owner, .. } = self.head()?;
+                Operation::Flush { fh, lock_owner }
+            }
+            Opcode::Fsync | Opcode::Fsyncdir => {
+                let FsyncIn { fh, fsync_flags, .. } = self.head()?;
+                Operation::Fsync { fh, data_only: fsync_flags & FUSE_FSYNC_FDATASYNC != 0 }
+            }
+            Opcode::Fallocate => {
+                let FallocateIn { fh, offset, length, mode, .. } = self.head()?;
+                Operation::Fallocate { fh, offset, length, mode }
+            }
+            Opcode::Lseek => {
+                let LseekIn { fh, offset, whence, .. } = self.head()?;
+                Operation::Lseek { fh, offset, whence }
+            }
+            Opcode::CopyFileRange => {
+                let CopyFileRangeIn { fh_in, off_in, nodeid_out, fh_out, off_out, len, .. } = self.head()?;
+                Operation::CopyFileRange {
+                    from: fh_in,
+                    from_offset: off_in,
+                    to: fh_out,
+                    to_nodeid: nodeid_out,
+                    to_offset: off_out,
+                    length: len,
+                }
+            }
             other => Operation::Other(Some(other)),
         })
     }
 
-    /// The fixed structure at the start of the arguments. Newer kernels may append to it.
-    fn head<T: FromBytes>(&self) -> Result<T, MalformedRequest> {
-        T::read_from_prefix(self.body).map(|(head, _)| head).map_err(|_| self.too_short())
+    /// The number of bytes is said twice; it has to be the same.
+    fn write(&self) -> Result<Operation<'a>, MalformedRequest> {
+        let (WriteIn { fh, offset, size, write_flags, .. }, data) = self.split()?;
+        if data.len() != size as usize {
+            return Err(self.too_short());
+        }
+        Ok(Operation::Write { fh, offset, mapped: write_flags & FUSE_WRITE_CACHE != 0, data })
     }
 
-    /// A name that takes all of the arguments, its NUL excluded.
-    fn name(&self) -> Result<&'a [u8], MalformedRequest> {
-        let end = self.body.iter().position(|byte| *byte == 0);
-        match end.map(|end| &self.body[..end]) {
-            Some(name) if !name.is_empty() && !name.contains(&b'/') => Ok(name),
-            _ => Err(MalformedRequest::Name { unique: self.unique, opcode: self.opcode }),
+    /// The fixed structure at the start of the arguments. Newer kernels may append to it.
+    fn head<T: FromBytes>(&self) -> Result<T, MalformedRequest> {
+        self.split().map(|(head, _)| head)
+    }
+
+    /// The fixed structure and what follows it.
+    fn split<T: FromBytes>(&self) -> Result<(T, &'a [u8]), MalformedRequest> {
+        T::read_from_prefix(self.body).map_err(|_| self.too_short())
+    }
+
+    /// The name at the start of `bytes`, its NUL excluded.
+    fn name(&self, bytes: &'a [u8]) -> Result<&'a [u8], MalformedRequest> {
+        match self.text(bytes)? {
+            name if name.contains(&b'/') => Err(self.no_name()),
+            name => Ok(name),
+        }
+    }
+
+    /// The text at the start of `bytes`, its NUL excluded; there must be one.
+    fn text(&self, bytes: &'a [u8]) -> Result<&'a [u8], MalformedRequest> {
+        match bytes.iter().position(|byte| *byte == 0) {
+            Some(end) if end > 0 => Ok(&bytes[..end]),
+            _ => Err(self.no_name()),
         }
     }
 
@@ -252,7 +290,31 @@ impl<'a> Arguments<'a> {
         bytes.and_then(|bytes| rest.get(..bytes)).map(Forgets).ok_or_else(|| self.too_short())
     }
 
+    const fn no_name(&self) -> MalformedRequest {
+        MalformedRequest::Name { unique: self.unique, opcode: self.opcode }
+    }
+
     const fn too_short(&self) -> MalformedRequest {
         MalformedRequest::Arguments { unique: self.unique, opcode: self.opcode, got: self.body.len() }
+    }
+}
+
+fn setattr(args: &SetattrIn) -> Operation<'static> {
+    let is_set = |bit| args.valid & bit != 0;
+    let time = |bit, now, seconds: u64, nanoseconds| match (is_set(bit), is_set(now)) {
+        (false, _) => None,
+        (true, true) => Some(SetTime::Now),
+        (true, false) => Some(SetTime::To { seconds: seconds.cast_signed(), nanoseconds }),
+    };
+    Operation::Setattr {
+        fh: is_set(FATTR_FH).then_some(args.fh),
+        attributes: Attributes {
+            mode: is_set(FATTR_MODE).then_some(args.mode & 0o7777),
+            uid: is_set(FATTR_UID).then_some(args.uid),
+            gid: is_set(FATTR_GID).then_some(args.gid),
+            size: is_set(FATTR_SIZE).then_some(args.size),
+            atime: time(FATTR_ATIME, FATTR_ATIME_NOW, args.atime, args.atimensec),
+            mtime: time(FATTR_MTIME, FATTR_MTIME_NOW, args.mtime, args.mtimensec),
+        },
     }
 }

@@ -5,8 +5,11 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     abi::{
-        BatchForgetIn, Dirent, FUSE_KERNEL_MINOR_VERSION, ForgetIn, ForgetOne, GetattrIn, InHeader, InitIn,
-        InterruptIn, OpenIn, OutHeader, ReadIn, ReleaseIn,
+        AccessIn, BatchForgetIn, CopyFileRangeIn, CreateIn, Dirent, FATTR_ATIME, FATTR_ATIME_NOW, FATTR_FH,
+        FATTR_MODE, FATTR_MTIME, FATTR_SIZE, FATTR_UID, FUSE_DIRECT_IO_ALLOW_MMAP, FUSE_INIT_EXT,
+        FUSE_KERNEL_MINOR_VERSION, FallocateIn, FlushIn, ForgetIn, ForgetOne, FsyncIn, GetattrIn, InHeader,
+        InitIn, InterruptIn, LinkIn, LseekIn, MkdirIn, MknodIn, OpenIn, OutHeader, ReadIn, ReleaseIn,
+        Rename2In, RenameIn, SetattrIn, WriteIn,
     },
     *,
 };
@@ -65,7 +68,16 @@ fn operations_carry_their_arguments() {
         (Opcode::Open, OpenIn { flags: 2, open_flags: 0 }.as_bytes().into(), Operation::Open { flags: 2 }),
         (Opcode::Opendir, OpenIn::default().as_bytes().into(), Operation::Opendir),
         (Opcode::Read, read.as_bytes().into(), Operation::Read { fh: 9, offset: 1 << 33, size: 4096 }),
-        (Opcode::Readdir, read.as_bytes().into(), Operation::Readdir { fh: 9, offset: 1 << 33, size: 4096 }),
+        (
+            Opcode::Readdir,
+            read.as_bytes().into(),
+            Operation::Readdir { fh: 9, offset: 1 << 33, size: 4096, plus: false },
+        ),
+        (
+            Opcode::Readdirplus,
+            read.as_bytes().into(),
+            Operation::Readdir { fh: 9, offset: 1 << 33, size: 4096, plus: true },
+        ),
         (
             Opcode::Release,
             ReleaseIn { fh: 9, ..ReleaseIn::default() }.as_bytes().into(),
@@ -79,11 +91,135 @@ fn operations_carry_their_arguments() {
         ),
         (Opcode::Statfs, vec![], Operation::Statfs),
         (Opcode::Destroy, vec![], Operation::Destroy),
-        (Opcode::Write, vec![0; 40], Operation::Other(Some(Opcode::Write))),
+        (Opcode::Tmpfile, vec![], Operation::Tmpfile),
+        (Opcode::Ioctl, vec![0; 40], Operation::Other(Some(Opcode::Ioctl))),
     ];
+    expect(&cases);
+}
+
+#[track_caller]
+fn expect(cases: &[(Opcode, Vec<u8>, Operation<'_>)]) {
     for (opcode, body, expected) in cases {
-        let bytes = request(opcode as u32, &body);
-        assert_eq!(Request::parse(&bytes).unwrap().operation, expected);
+        let bytes = request(*opcode as u32, body);
+        assert_eq!(Request::parse(&bytes).unwrap().operation, *expected);
+    }
+}
+
+fn with_names(head: &(impl IntoBytes + zerocopy::Immutable), names: &[u8]) -> Vec<u8> {
+    [head.as_bytes(), names].concat()
+}
+
+#[test]
+fn what_makes_a_file_comes_with_the_mask_applied() {
+    let create = CreateIn { flags: 0o101, mode: libc::S_IFREG | 0o4777, umask: 0o022, open_flags: 0 };
+    let mknod = MknodIn { mode: libc::S_IFIFO | 0o666, rdev: 0, umask: 0o077, padding: 0 };
+    let mkdir = MkdirIn { mode: 0o1777, umask: 0o7777 };
+    expect(&[
+        (
+            Opcode::Create,
+            with_names(&create, b"f\0"),
+            Operation::Create { name: b"f", flags: 0o101, mode: libc::S_IFREG | 0o4755 },
+        ),
+        (
+            Opcode::Mknod,
+            with_names(&mknod, b"fifo\0"),
+            Operation::Mknod { name: b"fifo", mode: libc::S_IFIFO | 0o600 },
+        ),
+        (Opcode::Mkdir, with_names(&mkdir, b"d\0"), Operation::Mkdir { name: b"d", mode: 0o1000 }),
+    ]);
+}
+
+#[test]
+fn what_changes_names_comes_with_all_of_them() {
+    let rename = RenameIn { newdir: 8 };
+    let rename2 = Rename2In { newdir: 8, flags: 1, padding: 0 };
+    let moved = |flags| Operation::Rename { name: b"old", new_parent: 8, new_name: b"new", flags };
+    expect(&[
+        (Opcode::Unlink, b"f\0".into(), Operation::Unlink { name: b"f" }),
+        (Opcode::Rmdir, b"d\0".into(), Operation::Rmdir { name: b"d" }),
+        (Opcode::Rename, with_names(&rename, b"old\0new\0"), moved(0)),
+        (Opcode::Rename2, with_names(&rename2, b"old\0new\0"), moved(1)),
+        (Opcode::Symlink, b"link\0../a/b\0".into(), Operation::Symlink { name: b"link", target: b"../a/b" }),
+        (
+            Opcode::Link,
+            with_names(&LinkIn { oldnodeid: 3 }, b"other\0"),
+            Operation::Link { from: 3, name: b"other" },
+        ),
+    ]);
+    for (opcode, body) in [
+        (Opcode::Rename, with_names(&rename, b"old\0new")),
+        (Opcode::Rename, with_names(&rename, b"old\0")),
+        (Opcode::Rename2, with_names(&rename2, b"old\0a/b\0")),
+        (Opcode::Symlink, b"link\0".into()),
+        (Opcode::Symlink, b"a/b\0target\0".into()),
+        (Opcode::Mkdir, with_names(&MkdirIn::default(), b"\0")),
+    ] {
+        let error = parse(opcode, &body).unwrap_err();
+        assert_eq!(error, MalformedRequest::Name { unique: UNIQUE, opcode }, "{body:?}");
+    }
+}
+
+#[test]
+fn attributes_are_changed_as_far_as_they_are_valid() {
+    let args = SetattrIn {
+        valid: FATTR_MODE | FATTR_SIZE | FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME | FATTR_FH,
+        fh: 9,
+        size: 1 << 33,
+        mtime: (-1_i64).cast_unsigned(),
+        mtimensec: 5,
+        mode: libc::S_IFREG | 0o640,
+        uid: 7,
+        gid: 8,
+        ..SetattrIn::default()
+    };
+    let attributes = Attributes {
+        mode: Some(0o640),
+        size: Some(1 << 33),
+        atime: Some(SetTime::Now),
+        mtime: Some(SetTime::To { seconds: -1, nanoseconds: 5 }),
+        ..Attributes::default()
+    };
+    let owner = SetattrIn { valid: FATTR_UID, ..args };
+    let gone = Attributes { uid: Some(7), ..Attributes::default() };
+    expect(&[
+        (Opcode::Setattr, args.as_bytes().into(), Operation::Setattr { fh: Some(9), attributes }),
+        (Opcode::Setattr, owner.as_bytes().into(), Operation::Setattr { fh: None, attributes: gone }),
+    ]);
+}
+
+#[test]
+fn operations_on_open_files_carry_their_arguments() {
+    let write = WriteIn { fh: 9, offset: 7, size: 3, write_flags: 1, ..WriteIn::default() };
+    let copy =
+        CopyFileRangeIn { fh_in: 1, off_in: 2, nodeid_out: 3, fh_out: 4, off_out: 5, len: 6, flags: 0 };
+    let copied =
+        Operation::CopyFileRange { from: 1, from_offset: 2, to: 4, to_nodeid: 3, to_offset: 5, length: 6 };
+    let allocate = FallocateIn { fh: 9, offset: 1, length: 2, mode: 3, padding: 0 };
+    let flush = FlushIn { fh: 9, lock_owner: 77, ..FlushIn::default() };
+    let sync = |fsync_flags| FsyncIn { fh: 9, fsync_flags, padding: 0 }.as_bytes().to_vec();
+    let seek = LseekIn { fh: 9, offset: 4, whence: 3, padding: 0 };
+    expect(&[
+        (
+            Opcode::Write,
+            with_names(&write, b"abc"),
+            Operation::Write { fh: 9, offset: 7, mapped: true, data: b"abc" },
+        ),
+        (Opcode::CopyFileRange, copy.as_bytes().into(), copied),
+        (
+            Opcode::Fallocate,
+            allocate.as_bytes().into(),
+            Operation::Fallocate { fh: 9, offset: 1, length: 2, mode: 3 },
+        ),
+        (Opcode::Flush, flush.as_bytes().into(), Operation::Flush { fh: 9, lock_owner: 77 }),
+        (Opcode::Fsync, sync(0), Operation::Fsync { fh: 9, data_only: false }),
+        (Opcode::Fsyncdir, sync(1), Operation::Fsync { fh: 9, data_only: true }),
+        (Opcode::Lseek, seek.as_bytes().into(), Operation::Lseek { fh: 9, offset: 4, whence: 3 }),
+        (Opcode::Access, AccessIn { mask: 6, padding: 0 }.as_bytes().into(), Operation::Access { mask: 6 }),
+    ]);
+    let bytes = request(Opcode::Write as u32, &with_names(&write, b"abc"));
+    assert_eq!(&bytes[WRITE_DATA..], b"abc");
+    for data in [&b"ab"[..], b"abcd"] {
+        assert!(parse(Opcode::Write, &with_names(&write, data)).is_err(), "the data are as long as they say");
     }
 }
 
@@ -145,26 +281,42 @@ fn opcodes_keep_their_numbers() {
 #[test]
 fn negotiation_takes_what_the_kernel_offers() {
     let asked = InitIn { major: 7, minor: 45, max_readahead: 131_072, flags: u32::MAX };
-    let Negotiated::Agreed(reply) = negotiate(asked).unwrap() else { panic!("same major version") };
+    let Negotiated::Agreed(reply) = negotiate(asked, u32::MAX).unwrap() else { panic!("same major version") };
     assert_eq!((reply.major, reply.minor), (7, FUSE_KERNEL_MINOR_VERSION));
-    assert_eq!(reply.flags, INIT_FLAGS);
+    assert_eq!((reply.flags, reply.flags2), (INIT_FLAGS, INIT_FLAGS2));
     assert_eq!((reply.max_readahead, reply.max_write, reply.max_pages), (131_072, MAX_TRANSFER, 256));
     assert!(reply.congestion_threshold < reply.max_background);
 
     let asked = InitIn { major: 7, minor: MIN_MINOR, max_readahead: u32::MAX, flags: 0 };
-    let Negotiated::Agreed(reply) = negotiate(asked).unwrap() else { panic!("same major version") };
+    let Negotiated::Agreed(reply) = negotiate(asked, u32::MAX).unwrap() else { panic!("same major version") };
     assert_eq!((reply.minor, reply.flags, reply.max_readahead), (MIN_MINOR, 0, MAX_TRANSFER));
+    assert_eq!(reply.flags2, 0, "nobody said that there is a second word");
+}
+
+#[test]
+fn the_second_word_of_abilities_is_read_where_there_is_one() {
+    let asked = InitIn { major: 7, minor: 45, max_readahead: 0, flags: FUSE_INIT_EXT };
+    let flags2 = FUSE_DIRECT_IO_ALLOW_MMAP;
+    expect(&[
+        (Opcode::Init, asked.as_bytes().into(), Operation::Init { asked, flags2: 0 }),
+        (
+            Opcode::Init,
+            [asked.as_bytes(), flags2.as_bytes(), &[0; 44]].concat(),
+            Operation::Init { asked, flags2 },
+        ),
+    ]);
 }
 
 #[test]
 fn negotiation_refuses_old_kernels_and_asks_newer_ones_again() {
     for (major, minor) in [(6, 99), (7, MIN_MINOR - 1)] {
         assert_eq!(
-            negotiate(InitIn { major, minor, ..InitIn::default() }),
+            negotiate(InitIn { major, minor, ..InitIn::default() }, 0),
             Err(UnsupportedKernel { major, minor })
         );
     }
-    let Ok(Negotiated::Again(reply)) = negotiate(InitIn { major: 8, minor: 0, ..InitIn::default() }) else {
+    let Ok(Negotiated::Again(reply)) = negotiate(InitIn { major: 8, minor: 0, ..InitIn::default() }, 0)
+    else {
         panic!("a newer kernel is asked again")
     };
     assert_eq!((reply.major, reply.minor), (7, FUSE_KERNEL_MINOR_VERSION));
