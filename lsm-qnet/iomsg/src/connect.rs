@@ -35,6 +35,9 @@ pub const FTYPE_NAME: u32 = 12;
 /// Sharing mode of POSIX programs: nothing is denied.
 pub const SFLAG_DENY_NONE: u16 = 0x40;
 
+/// `handle` of a request whose `key` is a [guard](crate::filesys::guard()) (ours): no prefix of a QNX node has this number.
+const GUARDED: u32 = u32::from_le_bytes(*b"Qgrd");
+
 const EXTRA_NONE: u8 = 0;
 const EXTRA_LINK: u8 = 1;
 const EXTRA_SYMLINK: u8 = 2;
@@ -137,7 +140,7 @@ pub struct Connect<'a> {
     pub reply_max: u16,
     /// Redirections that the client accepts.
     pub entry_max: u16,
-    /// Reserved by QNX.
+    /// Reserved by QNX; ours with a guard ([`Connect::guarded`]).
     pub key: u32,
     /// Handle of the prefix the path was resolved through.
     pub handle: u32,
@@ -196,6 +199,19 @@ impl<'a> Connect<'a> {
     #[must_use]
     pub fn readlink(path: &'a [u8]) -> Self {
         Self { mode: S_IFLNK, ioflag: IOFLAG_LARGEFILE | IOFLAG_READ, ..Self::new(Subtype::Readlink, path) }
+    }
+
+    /// The same request, to be refused with ESTALE unless the directory that holds the path's last name has this
+    /// [guard](crate::filesys::guard()); 0: whichever it is.
+    #[must_use]
+    pub fn guarded(self, guard: u32) -> Self {
+        if guard == 0 { self } else { Self { handle: GUARDED, key: guard, ..self } }
+    }
+
+    /// The guard of the directory that holds the path's last name, if there is one.
+    #[must_use]
+    pub fn guard(&self) -> Option<u32> {
+        (self.handle == GUARDED && self.key != 0).then_some(self.key)
     }
 
     /// True when a symbolic link as the last component is meant itself.

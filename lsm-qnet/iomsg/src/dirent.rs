@@ -9,18 +9,24 @@
 //! cookie; the cookie 0 is the beginning.
 //!
 //! The extra we send with the hint has the type [`EXTRA_MODE`] (ours): the file's type as the bits of a
-//! mode, and four zero bytes. QNX's own extras (a whole `struct stat`) are skipped by this reader.
+//! mode, and four zero bytes; with XTYPE_DIR_ATTRIBUTES (ours) it is [`EXTRA_STAT`]: the wide structure of a STAT reply.
+//! QNX's own extras (a whole `struct stat`) are skipped by this reader.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{ParseError, pad8, take};
+use crate::flags::S_IFMT;
+use crate::stat::WIDE_LEN;
+use crate::{ParseError, Stat, pad8, take};
 
 /// Longest name of a directory entry on Linux.
 pub const NAME_MAX: usize = 255;
 
 /// Type of the extra that carries the file's type; above QNX's numbers.
 pub const EXTRA_MODE: u16 = 0x4c01;
+
+/// Type of the extra that carries all attributes, those of a symbolic link itself.
+pub const EXTRA_STAT: u16 = 0x4c02;
 
 const FIXED: usize = size_of::<Fixed>();
 
@@ -52,6 +58,8 @@ pub struct Dirent<'a> {
     pub name: &'a [u8],
     /// The file's type (`S_IFDIR`, …) when the server told it.
     pub file_type: Option<u32>,
+    /// All attributes, when the server told them.
+    pub stat: Option<Stat>,
 }
 
 /// Writes entries until a limit is reached.
@@ -74,8 +82,8 @@ impl DirentWriter {
     pub fn push(&mut self, entry: &Dirent<'_>) -> bool {
         let bare = FIXED + entry.name.len() + 1;
         let padded = bare + pad8(bare);
-        let extra = entry.file_type.filter(|_| self.with_type);
-        let len = padded + if extra.is_some() { size_of::<ExtraHead>() + 8 } else { 0 };
+        let extra = if self.with_type { Extra::of(entry) } else { Extra::None };
+        let len = padded + extra.len();
         let bad_name = entry.name.is_empty() || entry.name.iter().any(|b| matches!(b, 0 | b'/'));
         if bad_name || len > i16::MAX as usize || len > self.limit.saturating_sub(self.out.len()) {
             return false;
@@ -87,13 +95,20 @@ impl DirentWriter {
         self.out.extend_from_slice(fixed.as_bytes());
         self.out.extend_from_slice(entry.name);
         self.out.resize(start + padded, 0);
-        if let Some(mode) = extra {
-            let head = ExtraHead { datalen: U16::new(8), kind: U16::new(EXTRA_MODE), reserved: U32::ZERO };
-            self.out.extend_from_slice(head.as_bytes());
-            self.out.extend_from_slice(&mode.to_le_bytes());
-            self.out.extend_from_slice(&[0; 4]);
-        }
+        extra.emit(&mut self.out);
         true
+    }
+
+    /// How much an entry with a name of `len` bytes takes at most.
+    #[must_use]
+    pub fn room_for(len: usize) -> usize {
+        FIXED + len + 1 + 7 + size_of::<ExtraHead>() + WIDE_LEN
+    }
+
+    /// Bytes that are left.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.limit.saturating_sub(self.out.len())
     }
 
     /// True while nothing was written.
@@ -106,6 +121,47 @@ impl DirentWriter {
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
         self.out
+    }
+}
+
+/// What stands behind a name.
+enum Extra {
+    None,
+    Mode(u32),
+    Stat([u8; WIDE_LEN]),
+}
+
+impl Extra {
+    fn of(entry: &Dirent<'_>) -> Self {
+        match (entry.stat, entry.file_type) {
+            (Some(stat), _) => Self::Stat(stat.to_wide()),
+            (None, Some(mode)) => Self::Mode(mode),
+            (None, None) => Self::None,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Mode(_) => size_of::<ExtraHead>() + 8,
+            Self::Stat(_) => size_of::<ExtraHead>() + WIDE_LEN,
+        }
+    }
+
+    fn emit(&self, out: &mut Vec<u8>) {
+        let mut put = |kind: u16, data: &[u8]| {
+            // both are far shorter than 64 KiB, and multiples of eight
+            let datalen = U16::new(data.len() as u16);
+            out.extend_from_slice(
+                ExtraHead { datalen, kind: U16::new(kind), reserved: U32::ZERO }.as_bytes(),
+            );
+            out.extend_from_slice(data);
+        };
+        match self {
+            Self::None => {}
+            Self::Mode(mode) => put(EXTRA_MODE, &u64::from(*mode).to_le_bytes()),
+            Self::Stat(wide) => put(EXTRA_STAT, wide),
+        }
     }
 }
 
@@ -134,9 +190,8 @@ impl<'a> Dirents<'a> {
         }
         let bare = FIXED + namelen + 1;
         let extras = record.get(bare + pad8(bare)..).unwrap_or_default();
-        let entry =
-            Dirent { ino: fixed.ino.get(), next: fixed.offset.get(), name, file_type: find_type(extras) };
-        Ok((entry, rest))
+        let (file_type, stat) = find_attributes(extras);
+        Ok((Dirent { ino: fixed.ino.get(), next: fixed.offset.get(), name, file_type, stat }, rest))
     }
 }
 
@@ -160,15 +215,26 @@ impl<'a> Iterator for Dirents<'a> {
     }
 }
 
-/// Our extra among those behind the name; each begins at a multiple of eight.
-fn find_type(mut extras: &[u8]) -> Option<u32> {
-    loop {
-        let (head, rest) = ExtraHead::read_from_prefix(extras).ok()?;
+/// Our extras among those behind the name; each begins at a multiple of eight.
+fn find_attributes(mut extras: &[u8]) -> (Option<u32>, Option<Stat>) {
+    let mut file_type = None;
+    while let Ok((head, rest)) = ExtraHead::read_from_prefix(extras) {
         let len = usize::from(head.datalen.get());
-        let data = rest.get(..len)?;
-        if head.kind.get() == EXTRA_MODE {
-            return Some(u32::from_le_bytes(data.get(..4)?.try_into().ok()?));
+        let Some(data) = rest.get(..len) else { break };
+        match head.kind.get() {
+            EXTRA_MODE => file_type = file_type.or(first_word(data)),
+            EXTRA_STAT => {
+                if let Ok(stat) = Stat::parse_wide(data) {
+                    return (Some(stat.mode & S_IFMT), Some(stat));
+                }
+            }
+            _ => {}
         }
-        extras = rest.get(len + pad8(len)..)?;
+        extras = rest.get(len + pad8(len)..).unwrap_or_default();
     }
+    (file_type, None)
+}
+
+fn first_word(data: &[u8]) -> Option<u32> {
+    data.first_chunk().map(|word| u32::from_le_bytes(*word))
 }

@@ -15,6 +15,7 @@
 //! | [`message`] | messages on an open connection, combined chains of them |
 //! | [`stat`] | the STAT reply: QNX's 72 bytes and our wide structure behind them |
 //! | [`dirent`] | directory entries in a READ reply |
+//! | [`filesys`] | ours: what QNX's file messages cannot say |
 //! | [`netmgr`] | STRTOND, NDTOSTR, REMOTE_ND and our NODES, STATS, PING |
 //! | [`meter`] | our METER: measure the way to a node |
 //! | [`gns`] | ours: the global names of all nodes |
@@ -29,6 +30,7 @@ pub mod calendar;
 pub mod connect;
 pub mod dirent;
 pub mod errno;
+pub mod filesys;
 pub mod flags;
 pub mod gns;
 pub mod message;

@@ -61,6 +61,8 @@ pub const XTYPE_OFFSET: u32 = 5;
 pub const XTYPE_READCOND: u32 = 1;
 /// Directory entries shall carry the file's type ([`crate::dirent`]).
 pub const XTYPE_DIR_EXTRA_HINT: u32 = 0x100;
+/// Ours, beside the hint: directory entries shall carry all attributes.
+pub const XTYPE_DIR_ATTRIBUTES: u32 = 0x200;
 /// This message alone does not wait.
 pub const XTYPE_NONBLOCK: u32 = 0x4000;
 
@@ -160,7 +162,7 @@ pub enum Io<'a> {
     },
     /// `_IO_SPACE`.
     Space {
-        /// 110 allocate, 111 free.
+        /// Of [`space`].
         subtype: u16,
         /// Where `start` counts from.
         whence: u16,
@@ -180,6 +182,14 @@ pub enum Io<'a> {
     },
     /// `_IO_DUP`: one more user of the connection.
     Dup,
+}
+
+/// Subtypes of SPACE.
+pub mod space {
+    /// Allocate the range; the file grows when it ends behind its end.
+    pub const ALLOCATE: u16 = 110;
+    /// Free the range; with a length of 0 the file ends at `start` (`ftruncate`).
+    pub const FREE: u16 = 111;
 }
 
 /// Names of PATHCONF limits.

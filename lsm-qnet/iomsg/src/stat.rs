@@ -157,6 +157,24 @@ impl StatReply {
 }
 
 impl Stat {
+    /// The wide structure alone, as directory entries carry it.
+    #[must_use]
+    pub fn to_wide(&self) -> [u8; WIDE_LEN] {
+        zerocopy::transmute!(Wide::from(self))
+    }
+
+    /// Reads the wide structure alone.
+    ///
+    /// # Errors
+    /// It is too short, or not one.
+    pub fn parse_wide(bytes: &[u8]) -> Result<Self, ParseError> {
+        let (wide, _) = take::<Wide>(bytes, "wide stat")?;
+        match wide.magic.get() {
+            MAGIC => Ok(wide.into()),
+            other => Err(ParseError::Invalid { what: "wide stat", value: other.into() }),
+        }
+    }
+
     /// The reply for a client that accepts `room` bytes: with the wide structure when it fits.
     ///
     /// The caller cuts the result to `room` when that is less than QNX's 72 bytes.

@@ -148,7 +148,7 @@ proptest! {
         let mut written = Vec::new();
         for (index, name) in names.iter().enumerate() {
             let entry = Dirent {
-                ino: index as u64 + 7, next: u64::MAX - index as u64, name: name.as_bytes(), file_type: Some(0o4_0000),
+                ino: index as u64 + 7, next: u64::MAX - index as u64, name: name.as_bytes(), file_type: Some(0o4_0000), stat: None,
             };
             if !writer.push(&entry) {
                 break;
@@ -164,6 +164,36 @@ proptest! {
             let whole = Dirents::new(&data[..cut]).take_while(Result::is_ok).count();
             prop_assert!(whole < names.len());
         }
+    }
+
+    #[test]
+    fn attributes_survive_in_directory_entries(stats in proptest::collection::vec(stat(), 1..8)) {
+        let mut writer = DirentWriter::new(100_000, true);
+        let entry = |stat: &Stat| {
+            Dirent { ino: stat.ino, next: 1, name: b"name", file_type: Some(stat.mode & 0o17_0000), stat: Some(*stat) }
+        };
+        let before = writer.left();
+        prop_assert!(stats.iter().all(|stat| writer.push(&entry(stat))));
+        prop_assert!(before - writer.left() <= stats.len() * DirentWriter::room_for(4));
+        let data = writer.finish();
+        let read: Vec<_> = Dirents::new(&data).map(|entry| entry.unwrap()).collect();
+        prop_assert_eq!(read, stats.iter().map(entry).collect::<Vec<_>>());
+        for cut in 0..data.len() {
+            prop_assert!(Dirents::new(&data[..cut]).take_while(Result::is_ok).count() < stats.len());
+        }
+        let wide = stats[0].to_wide();
+        prop_assert_eq!(Stat::parse_wide(&wide), Ok(stats[0]));
+        prop_assert!((0..wide.len()).all(|cut| Stat::parse_wide(&wide[..cut]).is_err()));
+        prop_assert!(Stat::parse_wide(&[1; 200]).is_err());
+    }
+
+    #[test]
+    fn a_guard_goes_along_and_is_none_of_qnx(path in text(), guard in 1u32.., key in any::<u32>()) {
+        let connect = Connect::new(Subtype::Unlink, &path).guarded(guard);
+        let bytes = connect.emit().unwrap();
+        prop_assert_eq!(Connect::parse(&bytes).unwrap().guard(), Some(guard));
+        prop_assert_eq!(connect.guarded(0).guard(), Some(guard));
+        prop_assert_eq!(Connect { key, ..Connect::new(Subtype::Open, &path) }.guard(), None);
     }
 
     #[test]
@@ -210,7 +240,7 @@ proptest! {
 #[test]
 fn names_that_are_none_are_not_written() {
     let mut writer = DirentWriter::new(100_000, true);
-    let entry = |name| Dirent { ino: 1, next: 1, name, file_type: None };
+    let entry = |name| Dirent { ino: 1, next: 1, name, file_type: None, stat: None };
     assert!(!writer.push(&entry(b"")));
     assert!(!writer.push(&entry(b"a/b")));
     assert!(!writer.push(&entry(b"a\0")));
@@ -221,11 +251,11 @@ fn names_that_are_none_are_not_written() {
 #[test]
 fn foreign_extras_behind_a_name_are_skipped() {
     let mut writer = DirentWriter::new(1000, false);
-    assert!(writer.push(&Dirent { ino: 1, next: 2, name: b"abc", file_type: None }));
+    assert!(writer.push(&Dirent { ino: 1, next: 2, name: b"abc", file_type: None, stat: None }));
     let mut data = writer.finish();
     data[16] += 16 + 16;
     data.extend_from_slice(&[4, 0, 2, 0, 0, 0, 0, 0, 9, 9, 9, 9, 0, 0, 0, 0]);
     data.extend_from_slice(&[8, 0, 0x01, 0x4c, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0]);
     let entries: Vec<_> = Dirents::new(&data).collect();
-    assert_eq!(entries, [Ok(Dirent { ino: 1, next: 2, name: b"abc", file_type: Some(0x4000) })]);
+    assert_eq!(entries, [Ok(Dirent { ino: 1, next: 2, name: b"abc", file_type: Some(0x4000), stat: None })]);
 }

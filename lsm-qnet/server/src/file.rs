@@ -372,6 +372,7 @@ impl<'a> Iterator for KernelEntries<'a> {
         self.0 = others;
         // DT_* are the file type bits of a mode, shifted
         let file_type = (*kind != libc::DT_UNKNOWN).then_some(u32::from(*kind) << 12);
-        Some(Dirent { ino: u64::from_ne_bytes(*ino), next: u64::from_ne_bytes(*next), name, file_type })
+        let (ino, next) = (u64::from_ne_bytes(*ino), u64::from_ne_bytes(*next));
+        Some(Dirent { ino, next, name, file_type, stat: None })
     }
 }

@@ -330,8 +330,13 @@ fn entries(host: &Host, path: &str, nbytes: u32, offset: u64) -> Answer {
     let names = own.into_iter().chain(host.names_in(path));
     for (number, (name, file)) in names.enumerate().skip(offset as usize) {
         let file_type = Some(file.stat().mode);
-        if !writer.push(&Dirent { ino: file.ino, next: number as u64 + 1, name: name.as_bytes(), file_type })
-        {
+        if !writer.push(&Dirent {
+            ino: file.ino,
+            next: number as u64 + 1,
+            name: name.as_bytes(),
+            file_type,
+            stat: None,
+        }) {
             break;
         }
     }
