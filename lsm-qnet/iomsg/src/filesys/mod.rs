@@ -16,14 +16,17 @@
 //!  6 STATVFS   –                                                             StatvfsReply
 //! 16 RENAME    flags u32, guard u32, old name, NUL                           STAT's reply
 //! 17 LINK      guard u32, old name, NUL                                      STAT's reply
-//! 32 to 47: extended attributes; 48 to 63: locks; 64 to 79: special files
+//! 32 to 47: extended attributes ([`xattr`]); 48 to 63: locks ([`lock`]); 64 to 79: special files ([`special`])
 //! ```
 //! Structures only grow at their end; a reader takes what it knows.
 
 mod guard;
+pub mod lock;
+pub mod special;
 mod statvfs;
 #[cfg(test)]
 mod tests;
+pub mod xattr;
 
 pub use guard::guard;
 pub use statvfs::Statvfs;
