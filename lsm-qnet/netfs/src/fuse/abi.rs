@@ -50,8 +50,17 @@ pub const FATTR_MTIME_NOW: u32 = 1 << 8;
 pub const FUSE_WRITE_CACHE: u32 = 1 << 0;
 pub const FUSE_FSYNC_FDATASYNC: u32 = 1 << 0;
 
+pub const FUSE_POSIX_LOCKS: u32 = 1 << 1;
+pub const FUSE_FLOCK_LOCKS: u32 = 1 << 10;
+/// Of `LkIn::lk_flags`.
+pub const FUSE_LK_FLOCK: u32 = 1 << 0;
+/// Of `PollIn::flags`.
+pub const FUSE_POLL_SCHEDULE_NOTIFY: u32 = 1 << 0;
+
 /// In place of an errno in a message whose `unique` is 0.
 pub const FUSE_NOTIFY_INVAL_INODE: i32 = 2;
+/// The same: somebody who polls should look again.
+pub const FUSE_NOTIFY_POLL: i32 = 1;
 
 macro_rules! kernel_structs {
     ($($(#[$doc:meta])* $name:ident = $size:literal { $($field:ident : $ty:ty),* $(,)? })*) => {$(
@@ -97,6 +106,7 @@ kernel_structs! {
     /// Followed by the name and zeros up to the next multiple of 8.
     Dirent = 24 { ino: u64, off: u64, namelen: u32, kind: u32 }
 
+    NotifyPollWakeup = 8 { kh: u64 }
     NotifyInvalInode = 24 { nodeid: u64, offset: i64, len: i64 }
 
     ForgetIn = 8 { nlookup: u64 }
@@ -124,6 +134,16 @@ kernel_structs! {
     FsyncIn = 16 { fh: u64, fsync_flags: u32, padding: u32 }
     AccessIn = 8 { mask: u32, padding: u32 }
     FallocateIn = 32 { fh: u64, offset: u64, length: u64, mode: u32, padding: u32 }
+    /// `fuse_file_lock` begins at `start`.
+    LkIn = 48 { fh: u64, owner: u64, start: u64, end: u64, kind: u32, pid: u32, lk_flags: u32, padding: u32 }
+    LkOut = 24 { start: u64, end: u64, kind: u32, pid: u32 }
+    /// Followed by the name with its NUL, then the value.
+    SetxattrIn = 8 { size: u32, flags: u32 }
+    /// Followed, unless it lists, by the name with its NUL.
+    GetxattrIn = 8 { size: u32, padding: u32 }
+    GetxattrOut = 8 { size: u32, padding: u32 }
+    PollIn = 24 { fh: u64, kh: u64, flags: u32, events: u32 }
+    PollOut = 8 { revents: u32, padding: u32 }
     LseekIn = 24 { fh: u64, offset: u64, whence: u32, padding: u32 }
     LseekOut = 8 { offset: u64 }
     CopyFileRangeIn = 56 {

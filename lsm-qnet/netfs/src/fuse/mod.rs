@@ -30,7 +30,7 @@ pub use self::{
         negotiate,
     },
     opcode::Opcode,
-    operation::{Attributes, Forgets, Operation, SetTime},
+    operation::{Attributes, FileLock, Forgets, Operation, SetTime},
     request::{MalformedRequest, Request, WRITE_DATA},
 };
 

@@ -191,6 +191,57 @@ pub enum Operation<'a> {
         /// Number of bytes.
         length: u64,
     },
+    /// Who is in the way of a lock of an open file?
+    Getlk {
+        /// From the reply to `Open`.
+        fh: u64,
+        /// The lock.
+        lock: FileLock,
+    },
+    /// Lock or unlock an open file.
+    Setlk {
+        /// From the reply to `Open`.
+        fh: u64,
+        /// The lock.
+        lock: FileLock,
+        /// Wait for whoever is in the way.
+        wait: bool,
+    },
+    /// What of an open file is ready?
+    Poll {
+        /// From the reply to `Open`.
+        fh: u64,
+        /// Bits as in `poll(2)`.
+        events: u32,
+        /// Tell the kernel under this number when one of them comes.
+        notify: Option<u64>,
+    },
+    /// Give `nodeid` an extended attribute.
+    Setxattr {
+        /// Its name.
+        name: &'a [u8],
+        /// Its value.
+        value: &'a [u8],
+        /// `XATTR_CREATE`, `XATTR_REPLACE` or 0.
+        flags: u32,
+    },
+    /// The value of an extended attribute of `nodeid`.
+    Getxattr {
+        /// Its name.
+        name: &'a [u8],
+        /// Most bytes wanted; 0: only how many there are.
+        size: u32,
+    },
+    /// The names of the extended attributes of `nodeid`.
+    Listxattr {
+        /// Most bytes wanted; 0: only how many there are.
+        size: u32,
+    },
+    /// Take an extended attribute of `nodeid` away.
+    Removexattr {
+        /// Its name.
+        name: &'a [u8],
+    },
     /// Last close of an open file.
     Release {
         /// From the reply to `Open`.
@@ -236,11 +287,30 @@ impl Operation<'_> {
             | Self::Rename { .. }
             | Self::Write { .. }
             | Self::Fallocate { .. }
+            | Self::Setxattr { .. }
+            | Self::Removexattr { .. }
             | Self::CopyFileRange { .. } => true,
             Self::Other(Some(opcode)) => opcode.changes_files(),
             _ => false,
         }
     }
+}
+
+/// A lock of an open file, as the kernel tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileLock {
+    /// The kernel's number for who holds it.
+    pub owner: u64,
+    /// Its process.
+    pub pid: u32,
+    /// First byte.
+    pub start: u64,
+    /// Last byte.
+    pub end: u64,
+    /// `F_RDLCK`, `F_WRLCK` or `F_UNLCK`.
+    pub kind: u32,
+    /// All of the file, for this open (`flock`).
+    pub whole: bool,
 }
 
 /// Attributes that are to be changed; `None` stays as it is.

@@ -4,6 +4,11 @@
 //! that comes from a newer protocol gives a typed error or [`Operation::Other`], never a panic. Where the header could
 //! still be read the error carries `unique`, so that the caller is answered instead of waiting for ever.
 
+mod locks;
+#[cfg(test)]
+mod tests;
+mod xattrs;
+
 use zerocopy::FromBytes;
 
 use super::{
@@ -142,6 +147,9 @@ impl<'a> Arguments<'a> {
             | Opcode::Rmdir
             | Opcode::Rename
             | Opcode::Rename2 => self.on_names()?,
+            Opcode::Setxattr | Opcode::Getxattr | Opcode::Listxattr | Opcode::Removexattr => {
+                self.on_attributes()?
+            }
             _ => self.on_open_file()?,
         })
     }
@@ -244,6 +252,8 @@ impl<'a> Arguments<'a> {
                     length: len,
                 }
             }
+            Opcode::Getlk | Opcode::Setlk | Opcode::Setlkw => self.on_locks()?,
+            Opcode::Poll => self.poll()?,
             other => Operation::Other(Some(other)),
         })
     }

@@ -423,7 +423,6 @@ fn what_net_does_not_do_is_refused_without_asking() {
     let mut bench = Bench::new();
     let cases = [
         (Opcode::Setattr, libc::EROFS),
-        (Opcode::Setxattr, libc::EROFS),
         (Opcode::Tmpfile, libc::EROFS),
         (Opcode::Ioctl, libc::ENOTTY),
         (Opcode::Access, libc::ENOSYS),
