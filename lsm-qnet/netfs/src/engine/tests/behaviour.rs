@@ -426,7 +426,6 @@ fn what_net_does_not_do_is_refused_without_asking() {
         (Opcode::Tmpfile, libc::EROFS),
         (Opcode::Ioctl, libc::ENOTTY),
         (Opcode::Access, libc::ENOSYS),
-        (Opcode::Getxattr, libc::ENOSYS),
         (Opcode::Flush, libc::ENOSYS),
         (Opcode::Readdirplus, libc::ENOSYS),
     ];
