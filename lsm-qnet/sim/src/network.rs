@@ -20,6 +20,7 @@ use qnet_proto::{
 use crate::faults::Faults;
 use crate::pcap::Pcap;
 use crate::rng::Rng;
+use crate::seeds;
 use crate::wire::{Egress, Wire};
 
 /// A host of the network.
@@ -141,11 +142,7 @@ impl Drop for Network {
     /// A repeated run that fails leaves its frames behind.
     fn drop(&mut self) {
         if let Some(pcap) = self.pcap.as_ref().filter(|_| std::thread::panicking()) {
-            let path = std::env::temp_dir().join(format!("qnet-sim-failed-{}.pcap", std::process::id()));
-            match std::fs::write(&path, pcap.bytes()) {
-                Ok(()) => eprintln!("its frames are in {}", path.display()),
-                Err(error) => eprintln!("its frames cannot be written to {}: {error}", path.display()),
-            }
+            seeds::leave(pcap);
         }
     }
 }
@@ -173,7 +170,7 @@ impl Network {
             cuts: BTreeSet::new(),
             dead_segments: BTreeSet::new(),
             cables: cables::Cables::default(),
-            pcap: crate::seeds::is_repetition().then(Pcap::new),
+            pcap: seeds::capture(),
             copies: BTreeMap::new(),
             settings: |_| {},
             buffer: vec![0; 65_536],
