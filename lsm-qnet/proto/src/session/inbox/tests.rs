@@ -2,6 +2,8 @@
 //!
 //! Each feeds packets by hand and looks at what they were taken for, and at the memory reserved.
 
+mod table;
+
 use super::*;
 use crate::session::stream::{Opened, Target};
 use crate::wire::Order;
