@@ -7,7 +7,8 @@
 //!
 //! The system routes, so nodes of other networks are reached; there is no broadcast, so nobody is found but by name. One
 //! link of the core stands for all of it, over IPv4 and IPv6 alike. How large a packet may be without being cut on the
-//! way the system knows for each destination; it is asked when a destination is used first, and again while it is.
+//! way the system knows for each destination; it is asked when a destination is used first, and again while it is. Packets
+//! go out and come in by batches (`sys/batch.rs`).
 //!
 //! DEVIATION: QNX has no UDP here; it passes networks that drop protocol 106.
 
@@ -24,7 +25,10 @@ use io_pkt_sdk::{Error, Host, Interest, PollHandle};
 use qnet_proto::{Instant, LinkAddr, LinkId, LinkInfo, Node};
 
 use crate::places::Carrier;
-use sys::Family;
+use sys::{
+    Family,
+    batch::{BATCH, Inbound, Outbound},
+};
 
 /// The core's number of the link; interfaces have numbers above 0.
 pub(crate) const LINK: LinkId = LinkId(0);
@@ -35,8 +39,8 @@ pub(crate) const TOKENS: [u64; 2] = [16, 17];
 const PATH_AGE: u64 = 5_000_000_000;
 /// Destinations that are remembered; beyond, all are asked for anew.
 const MAX_PATHS: usize = 4096;
-/// Packets taken from a socket in one go.
-const BURST: usize = 256;
+/// Batches of packets taken from a socket in one go.
+const BURST: usize = 256 / BATCH;
 /// Longest packet, and largest size told to the core: what IPv4 can carry behind its header.
 const LONGEST: usize = 65_535 - 20 - 8;
 
@@ -46,7 +50,8 @@ pub(crate) struct Internet {
     port: Option<u16>,
     paths: HashMap<LinkAddr, u64>,
     own: LinkAddr,
-    buffer: Vec<u8>,
+    inbound: Inbound,
+    outbound: Outbound,
     /// Packets that the system did not take; the core sends them again.
     pub(crate) unsent: u64,
 }
@@ -87,8 +92,8 @@ impl Internet {
             return Err(refusal(port, &error));
         }
         let own = LinkAddr::ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-        let (paths, buffer) = (HashMap::new(), vec![0; 65_536]);
-        Ok(Some(Self { sockets, port, paths, own, buffer, unsent: 0 }))
+        let (inbound, outbound) = (Inbound::new(), Outbound::new());
+        Ok(Some(Self { sockets, port, paths: HashMap::new(), own, inbound, outbound, unsent: 0 }))
     }
 
     /// The name of the link, for people and policies.
@@ -116,36 +121,49 @@ impl Internet {
             self.paths.clear();
         }
         for _ in 0..BURST {
-            let (len, from) = match sys::receive(socket.fd.as_fd(), &mut self.buffer) {
-                Ok(Some(received)) => received,
-                Ok(None) => return false,
+            let count = match self.inbound.receive(socket.fd.as_fd()) {
+                Ok(0) => return false,
+                Ok(count) => count,
                 // What an ICMP message said of an earlier packet; there may be more behind it.
                 Err(_) => continue,
             };
-            let packet = &self.buffer[..len];
-            let packet = if socket.family == Family::V4 && self.port.is_none() {
-                behind_header(packet)
-            } else {
-                Some(packet)
-            };
-            let from = LinkAddr::ip(from.ip(), self.port.map(|_| from.port()));
-            if let Some(packet) = packet {
-                node.handle_frame(now, LINK, from, packet);
+            for (packet, from) in (0..count).filter_map(|at| self.inbound.packet(at)) {
+                let packet = if socket.family == Family::V4 && self.port.is_none() {
+                    behind_header(packet)
+                } else {
+                    Some(packet)
+                };
+                let from = LinkAddr::ip(from.ip(), self.port.map(|_| from.port()));
+                if let Some(packet) = packet {
+                    node.handle_frame(now, LINK, from, packet);
+                }
             }
         }
         true
     }
 
-    /// Sends a packet.
-    pub(crate) fn send(&mut self, node: &mut Node, now: Instant, to: LinkAddr, packet: &[u8]) {
+    /// Where the core is to write the next packet.
+    pub(crate) fn buffer(&mut self) -> &mut [u8] {
+        self.outbound.buffer()
+    }
+
+    /// The first `len` bytes of the buffer are a packet for `to`. It leaves with the next [`Internet::flush`], or before.
+    pub(crate) fn push(&mut self, node: &mut Node, now: Instant, to: LinkAddr, len: usize) {
         let Some((ip, port)) = to.as_ip() else { return };
         self.look_at_path(node, now, to, ip);
-        let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
-        let socket = self.sockets.iter().find(|socket| socket.family == family);
-        let to = SocketAddr::new(ip, port.unwrap_or(0));
-        let sent = socket.map(|socket| sys::send(socket.fd.as_fd(), packet, to));
-        if !matches!(sent, Some(Ok(()))) {
-            self.unsent += 1;
+        if self.outbound.push(len, SocketAddr::new(ip, port.unwrap_or(0))) {
+            self.flush();
+        }
+    }
+
+    /// Sends what waits.
+    pub(crate) fn flush(&mut self) {
+        if !self.outbound.is_empty() {
+            let sockets = &self.sockets;
+            let of = |family| {
+                sockets.iter().find(|socket| socket.family == family).map(|socket| socket.fd.as_fd())
+            };
+            self.unsent += self.outbound.send(of);
         }
     }
 

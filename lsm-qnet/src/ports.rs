@@ -223,6 +223,9 @@ impl Ports {
             work.handled(bytes);
         }
         self.flush();
+        if let Some(internet) = &mut self.internet {
+            internet.flush();
+        }
         while self.stock.replenish() {}
         drained
     }
@@ -249,14 +252,17 @@ impl Ports {
         Some(Some(transmit.len))
     }
 
-    /// Sends the next packet by way of the buffer, and gives its length.
+    /// Sends the next packet by way of a buffer, and gives its length.
     fn send_copied(&mut self, node: &mut Node, now: Instant) -> Option<usize> {
-        let transmit = node.poll_transmit(now, &mut self.buffer)?;
-        match (&mut self.internet, transmit.dst) {
-            (Some(internet), Destination::Unicast(to)) if transmit.link == internet::LINK => {
-                internet.send(node, now, to, &self.buffer[..transmit.len]);
-            }
-            _ => self.push(&transmit),
+        let Some(internet) = &mut self.internet else {
+            let transmit = node.poll_transmit(now, &mut self.buffer)?;
+            self.push(&transmit);
+            return Some(transmit.len);
+        };
+        let transmit = node.poll_transmit(now, internet.buffer())?;
+        // There is no other link beside this carrier, and nothing is broadcast on it.
+        if let (internet::LINK, Destination::Unicast(to)) = (transmit.link, transmit.dst) {
+            internet.push(node, now, to, transmit.len);
         }
         Some(transmit.len)
     }

@@ -1,6 +1,11 @@
 //! The system calls of the Internet carriers: sockets that never block.
 
-#![expect(unsafe_code, reason = "nix has no sockets of protocol 106 and no path MTU of IPv6")]
+#![expect(
+    unsafe_code,
+    reason = "nix has no sockets of protocol 106, no path MTU of IPv6, and batches that allocate"
+)]
+
+pub(crate) mod batch;
 
 use std::{
     io,
@@ -9,10 +14,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use nix::{
-    errno::Errno,
-    sys::socket::{MsgFlags, SockaddrStorage, bind, recv, recvfrom, sendto, setsockopt, sockopt},
-};
+use nix::sys::socket::{MsgFlags, SockaddrStorage, bind, recv, setsockopt, sockopt};
 
 /// IANA's number for Qnet.
 const PROTOCOL: i32 = 106;
@@ -28,6 +30,13 @@ const DISCARD: u16 = 9;
 pub(crate) enum Family {
     V4,
     V6,
+}
+
+impl Family {
+    /// That of an address.
+    pub(crate) fn of(addr: &SocketAddr) -> Self {
+        if addr.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
 }
 
 /// A socket: of protocol 106, or of UDP at a port.
@@ -62,36 +71,12 @@ pub(crate) fn open(family: Family, port: Option<u16>) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The next packet and its sender; `None` when there is none.
-pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
-    match recvfrom::<SockaddrStorage>(fd.as_raw_fd(), buffer) {
-        Ok((len, from)) => {
-            let from = from.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
-            Ok(Some((len, from)))
-        }
-        Err(Errno::EAGAIN) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Takes away what the network said of earlier packets (too large, no such host); true when there was something. It would
 /// take the room of packets otherwise.
 pub(crate) fn take_errors(fd: BorrowedFd<'_>) -> bool {
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
     let mut packet = [0; 64];
     (0..MAX_ERRORS).take_while(|_| recv(fd.as_raw_fd(), &mut packet, flags).is_ok()).count() > 0
-}
-
-/// Sends a packet; never waits.
-pub(crate) fn send(fd: BorrowedFd<'_>, packet: &[u8], to: SocketAddr) -> io::Result<()> {
-    let to = SockaddrStorage::from(to);
-    let send = || sendto(fd.as_raw_fd(), packet, &to, MsgFlags::MSG_DONTWAIT);
-    match send() {
-        Ok(_) => Ok(()),
-        Err(Errno::EAGAIN | Errno::EMSGSIZE | Errno::ENOBUFS) => Err(io::ErrorKind::WouldBlock.into()),
-        // What is said may be about an earlier packet to somebody else, and this one was not sent for it.
-        Err(_) => send().map(|_| ()).map_err(io::Error::from),
-    }
 }
 
 /// Bytes, IP header included, that reach an address without being cut, as far as the system knows.
@@ -112,9 +97,4 @@ pub(crate) fn path_mtu(to: IpAddr) -> io::Result<u32> {
         return Err(io::Error::last_os_error());
     }
     u32::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
-}
-
-fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = || storage.as_sockaddr_in().map(|addr| SocketAddr::from((addr.ip(), addr.port())));
-    v4().or_else(|| storage.as_sockaddr_in6().map(|addr| SocketAddr::from((addr.ip(), addr.port()))))
 }
