@@ -283,10 +283,7 @@ impl Qnet {
             }
         }
         let timeout = engine.node().poll_timeout().map(|at| at.as_nanos());
-        let next = match (timeout, self.helper_due) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let next = [timeout, engine.poll_timeout(), self.helper_due].into_iter().flatten().min();
         if next != self.deadline {
             self.deadline = next;
             self.host.set_deadline(next);

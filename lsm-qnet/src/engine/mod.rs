@@ -408,6 +408,12 @@ impl Engine {
         self.node.shutdown(self.now);
     }
 
+    /// When [`Engine::pump`] is wanted for the engine's own sake; the core has a deadline of its own.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.watch.deadline().map(Instant::as_nanos)
+    }
+
     fn drain_events(&mut self) {
         while let Some(event) = self.node.poll_event() {
             self.on_event(event);

@@ -8,7 +8,8 @@
 //! | `verbose` | also nodes that come into the list and leave it, and sessions as with `qos_verbose=1` |
 //!
 //! Both changes are found by comparing, since the core has no events for them; paths are looked at ten times a second at
-//! the most, and only for those who want to know.
+//! the most, and only for those who want to know. What happens between two looks is seen by the next one: it has a
+//! deadline.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -44,11 +45,18 @@ pub(super) struct Watch {
     listed: HashMap<NodeId, String>,
     paths: HashMap<(NodeId, LinkId, LinkAddr), bool>,
     looked: Option<Instant>,
+    /// Something happened since that look.
+    due: Option<Instant>,
 }
 
 impl Watch {
     pub(super) fn new(verbosity: Verbosity) -> Self {
         Self { verbosity, ..Self::default() }
+    }
+
+    /// When [`Watch::on_event`] is wanted although nothing happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.due
     }
 
     /// The list of nodes changed.
@@ -78,10 +86,18 @@ impl Watch {
 
     /// Something happened that may have changed a path.
     pub(super) fn on_event(&mut self, node: &Node, now: Instant) {
-        if !self.verbosity.paths || self.looked.is_some_and(|looked| now.since(looked) < PAUSE) {
+        if !self.verbosity.paths {
+            return;
+        }
+        if let Some(looked) = self.looked.filter(|looked| now.since(*looked) < PAUSE) {
+            // At the same time nothing is new.
+            if now > looked {
+                self.due = Some(looked + PAUSE);
+            }
             return;
         }
         self.looked = Some(now);
+        self.due = None;
         let mut current = HashMap::new();
         for view in node.nodes() {
             for path in &view.paths {
