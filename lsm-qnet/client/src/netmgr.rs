@@ -48,6 +48,17 @@ pub struct Pong {
     pub addr: String,
 }
 
+/// A node that gave no sign of life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// `EHOSTUNREACH`: no address is known for it, or it does not answer the set-up of a session. `EHOSTDOWN`: the session to
+    /// it ended. `ETIMEDOUT`: no answer in time.
+    pub errno: i32,
+    /// Where it was asked: links, and the node's addresses there. One when the question was sent; when it was not, those by
+    /// which the set-up of a session was tried.
+    pub ways: Vec<(String, String)>,
+}
+
 /// A connection to the network manager of this node.
 #[derive(Debug)]
 pub struct Netmgr {
@@ -198,16 +209,27 @@ impl Netmgr {
     /// Asks node `nd` for a sign of life, over `link` or the best one, and waits for at most `patience`.
     ///
     /// # Errors
-    /// `EHOSTUNREACH`: no address is known for it, or it does not answer the set-up of a session. `EHOSTDOWN`: the session to
-    /// it ended. `ETIMEDOUT`: no answer in time. `ENODEV`: it was never heard on that link. `ENOENT`: no such node.
-    pub fn ping(&self, nd: u32, link: Option<&str>, patience: Duration) -> Result<Pong, Error> {
+    /// It could not be asked. `ENODEV`: it was never heard on that link. `ENOENT`: no such node. `EAGAIN`: too many questions
+    /// are under way.
+    pub fn ping(
+        &self,
+        nd: u32,
+        link: Option<&str>,
+        patience: Duration,
+    ) -> Result<Result<Pong, Silence>, Error> {
         let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         let mut data = [0; 1024];
         let request = Request::Ping { nd, patience, link: link.unwrap_or_default().as_bytes() };
-        let (_, len) = self.ask(&request, &mut data)?;
-        let pong = netmgr::Pong::parse(&data[..len])?;
+        let (status, len) = self.ask(&request, &mut data)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Pong { rtt: Duration::from_nanos(pong.nanoseconds), link: text(pong.link), addr: text(pong.addr) })
+        if let Ok(errno @ 1..) = i32::try_from(status) {
+            let ways = netmgr::Pong::parse_all(&data[..len])?;
+            let ways = ways.iter().map(|way| (text(way.link), text(way.addr))).collect();
+            return Ok(Err(Silence { errno: qnet_iomsg::qnx_to_linux(errno), ways }));
+        }
+        let pong = netmgr::Pong::parse(&data[..len])?;
+        let (link, addr) = (text(pong.link), text(pong.addr));
+        Ok(Ok(Pong { rtt: Duration::from_nanos(pong.nanoseconds), link, addr }))
     }
 
     fn ask(&self, request: &Request<'_>, reply: &mut [u8]) -> Result<(i64, usize), Error> {

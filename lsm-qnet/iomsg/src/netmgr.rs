@@ -13,7 +13,8 @@
 //! PING:        nd u32, patience u32 (milliseconds), name of a link with its NUL, or only the NUL for the best one
 //! STRTOND reply: how many bytes of the text name the node, u32; status: the nd
 //! SIGNAL:      nd u32, pid, tid, signo (QNX's number), code, value i32 each; the reply tells that it is on its way
-//! PING reply:  nanoseconds u64, link_len u16, addr_len u16, name of the link, address there as a text
+//! PING reply:  nanoseconds u64, link_len u16, addr_len u16, name of the link, address there as a text; with a status other
+//!              than 0 (QNX's errno) nobody answered: such a record, of 0 nanoseconds, for each link that was tried
 //! ```
 
 use zerocopy::little_endian::{U16, U32, U64};
@@ -92,8 +93,9 @@ pub enum Request<'a> {
     Nodes,
     /// The statistics of this node; the reply's data is the text of `/net/.qnetstats`.
     Stats,
-    /// Does the node answer? The reply is a [`Pong`]; errors: EHOSTUNREACH, EHOSTDOWN, ETIMEDOUT, ENODEV for a link on which
-    /// the node was never heard.
+    /// Does the node answer? With status 0 the reply is a [`Pong`]; with EHOSTUNREACH, EHOSTDOWN or ETIMEDOUT as status there
+    /// was no answer, and it has a record for each way that was tried. Error: ENODEV for a link on which the node was never
+    /// heard.
     Ping {
         /// The node.
         nd: u32,
@@ -369,12 +371,30 @@ impl<'a> Pong<'a> {
     /// # Errors
     /// It is cut.
     pub fn parse(data: &'a [u8]) -> Result<Self, ParseError> {
+        Ok(Self::take(data)?.0)
+    }
+
+    /// Reads the data of a reply that tells which ways were tried.
+    ///
+    /// # Errors
+    /// A record is cut.
+    pub fn parse_all(mut data: &'a [u8]) -> Result<Vec<Self>, ParseError> {
+        let mut records = Vec::new();
+        while !data.is_empty() {
+            let (record, rest) = Self::take(data)?;
+            records.push(record);
+            data = rest;
+        }
+        Ok(records)
+    }
+
+    fn take(data: &'a [u8]) -> Result<(Self, &'a [u8]), ParseError> {
         let (head, rest) = take::<PongHead>(data, "PING reply")?;
         let (link, addr) = (usize::from(head.link_len.get()), usize::from(head.addr_len.get()));
         let short = ParseError::Short { what: "PING reply", need: link + addr, have: rest.len() };
-        let texts = rest.get(..link + addr).ok_or(short)?;
+        let (texts, rest) = rest.split_at_checked(link + addr).ok_or(short)?;
         let (link, addr) = texts.split_at(link);
-        Ok(Self { nanoseconds: head.nanoseconds.get(), link, addr })
+        Ok((Self { nanoseconds: head.nanoseconds.get(), link, addr }, rest))
     }
 }
 

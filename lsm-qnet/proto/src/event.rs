@@ -153,6 +153,8 @@ pub enum Event {
         /// `EHOSTUNREACH`: no address, or no answer to the set-up of a session; `EHOSTDOWN`: the session ended;
         /// `ETIMEDOUT`: no answer in time.
         errno: Errno,
+        /// The way that it took; before it was sent, those by which the set-up of a session was tried.
+        ways: Vec<(LinkId, LinkAddr)>,
     },
     /// A session to a node is established.
     NodeUp {

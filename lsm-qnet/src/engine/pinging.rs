@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use qnet_iomsg::netmgr::Pong;
-use qnet_proto::{Command, LinkAddr, LinkId, NodeId};
+use qnet_proto::{Command, Errno, LinkAddr, LinkId, NodeId};
 
 use super::{CallId, Engine, wire::errno_of};
 
@@ -27,15 +27,26 @@ impl Engine {
     /// The node answered.
     pub(super) fn on_pong(&mut self, token: u64, rtt: Duration, link: LinkId, addr: LinkAddr) {
         let Ok(id) = CallId::try_from(token) else { return };
-        let name = self.node.links().find(|(up, _)| *up == link).map(|(_, info)| info.name.clone());
-        self.reply_pong(id, rtt, &name.unwrap_or_default(), &addr.to_string());
+        self.reply_pong(id, rtt, &self.link_name(link), &addr.to_string());
     }
 
-    /// It did not.
-    pub(super) fn on_ping_failed(&mut self, token: u64, errno: i32) {
-        if let Ok(id) = CallId::try_from(token) {
-            self.reply_error(id, errno);
+    /// It did not, by none of these ways.
+    pub(super) fn on_ping_failed(&mut self, token: u64, errno: Errno, ways: &[(LinkId, LinkAddr)]) {
+        let Ok(id) = CallId::try_from(token) else { return };
+        let record = |(link, addr): &(LinkId, LinkAddr)| {
+            let (link, addr) = (self.link_name(*link), addr.to_string());
+            Pong { nanoseconds: 0, link: link.as_bytes(), addr: addr.as_bytes() }.emit()
+        };
+        match ways.iter().map(record).collect::<Result<Vec<_>, _>>() {
+            Ok(records) => self.reply(id, errno.0.into(), 0, &records.concat()),
+            // Neither text is longer than a line.
+            Err(error) => self.reply_error(id, error.linux_errno()),
         }
+    }
+
+    /// What a link is called; nothing when it is gone.
+    fn link_name(&self, link: LinkId) -> String {
+        self.node.links().find(|(up, _)| *up == link).map(|(_, info)| info.name.clone()).unwrap_or_default()
     }
 
     fn reply_pong(&mut self, id: CallId, rtt: Duration, link: &str, addr: &str) {

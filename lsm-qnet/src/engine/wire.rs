@@ -109,7 +109,7 @@ impl Engine {
             Event::Resolved { token, nd } => self.on_resolved(token, Ok(nd)),
             Event::ResolveFailed { token, errno } => self.on_resolved(token, Err(from_wire(errno))),
             Event::Pong { token, rtt, link, addr } => self.on_pong(token, rtt, link, addr),
-            Event::PingFailed { token, errno } => self.on_ping_failed(token, from_wire(errno)),
+            Event::PingFailed { token, errno, ways } => self.on_ping_failed(token, errno, &ways),
             Event::NodeUp { nd } => self.on_node_up(nd),
             Event::NodeDown { nd, why } => self.on_node_down(nd, why),
             Event::NodesChanged => self.watch.on_list(&self.node),

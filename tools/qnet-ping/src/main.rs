@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use nix::libc;
+use qnet::netmgr::Silence;
 use qnet::{Error, Netmgr};
 
 use crate::tally::Tally;
@@ -129,7 +130,7 @@ fn ask(
         next += raw.interval;
         let seq = tally.asked() + 1;
         match netmgr.ping(nd, raw.link.as_deref(), raw.patience) {
-            Ok(pong) => {
+            Ok(Ok(pong)) => {
                 if !raw.quiet {
                     let milliseconds = pong.rtt.as_secs_f64() * 1000.0;
                     match pong.link.as_str() {
@@ -143,37 +144,48 @@ fn ask(
                 }
                 tally.answer(pong.rtt, &pong.link);
             }
-            Err(error) => {
-                let why = reason(&error, raw)?;
+            Ok(Err(silence)) => {
+                let why = reason(&silence, raw);
                 if !raw.quiet {
                     writeln!(out, "seq={seq} {why}")?;
                 }
                 tally.silence(why);
             }
+            Err(error) => return Err(refusal(&error, raw)),
         }
         out.flush()?;
     }
     Ok(tally)
 }
 
-/// Why there was no answer; an error when asking again makes no sense.
-pub(crate) fn reason(error: &Error, raw: &RawArgs) -> Result<String> {
-    let RawArgs { node, patience, link, .. } = raw;
-    Ok(match error.errno() {
-        libc::EHOSTUNREACH => {
-            "no session: the node is known but does not answer the set-up; is io-pkt with Qnet running there?"
-                .to_owned()
-        }
-        libc::EHOSTDOWN => "the session to the node ended".to_owned(),
-        libc::ETIMEDOUT => format!("no answer within {} s", patience.as_secs_f64()),
-        libc::EAGAIN => "too many questions are under way here".to_owned(),
+/// Why there was no answer, and where it was asked.
+pub(crate) fn reason(silence: &Silence, raw: &RawArgs) -> String {
+    let ways: Vec<String> = silence.ways.iter().map(|(link, addr)| format!("{link} at {addr}")).collect();
+    let over = if ways.is_empty() { String::new() } else { format!(" over {}", ways.join(" or ")) };
+    match silence.errno {
+        libc::EHOSTUNREACH => format!(
+            "no session: the node is known but does not answer the set-up{over}; is io-pkt with Qnet running there?"
+        ),
+        libc::EHOSTDOWN => format!("the session to the node{over} ended"),
+        libc::ETIMEDOUT => format!("no answer within {} s{over}", raw.patience.as_secs_f64()),
+        errno => format!("no answer{over}: {}", Error::Errno(errno)),
+    }
+}
+
+/// Why it makes no sense to ask.
+pub(crate) fn refusal(error: &Error, raw: &RawArgs) -> anyhow::Error {
+    let RawArgs { node, link, .. } = raw;
+    match error.errno() {
+        libc::EAGAIN => anyhow::anyhow!("{node}: too many questions are under way here"),
         libc::ENODEV => {
             let link = link.as_deref().unwrap_or_default();
-            bail!("{node}: not over {link}: there is no such link, or the node was never heard on it")
+            anyhow::anyhow!(
+                "{node}: not over {link}: there is no such link, or the node was never heard on it"
+            )
         }
-        libc::ENOSYS => bail!("the Qnet that runs here is too old to be asked"),
-        _ => bail!("{node}: {error}"),
-    })
+        libc::ENOSYS => anyhow::anyhow!("the Qnet that runs here is too old to be asked"),
+        _ => anyhow::anyhow!("{node}: {error}"),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -18,7 +18,7 @@ use nix::libc;
 use qnet::names::{self, Scope, Service, Target};
 use qnet::{Connection, Error, LOCAL_NODE, Netmgr, Root};
 
-use crate::{RawArgs, reason};
+use crate::{RawArgs, reason, refusal};
 
 /// Time beyond a server's patience after which even its own library has nothing to say any more.
 const GRACE: Duration = Duration::from_secs(1);
@@ -43,12 +43,13 @@ pub(crate) fn check(
         .map_err(|error| anyhow::anyhow!("{name}: not a name of a channel: {error}"))?;
     let mut say = |line: String| if raw.quiet { Ok(()) } else { writeln!(out, "{line}") };
     match netmgr.ping(nd, raw.link.as_deref(), raw.patience) {
-        Ok(pong) if pong.link.is_empty() => say("session: this node itself".to_owned())?,
-        Ok(pong) => {
+        Ok(Ok(pong)) if pong.link.is_empty() => say("session: this node itself".to_owned())?,
+        Ok(Ok(pong)) => {
             let milliseconds = pong.rtt.as_secs_f64() * 1000.0;
             say(format!("session: {} answers over {} in {milliseconds:.3} ms", pong.addr, pong.link))?;
         }
-        Err(error) => return fail(out, Failed { step: "session", why: reason(&error, raw)? }),
+        Ok(Err(silence)) => return fail(out, Failed { step: "session", why: reason(&silence, raw) }),
+        Err(error) => return Err(refusal(&error, raw)),
     }
     let services = match find(root, netmgr, nd, &target) {
         Ok(services) => services,

@@ -32,12 +32,22 @@ fn network(question: Request<'_>) -> Answer {
         }
         Request::Ping { nd: 4, patience, .. } => {
             assert_eq!(patience, 1500);
-            Err(libc::ETIMEDOUT)
+            Ok((qnet_iomsg::linux_to_qnx(libc::ETIMEDOUT).into(), ways(&[(b"en1", b"02:00:00:00:01:04")])))
         }
-        Request::Ping { nd: 5, .. } => Err(libc::EHOSTUNREACH),
+        Request::Ping { nd: 5, .. } => {
+            let tried: [(&[u8], &[u8]); 2] = [(b"en0", b"02:00:00:00:00:05"), (b"en1", b"02:00:00:00:01:05")];
+            Ok((qnet_iomsg::linux_to_qnx(libc::EHOSTUNREACH).into(), ways(&tried)))
+        }
         Request::Ping { .. } => Err(libc::ENODEV),
         other => panic!("unexpected: {other:?}"),
     }
+}
+
+/// What a reply has that tells of nobody's answer.
+fn ways(ways: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let record =
+        |&(link, addr): &(&[u8], &[u8])| Pong { nanoseconds: 0, link, addr }.emit().expect("short texts");
+    ways.iter().map(record).collect::<Vec<_>>().concat()
 }
 
 fn call(root: &Path, args: &[&str]) -> (Option<i32>, String, String) {
@@ -73,13 +83,16 @@ fn quiet_is_the_summary_alone_and_a_link_may_be_chosen() {
 }
 
 #[test]
-fn silence_is_status_one_with_the_reason() {
+fn silence_is_status_one_with_the_reason_and_the_links_that_were_tried() {
     let (code, out, err) = on_network(&["-c", "1", "-W", "1.5", "karl"]);
     assert_eq!((code, err.as_str()), (Some(1), ""));
-    assert!(out.contains("seq=1 no answer within 1.5 s\n") && out.contains("100% lost"), "{out}");
+    assert!(out.contains("seq=1 no answer within 1.5 s over en1 at 02:00:00:00:01:04\n"), "{out}");
+    assert!(out.contains("100% lost"), "{out}");
     let (code, out, _) = on_network(&["-c", "1", "eileen"]);
     assert_eq!(code, Some(1));
-    assert!(out.contains("no session: the node is known but does not answer the set-up"), "{out}");
+    let why = "no session: the node is known but does not answer the set-up \
+               over en0 at 02:00:00:00:00:05 or en1 at 02:00:00:00:01:05; is io-pkt";
+    assert!(out.contains(why), "{out}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::command::Errno;
 use crate::event::{Event, NodeId};
-use crate::link::LinkId;
+use crate::link::{LinkAddr, LinkId};
 use crate::session::echo::Echo;
 use crate::time::Instant;
 
@@ -18,12 +18,14 @@ use super::{CommandError, Node};
 const MAX_PINGS: usize = 4096;
 
 /// A ping that has no end yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ping {
     token: u64,
     nd: u16,
     /// When it is given up.
     until: Instant,
+    /// The ways it may take: until it is sent, the set-up of a session goes by all of them.
+    ways: Vec<(LinkId, LinkAddr)>,
 }
 
 impl Node {
@@ -37,7 +39,9 @@ impl Node {
     ) -> Result<(), CommandError> {
         let nd = nd.node();
         let peer = self.peers.get(nd).ok_or(CommandError::NoSuchNode)?;
-        if link.is_some_and(|link| !peer.paths.iter().any(|path| path.link == link)) {
+        let ways = peer.paths.iter().filter(|path| link.is_none_or(|link| path.link == link));
+        let ways: Vec<_> = ways.map(|path| (path.link, path.addr)).collect();
+        if link.is_some() && ways.is_empty() {
             return Err(CommandError::NoSuchPath);
         }
         if self.pings.len() >= MAX_PINGS {
@@ -48,7 +52,7 @@ impl Node {
             self.last_ping = self.last_ping.wrapping_add(1);
         }
         let (id, until) = (self.last_ping, now + patience);
-        self.pings.insert(id, Ping { token, nd, until });
+        self.pings.insert(id, Ping { token, nd, until, ways });
         self.set_timer(until, Timer::Ping(id));
         self.want_session(now, nd);
         let session = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut());
@@ -70,11 +74,11 @@ impl Node {
     }
 
     pub(super) fn on_ping_timer(&mut self, id: u16) {
-        let Some(Ping { token, nd, .. }) = self.end_ping(id) else { return };
-        if let Some(session) = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut()) {
-            session.echoes.forget(id);
-        }
-        self.event(Event::PingFailed { token, errno: Errno::ETIMEDOUT });
+        let Some(Ping { token, nd, ways, .. }) = self.end_ping(id) else { return };
+        let session = self.peers.get_mut(nd).and_then(|peer| peer.session.as_mut());
+        let sent = session.and_then(|session| session.echoes.forget(id));
+        let ways = sent.map_or(ways, |path| vec![path]);
+        self.event(Event::PingFailed { token, errno: Errno::ETIMEDOUT, ways });
     }
 
     /// The session is over, and so are the pings that went by it.
@@ -82,8 +86,8 @@ impl Node {
         let ended: Vec<u16> =
             self.pings.iter().filter(|(_, ping)| ping.nd == nd).map(|(id, _)| *id).collect();
         for id in ended {
-            if let Some(Ping { token, .. }) = self.end_ping(id) {
-                self.event(Event::PingFailed { token, errno });
+            if let Some(Ping { token, ways, .. }) = self.end_ping(id) {
+                self.event(Event::PingFailed { token, errno, ways });
             }
         }
     }

@@ -55,10 +55,11 @@ impl Echoes {
         room
     }
 
-    /// Nobody waits for the answer any more.
-    pub(crate) fn forget(&mut self, id: u16) {
+    /// Nobody waits for the answer any more. Returns the way that the question took, if it was sent.
+    pub(crate) fn forget(&mut self, id: u16) -> Option<Path> {
         self.wanted.retain(|(wanted, _)| *wanted != id);
-        self.asked.retain(|question| question.id != id);
+        let place = self.asked.iter().position(|question| question.id == id)?;
+        self.asked.remove(place).map(|question| question.path)
     }
 
     /// The peer asks.
@@ -219,8 +220,8 @@ mod tests {
         assert!((0..MAX_QUESTIONS as u16).all(|id| echoes.want(id, None)));
         echoes.poll(at(0), &lanes, true, &mut frame).unwrap();
         assert!(!echoes.want(1000, None));
-        echoes.forget(0);
-        echoes.forget(1);
+        assert_eq!(echoes.forget(0), Some(path(1)), "it was sent");
+        assert_eq!(echoes.forget(1), None);
         assert_eq!(echoes.on_answer(at(1), Some(0), None), None);
         assert!(echoes.want(1000, None) && echoes.want(1001, None) && !echoes.want(1002, None));
     }

@@ -7,6 +7,9 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_millis(900);
 
+/// What became of a ping: its token, and the link, or an errno and the links that were tried.
+type Outcome = (u64, Result<LinkId, (Errno, Vec<LinkId>)>);
+
 struct Two {
     nodes: [Node; 2],
     now: Instant,
@@ -75,15 +78,18 @@ impl Two {
         self.nodes[0].handle_command(self.now, command)
     }
 
-    /// What became of the pings since the last call: token and link, or errno.
-    fn outcomes(&mut self) -> Vec<(u64, Result<LinkId, Errno>)> {
+    /// What became of the pings since the last call.
+    fn outcomes(&mut self) -> Vec<Outcome> {
         let outcome = |event| match event {
             Event::Pong { token, rtt, link, addr: at } => {
                 assert_eq!(at, addr(1, link));
                 assert!(rtt >= Duration::from_millis(1) && rtt < Duration::from_millis(20), "{rtt:?}");
                 Some((token, Ok(link)))
             }
-            Event::PingFailed { token, errno } => Some((token, Err(errno))),
+            Event::PingFailed { token, errno, ways } => {
+                assert!(ways.iter().all(|&(link, at)| at == addr(1, link)), "{ways:?}");
+                Some((token, Err((errno, ways.into_iter().map(|(link, _)| link).collect()))))
+            }
             _ => None,
         };
         std::mem::take(&mut self.events).into_iter().filter_map(outcome).collect()
@@ -118,7 +124,20 @@ fn a_ping_over_a_link_that_is_cut_ends_with_its_patience_while_the_other_answers
     two.pass(20);
     assert_eq!(two.outcomes(), [(3, Ok(LinkId(0)))]);
     two.pass(1000);
-    assert_eq!(two.outcomes(), [(2, Err(Errno::ETIMEDOUT))]);
+    assert_eq!(two.outcomes(), [(2, Err((Errno::ETIMEDOUT, vec![LinkId(1)])))]);
+}
+
+#[test]
+fn a_ping_in_vain_names_the_way_that_was_chosen_for_it() {
+    let mut two = Two::new(true);
+    two.ping(1, None).unwrap();
+    two.pass(100);
+    two.outcomes();
+    two.cut = vec![LinkId(0), LinkId(1)];
+    two.ping(2, None).unwrap();
+    two.pass(1000);
+    let [(2, Err((Errno::ETIMEDOUT, ways)))] = &two.outcomes()[..] else { panic!("it must end") };
+    assert_eq!(ways.len(), 1, "one question takes one way");
 }
 
 #[test]
@@ -127,7 +146,7 @@ fn a_node_that_does_not_answer_the_set_up_is_unreachable() {
     two.cut = vec![LinkId(0), LinkId(1)];
     two.ping(1, None).unwrap();
     two.pass(800);
-    assert_eq!(two.outcomes(), [(1, Err(Errno::EHOSTUNREACH))]);
+    assert_eq!(two.outcomes(), [(1, Err((Errno::EHOSTUNREACH, vec![LinkId(0), LinkId(1)])))]);
 }
 
 #[test]
@@ -140,7 +159,7 @@ fn a_session_that_ends_takes_its_pings_along() {
     let now = two.now;
     two.nodes[0].shutdown(now);
     two.events.extend(std::iter::from_fn(|| two.nodes[0].poll_event()));
-    assert_eq!(two.outcomes(), [(2, Err(Errno::EHOSTDOWN))]);
+    assert!(matches!(two.outcomes()[..], [(2, Err((Errno::EHOSTDOWN, _)))]));
     assert!(two.nodes[0].pings.is_empty());
     two.pass(2000);
     assert_eq!(two.outcomes(), [], "once");
