@@ -55,10 +55,14 @@ pub struct Counters {
 pub struct PeerCounters {
     /// Frames sent to it, discovery not counted.
     pub tx_frames: u64,
+    /// Bytes in them, headers not counted.
+    pub tx_bytes: u64,
     /// Data frames among them that were sent again.
     pub tx_retransmits: u64,
     /// Frames of its sessions that were used.
     pub rx_frames: u64,
+    /// Bytes in them, headers not counted.
+    pub rx_bytes: u64,
     /// Frames of its sessions that were already delivered.
     pub rx_duplicate: u64,
     /// Frames of its sessions that were dropped for any other reason.

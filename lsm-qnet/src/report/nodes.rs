@@ -127,11 +127,16 @@ fn session<'n>(
             None => {}
         }
     }
-    writeln!(out, "    sent             {} packets, {} of them again", c.tx_frames, c.tx_retransmits)?;
+    // `qnetstats -w` reads these two lines.
     writeln!(
         out,
-        "    received         {} packets, {} a second time, {} dropped",
-        c.rx_frames, c.rx_duplicate, c.rx_dropped
+        "    sent             {} packets, {} of them again, {} bytes",
+        c.tx_frames, c.tx_retransmits, c.tx_bytes
+    )?;
+    writeln!(
+        out,
+        "    received         {} packets, {} a second time, {} dropped, {} bytes",
+        c.rx_frames, c.rx_duplicate, c.rx_dropped, c.rx_bytes
     )?;
     writeln!(out, "    messages         {} sent, {} received", c.messages_out, c.messages_in)?;
     writeln!(out, "    sessions         {}{}", c.sessions, ending(view.last_end, now))

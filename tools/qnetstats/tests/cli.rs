@@ -5,6 +5,7 @@ mod netmgr;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use netmgr::{Answer, stand_in};
 use qnet_iomsg::netmgr::Request;
@@ -17,8 +18,24 @@ fn text(question: Request<'_>) -> Answer {
     Ok((TEXT.len() as i64, TEXT.into()))
 }
 
+/// A node to which ten packets more were sent each time, and one that says nothing.
+fn growing(_: Request<'_>) -> Answer {
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
+    let looks = LOOKS.fetch_add(1, Ordering::Relaxed);
+    let text = format!(
+        "  joseph.lab (nd 3): up\n    sent             {} packets, 0 of them again, 1000 bytes\n  \
+         silent.lab (nd 4): known, no session\n",
+        looks * 10
+    );
+    Ok((text.len() as i64, text.into()))
+}
+
 fn call(root: &Path) -> (Option<i32>, String, String) {
-    let output = Command::new(QNETSTATS).arg("--root").arg(root).output().expect("it starts");
+    call_with(root, &[])
+}
+
+fn call_with(root: &Path, options: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(QNETSTATS).arg("--root").arg(root).args(options).output().expect("it starts");
     let text = |bytes| String::from_utf8(bytes).expect("text");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -49,6 +66,39 @@ fn a_refusal_is_told() {
     let (code, _, err) = call(root.path());
     assert_eq!(code, Some(1));
     assert!(err.starts_with("qnetstats: Qnet gives no statistics: Function not implemented"), "{err}");
+}
+
+#[test]
+fn watching_shows_who_moves_something() {
+    let root = tempfile::tempdir().expect("a folder");
+    stand_in(root.path(), growing);
+    let (code, out, err) = call_with(root.path(), &["-w", "0.05", "-c", "2"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 3, "the heads and two looks: {out}");
+    assert!(
+        lines[0].starts_with("node ") && lines[1..].iter().all(|line| line.starts_with("joseph.lab ")),
+        "{out}"
+    );
+    let packets: f64 = lines[1].split_whitespace().nth(3).expect("a column").parse().expect("a number");
+    assert!(packets > 0.0 && packets <= 200.0, "ten packets in at least 0.05 s: {out}");
+}
+
+#[test]
+fn watching_a_quiet_network_says_so() {
+    let root = tempfile::tempdir().expect("a folder");
+    stand_in(root.path(), text);
+    let (code, out, _) = call_with(root.path(), &["--watch", "0.01", "-c", "1"]);
+    assert_eq!((code, out.lines().last()), (Some(0), Some("nothing moves")));
+}
+
+#[test]
+fn a_wrong_call_of_watching_is_told() {
+    let root = tempfile::tempdir().expect("a folder");
+    let (code, _, err) = call_with(root.path(), &["-w", "never"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("`never`: seconds from 0.01 to 86400 are expected"), "{err}");
+    assert_eq!(call_with(root.path(), &["-c", "3"]).0, Some(2), "a count of nothing");
 }
 
 #[test]

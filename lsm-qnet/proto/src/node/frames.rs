@@ -185,7 +185,7 @@ impl Node {
             Kind::TcsDown | Kind::TcsRemDown => self.on_tcs_down(now, nd, (link, src), header, payload),
             _ => self.on_traffic(now, nd, link, header, payload),
         };
-        self.count(nd, &fate);
+        self.count(nd, &fate, payload.len());
         // What there is no room for is answered, too.
         if matches!(fate, Fate::Used | Fate::Duplicate | Fate::NoRoom) {
             if let Some(peer) = self.peers.get_mut(nd) {
@@ -210,8 +210,11 @@ impl Node {
         }
     }
 
-    fn count(&mut self, nd: u16, fate: &Fate) {
+    fn count(&mut self, nd: u16, fate: &Fate, bytes: usize) {
         let Some(peer) = self.peers.get_mut(nd) else { return };
+        if matches!(fate, Fate::Used) {
+            peer.counters.rx_bytes += bytes as u64;
+        }
         *match fate {
             Fate::Used => &mut peer.counters.rx_frames,
             Fate::Duplicate => &mut peer.counters.rx_duplicate,

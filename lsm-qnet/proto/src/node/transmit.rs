@@ -163,6 +163,7 @@ impl Node {
         let len = self.finish(&header, spare, buffer)?;
         if let Some(peer) = self.peers.get_mut(nd) {
             peer.counters.tx_frames += 1;
+            peer.counters.tx_bytes += u64::from(header.length);
         }
         Some(Transmit { link, dst: Destination::Unicast(addr), len })
     }

@@ -63,8 +63,10 @@ fn a_node_with_a_session_tells_all_of_it() {
         view.up_since = Some(Instant::from_nanos(70_000_000_000));
         view.counters = PeerCounters {
             tx_frames: 10,
+            tx_bytes: 5120,
             tx_retransmits: 1,
             rx_frames: 20,
+            rx_bytes: 20_480,
             rx_duplicate: 2,
             rx_dropped: 3,
             messages_in: 4,
@@ -77,8 +79,8 @@ fn a_node_with_a_session_tells_all_of_it() {
     round trip       123 us
     window           2 bytes; 1 bytes and 3 messages under way or waiting
     speaks           Qnet with selective acknowledgements
-    sent             10 packets, 1 of them again
-    received         20 packets, 2 a second time, 3 dropped
+    sent             10 packets, 1 of them again, 5120 bytes
+    received         20 packets, 2 a second time, 3 dropped, 20480 bytes
     messages         5 sent, 4 received
     sessions         1\n";
     assert_eq!(text, expected);
