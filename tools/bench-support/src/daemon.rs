@@ -35,12 +35,40 @@ impl Daemon {
         options: &str,
         more: &[&str],
     ) -> Result<Self> {
+        Self::launch(rig, program, (side, interface, cpu), &[], options, more)
+    }
+
+    /// The same without further words, in the mount namespace of process `holder` when one is given.
+    ///
+    /// # Errors
+    /// When it does not come up; the error has what it said.
+    pub fn start_within(
+        rig: &Rig,
+        program: &Path,
+        (side, interface): (&str, &str),
+        options: &str,
+        holder: Option<i32>,
+    ) -> Result<Self> {
+        let mounts = holder.map(|process| format!("--mount=/proc/{process}/ns/mnt"));
+        let before = mounts.as_ref().map_or_else(Vec::new, |mounts| vec!["nsenter", mounts, "--"]);
+        Self::launch(rig, program, (side, interface, None), &before, options, &[])
+    }
+
+    /// `before`: what runs the program.
+    fn launch(
+        rig: &Rig,
+        program: &Path,
+        (side, interface, cpu): (&str, &str, Option<usize>),
+        before: &[&str],
+        options: &str,
+        more: &[&str],
+    ) -> Result<Self> {
         let directory = rig.directory(side)?;
         let root = directory.path().to_str().context("the temporary directory's path is not UTF-8")?;
         let program = program.to_str().context("the program's path is not UTF-8")?;
         let device = format!("dev={interface}");
-        let mut words = vec!["exec", program, "--root", root, "-d", "packet", &device, "-p", "qnet", options];
-        words.extend(more);
+        let words = [program, "--root", root, "-d", "packet", &device, "-p", "qnet", options];
+        let words = [&["exec"], before, &words, more].concat();
         let part = rig.play(side, cpu, &words)?;
         let mut daemon = Self { part, directory };
         let deadline = Instant::now() + PATIENCE;

@@ -1,0 +1,74 @@
+//! Rounds and tables.
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use bench_support::report::Table;
+
+use crate::{
+    contestants::{CEILING, Field, SSHFS, WIRE},
+    work::Work,
+};
+
+/// How much is measured.
+#[derive(Clone, Debug)]
+pub struct Effort {
+    /// The installed io-pkt.
+    pub program: PathBuf,
+    /// Another installation, measured beside it.
+    pub beside: Option<PathBuf>,
+    /// Rounds; in each, everything has its turn.
+    pub rounds: usize,
+    /// Length of random reads and of messages between the nodes.
+    pub span: Duration,
+    /// Bytes of the large file.
+    pub size: u64,
+    /// Kinds of work.
+    pub work: Vec<Work>,
+    /// Only lines whose name contains one of these; all when there are none.
+    pub only: Vec<String>,
+}
+
+impl Effort {
+    /// Whether a line is wanted.
+    #[must_use]
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
+/// A table for each kind of work. Who fails in one is left out of it from then on, and a line says so.
+///
+/// # Errors
+/// Something that takes part does not start.
+pub fn all(effort: &Effort) -> Result<Vec<Table>> {
+    let (field, contestants) = Field::new(effort)?;
+    let mut tables: Vec<_> = effort.work.iter().map(|work| (*work, table(*work, field.size()))).collect();
+    let mut failed = BTreeSet::new();
+    for _ in 0..effort.rounds {
+        for (work, table) in &mut tables {
+            for one in &contestants {
+                if failed.contains(&(work.word(), one.name)) {
+                    continue;
+                }
+                match field.measure(one, effort, *work) {
+                    Ok(Some(number)) => table.add(one.name, number),
+                    Ok(None) => {}
+                    Err(error) => {
+                        eprintln!("{}: {} is left out: {error:#}", table.title, one.name);
+                        failed.insert((work.word(), one.name));
+                    }
+                }
+            }
+        }
+    }
+    Ok(tables.into_iter().map(|(_, table)| table).collect())
+}
+
+fn table(work: Work, size: u64) -> Table {
+    let (title, unit, digits) = work.about();
+    let bulk = matches!(work, Work::Read | Work::Write);
+    let title = if bulk { format!("{title}, {} MiB", size >> 20) } else { title.to_owned() };
+    let yardsticks: &[&'static str] = if bulk { &[SSHFS, CEILING, WIRE] } else { &[SSHFS, CEILING] };
+    Table::new(title, unit, digits, yardsticks)
+}
