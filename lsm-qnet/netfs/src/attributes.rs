@@ -8,7 +8,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use qnet_iomsg::stat::{FLAG_STREAM, Stat};
+use qnet_iomsg::{
+    Timestamp,
+    stat::{FLAG_BTIME, FLAG_STREAM, Stat},
+};
 
 use crate::fuse::abi::Attr;
 
@@ -32,12 +35,16 @@ pub struct FileId {
     pub ino: u64,
     /// `S_IFMT` bits of its mode there.
     pub file_type: u32,
+    /// When it was made, where that is known: a file that has got a dead one's inode number is another one.
+    pub born: (i64, u32),
 }
 
 impl FileId {
     /// The identity of the file with these attributes.
     pub fn of(stat: &Stat) -> Self {
-        Self { device: stat.dev, ino: stat.ino, file_type: stat.mode & libc::S_IFMT }
+        let born = if stat.flags & FLAG_BTIME != 0 { stat.btime } else { Timestamp::default() };
+        let file_type = stat.mode & libc::S_IFMT;
+        Self { device: stat.dev, ino: stat.ino, file_type, born: (born.seconds, born.nanoseconds) }
     }
 
     /// Whether it is a directory.
@@ -46,10 +53,10 @@ impl FileId {
     }
 }
 
-/// Whether a file is read without the page cache: its size does not tell how much there is to read, or reading it has
-/// side effects.
-pub fn is_direct(stat: &Stat) -> bool {
-    stat.mode & libc::S_IFMT != libc::S_IFREG || stat.size == 0 || stat.flags & FLAG_STREAM != 0
+/// Whether a file is one that is read as a stream: its size does not tell how much there is to read, or reading it has side
+/// effects. The page cache has no part in that.
+pub fn is_stream(stat: &Stat) -> bool {
+    stat.mode & libc::S_IFMT != libc::S_IFREG || stat.flags & FLAG_STREAM != 0
 }
 
 /// Whether everybody may search the directory with these attributes.
@@ -57,17 +64,12 @@ pub fn everybody_searches(stat: &Stat) -> bool {
     stat.mode & SEARCH == SEARCH
 }
 
-/// Size and time of change, which tell whether cached data is still the file's.
-pub fn version(stat: &Stat) -> (u64, i64, u32) {
-    (stat.size, stat.mtime.seconds, stat.mtime.nanoseconds)
-}
-
-/// The attributes of a node's file. `node` is the nodeid of the node's directory.
-pub fn of_file(node: u64, stat: &Stat) -> Attr {
+/// The attributes of a node's file. `seed` stands for the node, see [`seed`].
+pub fn of_file(seed: u64, stat: &Stat) -> Attr {
     let kind = stat.mode & libc::S_IFMT;
     let shown = shown_type(kind);
     Attr {
-        ino: mixed_ino(node, stat.dev, stat.ino),
+        ino: mixed_ino(seed, stat.dev, stat.ino),
         size: if shown == kind { stat.size } else { 0 },
         blocks: stat.blocks,
         atime: stat.atime.seconds.cast_unsigned(),
@@ -110,6 +112,11 @@ pub fn of_own_directory(ino: u64, owner: (u32, u32), since: SystemTime) -> Attr 
     }
 }
 
+/// The attributes of a FIFO that was just made, as far as nobody has to ask for them.
+pub fn of_new_fifo(ino: u64, mode: u32, owner: (u32, u32)) -> Attr {
+    Attr { ino, mode, nlink: 1, uid: owner.0, gid: owner.1, blksize: 4096, ..Attr::default() }
+}
+
 /// The attributes of `/net/.qnetstats`: like a file of `/proc` it does not know its size before it is read.
 pub fn of_statistics(owner: (u32, u32), since: SystemTime) -> Attr {
     let directory = of_own_directory(STATISTICS_INO, owner, since);
@@ -121,10 +128,16 @@ pub fn node_ino(nd: u32) -> u64 {
     NODE_INO + u64::from(nd & 0xffff)
 }
 
+/// What stands for a node in the inode numbers of its files: made of its name alone, without the way to it.
+pub fn seed(name: &[u8]) -> u64 {
+    let name = name.split(|byte| *byte == b'~').next().unwrap_or_default();
+    name.iter().fold(0, |seed, byte| scramble(seed ^ u64::from(byte.to_ascii_lowercase())))
+}
+
 /// The inode number shown for inode `ino` on `device` of a node.
-pub fn mixed_ino(node: u64, device: (u32, u32), ino: u64) -> u64 {
+pub fn mixed_ino(seed: u64, device: (u32, u32), ino: u64) -> u64 {
     let device = u64::from(device.0) << 32 | u64::from(device.1);
-    let mixed = scramble(scramble(scramble(node) ^ device) ^ ino);
+    let mixed = scramble(scramble(scramble(seed) ^ device) ^ ino);
     mixed | 1 << 63
 }
 
@@ -167,7 +180,7 @@ mod tests {
             let special = stat(kind | 0o640, 77);
             let attr = of_file(2, &special);
             assert_eq!((attr.mode, attr.size, attr.rdev), (libc::S_IFREG | 0o640, 0, 0));
-            assert!(is_direct(&special));
+            assert!(is_stream(&special));
             assert_eq!(entry_type(Some(kind)), libc::DT_REG);
         }
     }
@@ -185,10 +198,26 @@ mod tests {
     }
 
     #[test]
-    fn files_without_a_meaningful_size_are_read_directly() {
-        assert!(is_direct(&stat(libc::S_IFREG, 0)));
-        assert!(is_direct(&Stat { flags: FLAG_STREAM, ..stat(libc::S_IFREG, 4096) }));
-        assert!(!is_direct(&stat(libc::S_IFREG, 1)));
+    fn files_without_a_meaningful_size_are_streams() {
+        assert!(is_stream(&Stat { flags: FLAG_STREAM, ..stat(libc::S_IFREG, 4096) }));
+        assert!(!is_stream(&stat(libc::S_IFREG, 0)) && !is_stream(&stat(libc::S_IFREG, 1)));
+    }
+
+    #[test]
+    fn a_file_with_a_dead_ones_number_is_another_file() {
+        let born = |seconds| Stat {
+            flags: FLAG_BTIME,
+            btime: Timestamp { seconds, nanoseconds: 0 },
+            ..stat(libc::S_IFREG, 1)
+        };
+        assert_ne!(FileId::of(&born(1)), FileId::of(&born(2)));
+        assert_eq!(FileId::of(&born(1)), FileId::of(&Stat { size: 7, ..born(1) }));
+    }
+
+    #[test]
+    fn a_node_has_one_seed_whatever_the_way_to_it() {
+        assert_eq!(seed(b"joseph"), seed(b"Joseph~preferred:en0"));
+        assert_ne!(seed(b"joseph"), seed(b"joseph.lab"));
     }
 
     #[test]

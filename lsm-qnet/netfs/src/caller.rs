@@ -42,6 +42,47 @@ pub fn groups_of(pid: u32) -> Vec<u32> {
     parse_groups(&text)
 }
 
+/// Whether a thread has got a signal that will end it as soon as it does not wait any more, or is gone already.
+///
+/// The kernel tells us of every signal. Only this kind may end a request: `mkdir` is never interrupted on a local file
+/// system, and programs do not expect it (git gets SIGALRM while it shows its progress).
+pub fn is_dying(thread: u32) -> bool {
+    if thread == 0 {
+        // Not to be seen from here: better an interrupted call than one that nothing can end.
+        return true;
+    }
+    match std::fs::read_to_string(format!("/proc/{thread}/status")) {
+        Ok(status) => has_fatal_signal(&status),
+        Err(error) => {
+            error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+        }
+    }
+}
+
+/// Whether a status file shows a pending signal whose effect is the end. The kernel marks the threads of a process that
+/// dies with SIGKILL; signals that dump core stand there by themselves.
+fn has_fatal_signal(status: &str) -> bool {
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        u64::from_str_radix(line.unwrap_or_default().trim(), 16).unwrap_or_default()
+    };
+    let bit = |signal: i32| 1_u64 << (signal - 1);
+    let harmless = [
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGURG,
+        libc::SIGWINCH,
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ];
+    let harmless = harmless.into_iter().fold(0, |set, signal| set | bit(signal));
+    let pending = set("SigPnd:") | set("ShdPnd:");
+    let taken = set("SigBlk:") | set("SigIgn:") | set("SigCgt:");
+    pending & bit(libc::SIGKILL) != 0 || pending & !taken & !harmless != 0
+}
+
 /// The `Groups:` line of a status file.
 fn parse_groups(status: &str) -> Vec<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
@@ -69,6 +110,33 @@ mod tests {
     fn a_process_that_is_not_there_has_no_groups() {
         assert!(groups_of(0).is_empty());
         assert!(groups_of(u32::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_signal_is_fatal_when_nobody_catches_it() {
+        let status = |pending: u64, caught: u64| {
+            format!(
+                "Name:\tx\nSigPnd:\t0000000000000000\nShdPnd:\t{pending:016x}\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t{caught:016x}\n"
+            )
+        };
+        let bit = |signal: i32| 1_u64 << (signal - 1);
+        for (pending, caught, fatal) in [
+            (0, 0, false),
+            (bit(libc::SIGKILL), 0, true),
+            (bit(libc::SIGINT), 0, true),
+            (bit(libc::SIGQUIT), 0, true),
+            (bit(libc::SIGALRM), bit(libc::SIGALRM), false),
+            (bit(libc::SIGALRM) | bit(libc::SIGTERM), bit(libc::SIGALRM), true),
+            (bit(libc::SIGCHLD) | bit(libc::SIGWINCH), 0, false),
+        ] {
+            assert_eq!(has_fatal_signal(&status(pending, caught)), fatal, "{pending:x} {caught:x}");
+        }
+    }
+
+    #[test]
+    fn this_thread_is_not_dying_and_one_that_is_not_there_is() {
+        assert!(!is_dying(std::process::id()));
+        assert!(is_dying(u32::MAX) && is_dying(0));
     }
 
     #[test]

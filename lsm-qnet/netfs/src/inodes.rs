@@ -1,18 +1,29 @@
-//! What the kernel knows of `/net`: a number for each name it has looked up.
+//! What the kernel knows of `/net`: a number for each file it has looked up.
 //!
 //! ```text
 //!  1 root ── 2 joseph (node) ── 5 etc ── 9 hostname        nodeid ↔ node + path
 //! ```
 //!
-//! A nodeid stands for one file under one name and is never used again. When the name turns out to mean another file
-//! (renamed over, node rebooted), the old number loses the name and the next look-up gives a new one; whoever still holds
-//! the old one gets ESTALE instead of the other file's data.
+//! A nodeid stands for one file and is never used again. A file that is no directory keeps its number under all of its
+//! names, so that hard links share what the kernel caches; the name that was seen last is the one it is asked for by.
+//! When a name turns out to mean another file (renamed over, node rebooted), the old number loses that name; whoever still
+//! holds a number without a name gets ESTALE instead of the other file's data, unless the file is open.
+//!
+//! Directories have one name each: the kernel wants it so, and a bind mount over there shows one directory twice.
 //!
 //! An inode lives while the kernel holds references (`nlookup`, taken back by FORGET) or while others lie below it.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
-use crate::{attributes::FileId, fuse::ROOT_ID};
+use qnet_iomsg::{Stat, filesys};
+
+use crate::{
+    attributes::{self, FileId},
+    fuse::ROOT_ID,
+};
 
 /// What a nodeid stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +38,13 @@ pub enum Kind {
     File(FileId),
 }
 
+impl Kind {
+    /// Whether it is a file of a node, below the node's root.
+    pub fn is_remote(self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
+
 /// Whether everybody may search a directory, and when that was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Search {
@@ -36,14 +54,39 @@ pub struct Search {
     pub seen: Instant,
 }
 
-/// A name the kernel knows.
-#[derive(Debug)]
-pub struct Inode {
+/// What the kernel was told last of a file's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Bytes.
+    pub size: u64,
+    /// Time of the last change, seconds and nanoseconds.
+    pub mtime: (i64, u32),
+}
+
+impl Version {
+    /// What attributes say of the content.
+    pub fn of(stat: &Stat) -> Self {
+        Self { size: stat.size, mtime: (stat.mtime.seconds, stat.mtime.nanoseconds) }
+    }
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
     parent: u64,
     name: Box<[u8]>,
+}
+
+/// A file the kernel knows.
+#[derive(Debug)]
+pub struct Inode {
+    /// Its names, the one seen last at the end.
+    places: Vec<Place>,
     kind: Kind,
+    /// nodeid of the node's directory, its own for a node; 0 for what is on no node.
+    node: u64,
     nlookup: u64,
-    /// Inodes below, those that have lost their name included.
+    /// Names below it.
     dependants: u64,
     names: HashMap<Box<[u8]>, u64>,
     /// Node directories: the link's generation and the node's number in it.
@@ -54,16 +97,18 @@ pub struct Inode {
     pub search: Option<Search>,
     /// A question about `search` is under way.
     pub asking: bool,
-    /// Size and time of change that the kernel was told last.
-    pub told: Option<(u64, i64, u32)>,
+    /// What the kernel was told last.
+    pub told: Option<Version>,
+    /// Handles of those who have it open.
+    pub open: HashSet<u64>,
 }
 
 impl Inode {
-    fn new(parent: u64, name: &[u8], kind: Kind) -> Self {
+    fn new(kind: Kind, node: u64) -> Self {
         Self {
-            parent,
-            name: name.into(),
+            places: Vec::new(),
             kind,
+            node,
             nlookup: 0,
             dependants: 0,
             names: HashMap::new(),
@@ -72,6 +117,7 @@ impl Inode {
             search: None,
             asking: false,
             told: None,
+            open: HashSet::new(),
         }
     }
 
@@ -80,9 +126,14 @@ impl Inode {
         self.kind
     }
 
-    /// The directory it lies in; the root lies in itself.
-    pub fn parent(&self) -> u64 {
-        self.parent
+    /// nodeid of the directory of the node that has the file.
+    pub fn node(&self) -> u64 {
+        self.node
+    }
+
+    /// The directory it lies in; `None` for the root, and for a file that has lost its name.
+    pub fn parent(&self) -> Option<u64> {
+        self.places.last().map(|place| place.parent)
     }
 
     /// The number that the node had when it was last known.
@@ -90,9 +141,24 @@ impl Inode {
         self.last_nd
     }
 
-    /// Its last path component; empty for the root.
+    /// Its last path component; empty for the root, and for a file that has lost its name.
     pub fn name(&self) -> &[u8] {
-        &self.name
+        self.places.last().map_or(&[], |place| &place.name)
+    }
+
+    /// The guard of a directory, see [`filesys::guard`]; 0 where there is nothing to guard: a node's root is not renamed.
+    fn guard(&self) -> u32 {
+        match self.kind {
+            Kind::File(id) => filesys::guard(id.device, id.ino),
+            _ => 0,
+        }
+    }
+
+    /// The file grew, or its size was set, by what was done here.
+    pub fn note_size(&mut self, size: impl FnOnce(u64) -> u64) {
+        if let Some(told) = &mut self.told {
+            told.size = size(told.size);
+        }
     }
 }
 
@@ -103,19 +169,23 @@ pub struct Location {
     pub node: u64,
     /// Path on the node, relative to its root, without a leading slash; empty for the root.
     pub path: Vec<u8>,
+    /// Guard of the directory that the last component lies in, see [`filesys::guard`]; 0 where none is needed.
+    pub guard: u32,
 }
 
 /// All inodes.
 #[derive(Debug)]
 pub struct Inodes {
     inodes: HashMap<u64, Inode>,
+    /// Files that are no directories, by node and identity.
+    files: HashMap<(u64, FileId), u64>,
     last: u64,
 }
 
 impl Default for Inodes {
     fn default() -> Self {
-        let root = Inode::new(ROOT_ID, b"", Kind::Root);
-        Self { inodes: HashMap::from([(ROOT_ID, root)]), last: ROOT_ID }
+        let root = Inode::new(Kind::Root, 0);
+        Self { inodes: HashMap::from([(ROOT_ID, root)]), files: HashMap::new(), last: ROOT_ID }
     }
 }
 
@@ -123,24 +193,41 @@ impl Inodes {
     /// The nodeid for a name in a directory, with one more reference for the kernel. `None` when the directory is not
     /// known.
     pub fn intern(&mut self, parent: u64, name: &[u8], kind: Kind) -> Option<u64> {
-        let directory = self.inodes.get_mut(&parent)?;
-        let known = directory.names.get(name).copied();
-        if let Some(id) = known
-            && let Some(inode) = self.inodes.get_mut(&id)
-            && inode.kind == kind
-        {
-            inode.nlookup += 1;
-            return Some(id);
+        let directory = self.inodes.get(&parent)?;
+        let node = if directory.kind == Kind::Root { 0 } else { directory.node };
+        if let Some(id) = directory.names.get(name).copied() {
+            if self.inodes.get(&id)?.kind == kind {
+                self.inodes.get_mut(&id)?.nlookup += 1;
+                self.prefer(id, parent, name);
+                return Some(id);
+            }
+            self.remove_name(parent, name);
         }
-        self.last += 1;
-        let id = self.last;
-        let directory = self.inodes.get_mut(&parent)?;
-        directory.names.insert(name.into(), id);
-        directory.dependants += 1;
-        let mut inode = Inode::new(parent, name, kind);
-        inode.nlookup = 1;
-        self.inodes.insert(id, inode);
+        let known = shared(node, kind).and_then(|key| self.files.get(&key).copied());
+        let id = match known {
+            Some(id) => id,
+            None => {
+                self.last += 1;
+                let id = self.last;
+                let node = if kind == Kind::Node { id } else { node };
+                self.inodes.insert(id, Inode::new(kind, node));
+                if let Some(key) = shared(node, kind) {
+                    self.files.insert(key, id);
+                }
+                id
+            }
+        };
+        self.inodes.get_mut(&id)?.nlookup += 1;
+        self.add_name(parent, name, id);
         Some(id)
+    }
+
+    /// A nodeid for a file that is never asked for by it, with one reference for the kernel.
+    pub fn unnamed(&mut self, kind: Kind) -> u64 {
+        self.last += 1;
+        let inode = Inode { nlookup: 1, ..Inode::new(kind, 0) };
+        self.inodes.insert(self.last, inode);
+        self.last
     }
 
     /// The kernel gives back references.
@@ -151,6 +238,47 @@ impl Inodes {
         self.collect(id);
     }
 
+    /// A name is no more.
+    pub fn remove_name(&mut self, parent: u64, name: &[u8]) {
+        let Some(directory) = self.inodes.get_mut(&parent) else { return };
+        let Some(id) = directory.names.remove(name) else { return };
+        directory.dependants -= 1;
+        if let Some(inode) = self.inodes.get_mut(&id) {
+            inode.places.retain(|place| place.parent != parent || *place.name != *name);
+        }
+        self.collect(id);
+        self.collect(parent);
+    }
+
+    /// A name has moved; what the new one meant before has lost it.
+    pub fn rename(&mut self, from: (u64, &[u8]), to: (u64, &[u8])) {
+        if from == to {
+            return;
+        }
+        let moved = self.child(from);
+        self.remove_name(to.0, to.1);
+        let Some(id) = moved else { return };
+        self.add_name(to.0, to.1, id);
+        self.remove_name(from.0, from.1);
+    }
+
+    /// Two names have changed places.
+    pub fn exchange(&mut self, one: (u64, &[u8]), other: (u64, &[u8])) {
+        // References keep both alive while they have no name.
+        let [first, second] = [one, other].map(|place| self.hold(self.child(place)));
+        for ((parent, name), id) in [(one, second), (other, first)] {
+            self.remove_name(parent, name);
+            if let Some(id) = id {
+                self.add_name(parent, name, id);
+            }
+        }
+        [first, second].into_iter().flatten().for_each(|id| self.forget(id, 1));
+    }
+
+    /// The file that a name is known to mean.
+    pub fn child(&self, (parent, name): (u64, &[u8])) -> Option<u64> {
+        self.inodes.get(&parent)?.names.get(name).copied()
+    }
     /// An inode by its number.
     pub fn get(&self, id: u64) -> Option<&Inode> {
         self.inodes.get(&id)
@@ -161,21 +289,42 @@ impl Inodes {
         self.inodes.get_mut(&id)
     }
 
-    /// Node and path of a file. `None` for the root, the statistics and unknown numbers.
+    /// Node and path of a file. `None` for the root, the statistics, unknown numbers, and what has lost its name.
     pub fn location(&self, id: u64) -> Option<Location> {
         let mut components = Vec::new();
+        let mut guard = 0;
         let mut at = id;
         loop {
             let inode = self.inodes.get(&at)?;
+            if at != id && components.len() == 1 {
+                guard = inode.guard();
+            }
             match inode.kind {
                 Kind::Root | Kind::Statistics => return None,
                 Kind::Node => break,
-                Kind::File(_) => components.push(&*inode.name),
+                Kind::File(_) => components.push(inode.name()),
             }
-            at = inode.parent;
+            at = inode.parent()?;
         }
         components.reverse();
-        Some(Location { node: at, path: components.join(&b'/') })
+        Some(Location { node: at, path: components.join(&b'/'), guard })
+    }
+
+    /// Where a name in a directory is.
+    pub fn location_in(&self, parent: u64, name: &[u8]) -> Option<Location> {
+        let mut location = self.location(parent)?;
+        location.guard = self.inodes.get(&parent)?.guard();
+        if !location.path.is_empty() {
+            location.path.push(b'/');
+        }
+        location.path.extend_from_slice(name);
+        Some(location)
+    }
+
+    /// What is mixed into the inode numbers of a node's files: the same for all names of a node and in each life of this
+    /// program, because programs keep inode numbers (git's index does).
+    pub fn seed(&self, node: u64) -> u64 {
+        self.inodes.get(&node).map_or(0, |inode| attributes::seed(inode.name()))
     }
 
     /// The node's number, if it was learned on the link's connection `generation`.
@@ -201,94 +350,64 @@ impl Inodes {
         self.inodes.is_empty()
     }
 
-    /// Removes an inode that nobody needs, then its parent if that was its last, and so on.
+    /// Makes a name the one that a file is asked for by.
+    fn prefer(&mut self, id: u64, parent: u64, name: &[u8]) {
+        let Some(inode) = self.inodes.get_mut(&id) else { return };
+        let at = inode.places.iter().position(|place| place.parent == parent && *place.name == *name);
+        if let Some(at) = at {
+            let place = inode.places.remove(at);
+            inode.places.push(place);
+        }
+    }
+
+    fn add_name(&mut self, parent: u64, name: &[u8], id: u64) {
+        let Some(directory) = self.inodes.get_mut(&parent) else { return };
+        directory.names.insert(name.into(), id);
+        directory.dependants += 1;
+        if let Some(inode) = self.inodes.get_mut(&id) {
+            inode.places.push(Place { parent, name: name.into() });
+        }
+    }
+
+    /// One more reference, so that it is not collected.
+    fn hold(&mut self, id: Option<u64>) -> Option<u64> {
+        self.inodes.get_mut(&id?)?.nlookup += 1;
+        id
+    }
+
+    /// Removes an inode that nobody needs, then its parents if that was their last, and so on.
     fn collect(&mut self, id: u64) {
-        let mut at = id;
-        while at != ROOT_ID {
-            let Some(inode) = self.inodes.get(&at) else { return };
-            if inode.nlookup > 0 || inode.dependants > 0 {
-                return;
+        let mut unneeded = vec![id];
+        while let Some(at) = unneeded.pop() {
+            let needed = |inode: &Inode| inode.nlookup > 0 || inode.dependants > 0;
+            if at == ROOT_ID || self.inodes.get(&at).is_none_or(needed) {
+                continue;
             }
-            let Some(inode) = self.inodes.remove(&at) else { return };
-            let Some(parent) = self.inodes.get_mut(&inode.parent) else { return };
-            parent.dependants -= 1;
-            if parent.names.get(&inode.name) == Some(&at) {
-                parent.names.remove(&inode.name);
+            let Some(inode) = self.inodes.remove(&at) else { continue };
+            if let Some(key) = shared(inode.node, inode.kind)
+                && self.files.get(&key) == Some(&at)
+            {
+                self.files.remove(&key);
             }
-            at = inode.parent;
+            for Place { parent, name } in inode.places {
+                let Some(directory) = self.inodes.get_mut(&parent) else { continue };
+                if directory.names.get(&name) == Some(&at) {
+                    directory.names.remove(&name);
+                    directory.dependants -= 1;
+                    unneeded.push(parent);
+                }
+            }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(ino: u64) -> Kind {
-        Kind::File(FileId { device: (8, 1), ino, file_type: libc::S_IFREG })
-    }
-
-    #[test]
-    fn a_name_keeps_its_number_while_it_means_the_same_file() {
-        let mut inodes = Inodes::default();
-        let node = inodes.intern(ROOT_ID, b"joseph", Kind::Node).unwrap();
-        let first = inodes.intern(node, b"etc", file(1)).unwrap();
-        assert_eq!(inodes.intern(node, b"etc", file(1)), Some(first));
-        let second = inodes.intern(node, b"etc", file(2)).unwrap();
-        assert_ne!(first, second);
-        assert_eq!(inodes.intern(node, b"etc", file(2)), Some(second));
-        assert!(matches!(inodes.get(first).unwrap().kind(), kind if kind == file(1)));
-    }
-
-    #[test]
-    fn a_location_is_the_node_and_the_path_on_it() {
-        let mut inodes = Inodes::default();
-        let node = inodes.intern(ROOT_ID, b"joseph", Kind::Node).unwrap();
-        let etc = inodes.intern(node, b"etc", file(1)).unwrap();
-        let name = inodes.intern(etc, b"hostname", file(2)).unwrap();
-        assert_eq!(inodes.location(name), Some(Location { node, path: b"etc/hostname".to_vec() }));
-        assert_eq!(inodes.location(node), Some(Location { node, path: vec![] }));
-        assert_eq!(inodes.location(ROOT_ID), None);
-        assert_eq!(inodes.location(999), None);
-    }
-
-    #[test]
-    fn forgetting_everything_in_any_order_leaves_the_root_alone() {
-        let mut inodes = Inodes::default();
-        let node = inodes.intern(ROOT_ID, b"joseph", Kind::Node).unwrap();
-        let etc = inodes.intern(node, b"etc", file(1)).unwrap();
-        let old = inodes.intern(etc, b"hostname", file(2)).unwrap();
-        let new = inodes.intern(etc, b"hostname", file(3)).unwrap();
-        inodes.intern(etc, b"hostname", file(3)).unwrap();
-        inodes.forget(node, 1);
-        inodes.forget(etc, 1);
-        assert_eq!(inodes.len(), 5, "those with others below them stay");
-        inodes.forget(new, 1);
-        assert_eq!(inodes.len(), 5, "one of two references is left");
-        inodes.forget(new, 1);
-        inodes.forget(old, 1);
-        assert_eq!(inodes.len(), 1);
-    }
-
-    #[test]
-    fn forgetting_too_much_or_the_root_does_no_harm() {
-        let mut inodes = Inodes::default();
-        inodes.forget(ROOT_ID, u64::MAX);
-        inodes.forget(77, 1);
-        let node = inodes.intern(ROOT_ID, b"joseph", Kind::Node).unwrap();
-        inodes.forget(node, u64::MAX);
-        assert_eq!(inodes.len(), 1);
-        assert_ne!(inodes.intern(ROOT_ID, b"joseph", Kind::Node), Some(node), "numbers are never used again");
-    }
-
-    #[test]
-    fn a_nodes_number_is_valid_within_one_life_of_the_link() {
-        let mut inodes = Inodes::default();
-        let node = inodes.intern(ROOT_ID, b"joseph", Kind::Node).unwrap();
-        inodes.set_nd(node, Some((1, 4)));
-        assert_eq!(inodes.nd(node, 1), Some(4));
-        assert_eq!(inodes.nd(node, 2), None);
-        inodes.set_nd(node, None);
-        assert_eq!(inodes.nd(node, 1), None);
+/// The key under which a file shares its number with its other names.
+fn shared(node: u64, kind: Kind) -> Option<(u64, FileId)> {
+    match kind {
+        Kind::File(id) if !id.is_directory() => Some((node, id)),
+        _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

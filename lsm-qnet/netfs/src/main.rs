@@ -17,9 +17,9 @@ use clap::{ArgAction, Parser, ValueEnum};
 use nix::unistd::{getegid, geteuid, getpid};
 use qnet_ipc::Root;
 use qnet_netfs::{
-    caller::groups_of,
+    caller::{groups_of, is_dying},
     claim::{Claim, Claimed},
-    engine::{Config, Engine, Symlinks},
+    engine::{Cache, Config, Engine, Symlinks},
     link::Link,
     mount::{self, Mount, MountPoint},
     serve::{self, Ended},
@@ -56,6 +56,10 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = Links::Node)]
     symlinks: Links,
 
+    /// What is remembered of other nodes' files: as they were when opened, or nothing
+    #[arg(long, value_enum, default_value_t = Remember::Open)]
+    cache: Remember,
+
     /// Time after which a request that nobody answers ends with an error
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
@@ -79,6 +83,14 @@ enum Links {
     Node,
     /// As the node says
     Verbatim,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Remember {
+    /// Content until the next open, names and attributes for a second
+    Open,
+    /// Every read and every look-up is asked of the node
+    None,
 }
 
 fn main() -> ExitCode {
@@ -124,10 +136,15 @@ fn run(arguments: &Arguments) -> Result<()> {
             Links::Node => Symlinks::Node,
             Links::Verbatim => Symlinks::Verbatim,
         },
+        cache: match arguments.cache {
+            Remember::Open => Cache::CloseToOpen,
+            Remember::None => Cache::Nothing,
+        },
         deadline: Duration::from_secs(arguments.timeout),
         owner: (geteuid().as_raw(), getegid().as_raw()),
         since: SystemTime::now(),
         groups_of,
+        is_dying,
     };
     let mut engine = Engine::new(config, Link::new(root.qnet_socket(), getpid().as_raw()));
     let ended = serve::serve(&mut engine, &mount, &signals).with_context(|| path.display().to_string())?;

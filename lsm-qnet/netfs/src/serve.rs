@@ -137,7 +137,7 @@ impl<'a> Server<'a> {
         for _ in 0..REQUESTS {
             match self.mount.device().read(&mut self.buffer) {
                 Ok(len) => {
-                    self.engine.handle_request(Instant::now(), &self.buffer[..len]);
+                    self.engine.handle_request(Instant::now(), &mut self.buffer, len);
                     self.answer();
                     if self.engine.is_over() {
                         return Ok(false);

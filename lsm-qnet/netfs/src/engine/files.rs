@@ -1,64 +1,93 @@
-//! Open files and directories of other nodes.
+//! Open files of other nodes: how they are opened, read and closed.
 //!
 //! Files with a size are read through the kernel's page cache, in requests of up to 1 MiB; such a request is filled by as
-//! many READs as it takes, because the cache takes a short answer for the end of the file. Everything else (`/proc`,
-//! devices, FIFOs, empty files) is read with direct I/O: what has come is passed on at once, and a read may wait as long
-//! as the file makes it wait. It ends with a signal or with the connection, not with a deadline.
+//! many READs as it takes, because the cache takes a short answer for the end of the file. Streams (`/proc`, devices, FIFOs)
+//! are read with direct I/O: what has come is passed on at once, and a read may wait as long as the file makes it wait. It
+//! ends with a signal or with the connection, not with a deadline.
+//!
+//! Direct I/O is also for who asks for it (`O_DIRECT`, `--cache none`) and for `O_APPEND`: where the end is only the node
+//! knows, because others append, too; the page cache would keep the bytes at the place where the end seemed to be.
 //!
 //! Opening is close-to-open consistent: cached pages are dropped, and attributes the kernel remembers are withdrawn when
 //! the node's are newer.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{rc::Rc, time::Instant};
 
-use qnet_iomsg::{Dirents, Io};
+use qnet_iomsg::{Io, Stat, stat};
 use tracing::debug;
 
 use super::{
-    Engine,
-    job::{Job, Outcome, Task},
-    names::{is_same, parse},
-    nodes::{self, Listed},
+    Cache, Engine,
+    directory::Ahead,
+    job::{Job, Outcome},
+    names::{LIFETIME, is_same, parse},
+    nodes::Listed,
+    task::Task,
 };
 use crate::{
     attributes::{self, FileId},
+    caller::Caller,
     fuse::{
-        MAX_TRANSFER,
-        abi::{FOPEN_DIRECT_IO, FOPEN_NOFLUSH, OpenOut},
+        abi::{FOPEN_DIRECT_IO, FOPEN_NOFLUSH, FOPEN_PARALLEL_DIRECT_WRITES, OpenOut},
         reply,
     },
-    inodes::Kind,
-    link::{Reply, SessionId},
+    inodes::{Kind, Version},
+    link::{Message, Reply, SessionId},
 };
 
-/// Bytes of entries fetched at once; the kernel mostly asks for less.
-pub(super) const DIRECTORY_AHEAD: u32 = 32 * 1024;
+/// A file that is no longer than this comes along with its open.
+const SMALL: u64 = 64 * 1024;
 
-/// A file that is open on another node.
-#[derive(Clone, Copy, Debug)]
+/// A file or directory that is open on another node.
+#[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) session: SessionId,
     pub(super) coid: i32,
-    nodeid: u64,
-    /// nodeid of the node's directory.
-    node: u64,
-    id: FileId,
+    pub(super) nodeid: u64,
+    pub(super) id: FileId,
+    /// Who has opened it; the node lets him do what is done through it.
+    pub(super) caller: Rc<Caller>,
+    /// What has come is all there is to read now.
+    stream: bool,
+    /// The page cache has no part in it.
     direct: bool,
+    /// The node finds the place to write.
+    append: bool,
+    /// The content, as it came along with the open.
+    small: Option<Small>,
 }
 
-/// Entries of a directory that the kernel has not asked for yet.
-#[derive(Debug, Default)]
-pub(super) struct Ahead {
-    /// The offset at which the kernel continues when it takes the first of them.
-    position: u64,
-    entries: VecDeque<Entry>,
-}
-
+/// The content of a small file.
 #[derive(Debug)]
-struct Entry {
-    ino: u64,
-    next: u64,
-    kind: u8,
-    name: Box<[u8]>,
+pub(super) struct Small {
+    data: Box<[u8]>,
+    /// It may be given out until then.
+    until: Instant,
+    /// [`Engine::changes`] when it was asked for.
+    changes: u64,
+}
+
+/// What a node has opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) nodeid: u64,
+    /// As in `open(2)`.
+    pub(super) flags: i32,
+    pub(super) stat: Stat,
+}
+
+impl OpenFile {
+    /// An open directory.
+    pub(super) fn directory(
+        session: SessionId,
+        coid: i32,
+        nodeid: u64,
+        id: FileId,
+        caller: Rc<Caller>,
+    ) -> Self {
+        let (stream, direct, append, small) = (false, false, false, None);
+        Self { session, coid, nodeid, id, caller, stream, direct, append, small }
+    }
 }
 
 /// What a file handle of the kernel stands for.
@@ -84,110 +113,178 @@ impl Handle {
     }
 }
 
-/// The task for an open. Nothing can be changed through `/net`.
-pub(super) fn open_task(nodeid: u64, flags: u32) -> Result<Task, i32> {
-    let flags = flags.cast_signed();
-    if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0 {
-        return Err(libc::EROFS);
-    }
-    Ok(Task::Open { nodeid, directory: false, nonblocking: flags & libc::O_NONBLOCK != 0 })
-}
-
 impl Engine {
-    pub(super) fn read_task(&self, fh: u64, offset: u64, size: u32) -> Result<Task, i32> {
+    /// A file or directory that is open, by the kernel's handle.
+    pub(super) fn handle_file(&self, fh: u64) -> Option<&OpenFile> {
+        self.handles.get(&fh).and_then(Handle::file)
+    }
+
+    /// A file that is open and no directory.
+    ///
+    /// # Errors
+    /// EISDIR, EBADF.
+    pub(super) fn regular(&self, fh: u64) -> Result<&OpenFile, i32> {
         match self.handles.get(&fh) {
-            Some(Handle::File(_)) => Ok(Task::Read { fh, offset, size: size.min(MAX_TRANSFER) }),
-            Some(_) => Err(libc::EISDIR),
-            None => Err(libc::EBADF),
+            Some(Handle::File(file)) => Ok(file),
+            // What was opened for reading cannot be written, and nobody copies from it.
+            Some(Handle::Text(_)) | None => Err(libc::EBADF),
+            Some(Handle::Nodes(_) | Handle::Directory(..)) => Err(libc::EISDIR),
         }
     }
 
-    pub(super) fn readdir_task(&self, fh: u64, offset: u64, size: u32) -> Result<Task, i32> {
-        match self.handles.get(&fh) {
-            Some(Handle::Nodes(_)) => Ok(Task::ListNodes { fh, size }),
-            Some(Handle::Directory(..)) => Ok(Task::Readdir { fh, offset, size }),
-            Some(Handle::File(_) | Handle::Text(_)) => Err(libc::ENOTDIR),
-            None => Err(libc::EBADF),
-        }
+    /// A handle by which the file can be reached, of those that `wanted` says.
+    pub(super) fn live_handle(&self, nodeid: u64, wanted: impl Fn(&OpenFile) -> bool) -> Option<u64> {
+        let open = &self.inodes.get(nodeid)?.open;
+        let usable = |fh: &&u64| {
+            let file = self.handle_file(**fh);
+            file.is_some_and(|file| self.link.is_alive(file.session) && wanted(file))
+        };
+        open.iter().find(usable).copied()
     }
 
     /// Whether a task has no deadline of its own.
     pub(super) fn waits_forever(&self, task: &Task) -> bool {
-        let Task::Read { fh, .. } = task else { return false };
-        matches!(self.handles.get(fh), Some(Handle::File(OpenFile { direct: true, .. })))
+        let (Task::Read { fh, .. } | Task::Write { fh, .. }) = task else { return false };
+        self.handle_file(*fh).is_some_and(|file| file.stream)
     }
 
-    /// A READDIR that needs nobody else, if it is one.
-    pub(super) fn buffered_entries(
-        &mut self,
-        unique: u64,
-        fh: u64,
-        offset: u64,
-        size: u32,
-    ) -> Option<Vec<u8>> {
-        match self.handles.get_mut(&fh)? {
-            Handle::Nodes(listed) if offset > 0 => Some(nodes::entries(unique, listed, offset, size)),
-            Handle::Directory(_, ahead) if ahead.position == offset && !ahead.entries.is_empty() => {
-                Some(ahead.take(unique, size))
+    /// The message for bytes that are to be written.
+    pub(super) fn write_message(&self, fh: u64, offset: u64, buffer: &mut Vec<u8>, len: usize) -> Message {
+        let append = self.handle_file(fh).is_some_and(|file| file.append);
+        Message::write(buffer, len, (!append).then_some(offset))
+    }
+
+    /// Bytes that an open of the file brings along, 0 for one that is not small.
+    pub(super) fn reads_ahead(&self, nodeid: u64, flags: i32) -> u32 {
+        let is_reader = flags & (libc::O_ACCMODE | libc::O_DIRECT | libc::O_TRUNC) == libc::O_RDONLY;
+        let told = self.inodes.get(nodeid).and_then(|inode| inode.told);
+        match told {
+            Some(Version { size, .. })
+                if is_reader && size <= SMALL && self.config.cache == Cache::CloseToOpen =>
+            {
+                size as u32
             }
-            _ => None,
+            _ => 0,
         }
     }
 
     pub(super) fn on_open(
         &mut self,
+        now: Instant,
         unique: u64,
         job: &Job,
-        nodeid: u64,
-        directory: bool,
+        (nodeid, flags): (u64, i32),
+        status: i64,
         data: &[u8],
     ) -> Result<Vec<u8>, i32> {
         let session = job.session.ok_or(libc::EIO)?;
-        match self.checked_open(job, nodeid, directory, data) {
-            Ok((handle, stale)) => {
-                let direct = matches!(&handle, Handle::File(file) if file.direct);
-                if stale {
-                    self.replies.push_back(reply::forget_attributes(nodeid));
-                }
-                self.link.hold(session);
-                let fh = self.insert_handle(handle);
-                let open_flags = FOPEN_NOFLUSH | if direct { FOPEN_DIRECT_IO } else { 0 };
-                Ok(reply::body(unique, &OpenOut { fh, open_flags, padding: 0 }))
-            }
+        let stat = match self.checked(nodeid, data, false) {
+            Ok(stat) => stat,
             Err(errno) => {
                 self.link.tell(session, job.coid, Io::Close.to_bytes());
-                Err(errno)
+                return Err(errno);
             }
+        };
+        let small = self.small_content(now, job, &stat, status, data);
+        let version = Version::of(&stat);
+        if let Some(inode) = self.inodes.get_mut(nodeid)
+            && !attributes::is_stream(&stat)
+            && inode.told.replace(version) != Some(version)
+        {
+            self.replies.push_back(reply::forget_attributes(nodeid));
         }
+        let (fh, open_flags) = self.keep_open(job, session, &Opened { nodeid, flags, stat }, small);
+        Ok(reply::body(unique, &OpenOut { fh, open_flags, padding: 0 }))
     }
 
-    /// The handle for a file that the node has opened, if it is the one that was meant; and whether the kernel remembers
-    /// older attributes of it.
-    fn checked_open(
-        &mut self,
-        job: &Job,
-        nodeid: u64,
-        directory: bool,
-        data: &[u8],
-    ) -> Result<(Handle, bool), i32> {
+    /// The attributes that an open has brought, if what was opened is what was meant.
+    pub(super) fn checked(&self, nodeid: u64, data: &[u8], directory: bool) -> Result<Stat, i32> {
         let stat = parse(data)?;
-        let session = job.session.ok_or(libc::EIO)?;
-        let node = self.inodes.location(nodeid).ok_or(libc::ESTALE)?.node;
-        let inode = self.inodes.get_mut(nodeid).ok_or(libc::ESTALE)?;
-        let id = FileId::of(&stat);
+        let inode = self.inodes.get(nodeid).ok_or(libc::ESTALE)?;
         if matches!(inode.kind(), Kind::File(known) if !is_same(known, &stat)) {
             return Err(libc::ESTALE);
         }
-        if id.is_directory() != directory {
-            return Err(if directory { libc::ENOTDIR } else { libc::EISDIR });
+        match FileId::of(&stat).is_directory() {
+            is if is == directory => Ok(stat),
+            _ if directory => Err(libc::ENOTDIR),
+            _ => Err(libc::EISDIR),
         }
-        let version = Some(attributes::version(&stat));
-        let stale = !directory && inode.told != version;
-        inode.told = version;
-        let direct = attributes::is_direct(&stat);
-        let file = OpenFile { session, coid: job.coid, nodeid, node, id, direct };
-        let handle = if directory { Handle::Directory(file, Ahead::default()) } else { Handle::File(file) };
-        Ok((handle, stale))
+    }
+
+    /// The content that came behind the attributes, if all of it did.
+    fn small_content(&self, now: Instant, job: &Job, stat: &Stat, status: i64, data: &[u8]) -> Option<Small> {
+        let Task::Open { nodeid, flags } = job.task else { return None };
+        let content = data.get(stat::REPLY_LEN..)?;
+        let content = content.get(..usize::try_from(status).ok()?)?;
+        let is_all = content.len() as u64 == stat.size && stat.size > 0;
+        let is_wanted = self.reads_ahead(nodeid, flags) > 0 && !attributes::is_stream(stat);
+        let until = now + LIFETIME;
+        (is_all && is_wanted).then(|| Small { data: content.into(), until, changes: job.changes_before })
+    }
+
+    /// Makes a handle for what has been opened; with it come the `FOPEN_*` flags.
+    pub(super) fn keep_open(
+        &mut self,
+        job: &Job,
+        session: SessionId,
+        opened: &Opened,
+        small: Option<Small>,
+    ) -> (u64, u32) {
+        let Opened { nodeid, flags, stat } = opened;
+        let stream = attributes::is_stream(stat);
+        let append = flags & libc::O_APPEND != 0;
+        let direct = stream || append || flags & libc::O_DIRECT != 0 || self.config.cache == Cache::Nothing;
+        let file = OpenFile {
+            session,
+            coid: job.coid,
+            nodeid: *nodeid,
+            id: FileId::of(stat),
+            caller: Rc::clone(&job.caller),
+            stream,
+            direct,
+            append,
+            small,
+        };
+        let open_flags = match (direct, stream) {
+            (false, _) => FOPEN_NOFLUSH,
+            (true, false) => FOPEN_NOFLUSH | FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES,
+            (true, true) => FOPEN_NOFLUSH | FOPEN_DIRECT_IO,
+        };
+        (self.insert_file(Handle::File(file), session, *nodeid), open_flags)
+    }
+
+    /// A handle that holds its session open and can be found by its inode.
+    pub(super) fn insert_file(&mut self, handle: Handle, session: SessionId, nodeid: u64) -> u64 {
+        self.link.hold(session);
+        let fh = self.insert_handle(handle);
+        if let Some(inode) = self.inodes.get_mut(nodeid) {
+            inode.open.insert(fh);
+        }
+        fh
+    }
+
+    /// A read that needs nobody else, because the content came along with the open.
+    pub(super) fn read_small(
+        &mut self,
+        now: Instant,
+        unique: u64,
+        fh: u64,
+        offset: u64,
+        size: u32,
+    ) -> Option<Vec<u8>> {
+        let changes = self.changes;
+        let Handle::File(OpenFile { small, .. }) = self.handles.get_mut(&fh)? else { return None };
+        let content = small.take_if(|small| now < small.until && small.changes == changes);
+        let Some(content) = content else {
+            *small = None;
+            return None;
+        };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.data.len());
+        let end = start.saturating_add(size as usize).min(content.data.len());
+        let answer = reply::bytes(unique, &content.data[start..end]);
+        // Once its end has been read it is in the page cache.
+        *small = Some(content).filter(|content| end < content.data.len());
+        Some(answer)
     }
 
     /// Data has come for a read at `offset` that has `filled` bytes already.
@@ -206,82 +303,36 @@ impl Engine {
             return Err(libc::EIO);
         }
         buffer.truncate(total);
-        let Some(Handle::File(file)) = self.handles.get(&fh) else { return Err(libc::EBADF) };
+        let file = self.regular(fh)?;
         let is_all = got == 0 || total == size as usize || self.reaches_the_end(file, offset, total);
-        if file.direct || is_all {
+        if file.stream || is_all {
             return Ok(Outcome::Answer(buffer.into_reply(unique)));
         }
         *filled = total;
         Ok(Outcome::More(buffer))
     }
 
-    /// Whether `total` bytes at `offset` are all that the kernel can want: it takes a file to end at the size that it was
-    /// told last, and asks anew when it is told another. Saves a small file the READ that only finds its end.
+    /// Whether `total` bytes at `offset` are all that the kernel can want: its page cache takes a file to end at the size
+    /// that it was told last, and asks anew when it is told another. Saves a small file the READ that only finds its end.
     fn reaches_the_end(&self, file: &OpenFile, offset: u64, total: usize) -> bool {
         let told = self.inodes.get(file.nodeid).and_then(|inode| inode.told);
-        told.is_some_and(|(size, ..)| offset.saturating_add(total as u64) >= size)
-    }
-
-    /// Entries have come for a directory.
-    pub(super) fn on_entries(
-        &mut self,
-        unique: u64,
-        fh: u64,
-        offset: u64,
-        size: u32,
-        status: i64,
-        data: &[u8],
-    ) -> Result<Vec<u8>, i32> {
-        let Some(Handle::Directory(file, ahead)) = self.handles.get_mut(&fh) else { return Err(libc::EBADF) };
-        let length = usize::try_from(status).unwrap_or(usize::MAX);
-        let data = data.get(..length).ok_or(libc::EIO)?;
-        *ahead = Ahead { position: offset, entries: VecDeque::new() };
-        for entry in Dirents::new(data) {
-            let Ok(entry) = entry else {
-                debug!(fh, "a directory has a broken entry");
-                return Err(libc::EIO);
-            };
-            ahead.entries.push_back(Entry {
-                ino: attributes::mixed_ino(file.node, file.id.device, entry.ino),
-                next: entry.next,
-                kind: attributes::entry_type(entry.file_type),
-                name: entry.name.into(),
-            });
-        }
-        Ok(ahead.take(unique, size))
+        !file.direct && told.is_some_and(|told| offset.saturating_add(total as u64) >= told.size)
     }
 
     /// The kernel has closed a file.
     pub(super) fn close(&mut self, now: Instant, fh: u64) {
-        if let Some(file) = self.handles.remove(&fh).as_ref().and_then(Handle::file) {
-            self.link.tell(file.session, file.coid, Io::Close.to_bytes());
-            self.link.release(now, file.session);
+        let Some(handle) = self.handles.remove(&fh) else { return };
+        let Some(file) = handle.file() else { return };
+        if let Some(inode) = self.inodes.get_mut(file.nodeid) {
+            inode.open.remove(&fh);
         }
+        self.link.tell(file.session, file.coid, Io::Close.to_bytes());
+        self.link.release(now, file.session);
     }
 
     pub(super) fn insert_handle(&mut self, handle: Handle) -> u64 {
         self.last_fh += 1;
         self.handles.insert(self.last_fh, handle);
         self.last_fh
-    }
-}
-
-impl Ahead {
-    /// The READDIR reply with as many entries as fit. EINVAL when not even one does, as `getdents` says.
-    fn take(&mut self, unique: u64, size: u32) -> Vec<u8> {
-        let mut directory = reply::Directory::new(size as usize);
-        let mut taken = 0;
-        while let Some(entry) = self.entries.front() {
-            if !directory.push(entry.ino, entry.next, entry.kind, &entry.name) {
-                break;
-            }
-            taken += 1;
-            self.position = entry.next;
-            self.entries.pop_front();
-        }
-        if taken == 0 && !self.entries.is_empty() {
-            return reply::status(unique, libc::EINVAL);
-        }
-        directory.into_reply(unique)
     }
 }

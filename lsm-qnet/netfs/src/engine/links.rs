@@ -25,6 +25,21 @@ pub(super) fn leaving(path: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     absolute.then(|| target.to_vec())
 }
 
+/// The target, as the node is to have it, of a link that is made: what reading puts in front of a target is
+/// taken away again. `is_node` says which names in the network directory are the node's.
+pub(super) fn stripped<'a>(target: &'a [u8], mount: &[u8], is_node: impl Fn(&[u8]) -> bool) -> &'a [u8] {
+    let Some(below) = target.strip_prefix(mount).and_then(|rest| rest.strip_prefix(b"/")) else {
+        return target;
+    };
+    let end = below.iter().position(|byte| *byte == b'/').unwrap_or(below.len());
+    let (name, rest) = below.split_at(end);
+    match rest {
+        _ if !is_node(name) => target,
+        b"" => b"/",
+        rest => rest,
+    }
+}
+
 fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
 }
@@ -50,6 +65,24 @@ mod tests {
     fn relative_targets_inside_the_node_stay() {
         for target in ["file", "../b", "../../c", "./d//e", "..", "../..", "d/../../.."] {
             leads("a/b/link", target, None);
+        }
+    }
+
+    #[test]
+    fn what_reading_puts_in_front_making_takes_away() {
+        let is_node = |name: &[u8]| name == b"joseph";
+        for (made, kept) in [
+            ("/net/joseph/etc/x", "/etc/x"),
+            ("/net/joseph/", "/"),
+            ("/net/joseph", "/"),
+            ("/net/karl/etc/x", "/net/karl/etc/x"),
+            ("/net/josephine/x", "/net/josephine/x"),
+            ("/net", "/net"),
+            ("/network/joseph", "/network/joseph"),
+            ("/etc/x", "/etc/x"),
+            ("../x", "../x"),
+        ] {
+            assert_eq!(stripped(made.as_bytes(), b"/net", is_node), kept.as_bytes(), "{made}");
         }
     }
 

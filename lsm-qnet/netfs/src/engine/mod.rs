@@ -10,24 +10,34 @@
 //! connection. Jobs do not wait for each other, so a slow or dead node delays nobody but its own callers.
 //!
 //! A look-up whose connection turns out to be dead is tried once more on a new one; an open file has no second chance,
-//! because the new server does not know it (EHOSTDOWN).
+//! because the new server does not know it (EHOSTDOWN), and what changes something is not sent twice.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `mod.rs` | entry points, dispatch |
+//! | `task.rs` | what a request comes to |
+//! | `messages.rs` | the message for a task |
 //! | `job.rs` | a request's way through resolution, connection and reply |
 //! | `names.rs` | look-ups, attributes, symbolic links, what may be cached |
 //! | `links.rs` | where a symbolic link of a node leads |
-//! | `files.rs` | open files and directories |
+//! | `change.rs` | what was made, moved, removed, written |
+//! | `files.rs` | open files |
+//! | `directory.rs` | open directories |
+//! | `interrupt.rs` | signals for who waits |
 //! | `nodes.rs` | `/net` itself |
 //! | `statistics.rs` | `/net/.qnetstats` |
 
+mod change;
+mod directory;
 mod files;
+mod interrupt;
 mod job;
 mod links;
+mod messages;
 mod names;
 mod nodes;
 mod statistics;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -40,19 +50,16 @@ use std::{
 
 use tracing::{debug, info, trace};
 
-use self::{
-    files::Handle,
-    job::{Job, Task},
-};
+use self::{directory::Wanted, files::Handle, interrupt::Patience, job::Job, task::Task};
 use crate::{
     caller::Caller,
     fuse::{
-        Negotiated, Opcode, Operation, ROOT_ID, Request,
+        Negotiated, Opcode, Operation, READ_BUFFER, ROOT_ID, Request,
         abi::{InHeader, InitIn, Kstatfs},
         negotiate, reply,
     },
     inodes::Inodes,
-    link::{Link, TxnId},
+    link::{Link, Message, TxnId},
 };
 
 /// How symbolic links of other nodes read.
@@ -65,6 +72,16 @@ pub enum Symlinks {
     Verbatim,
 }
 
+/// What the kernel may remember of other nodes' files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// What is opened is as it was when it was closed last, wherever that was; names and attributes may be a second old.
+    #[default]
+    CloseToOpen,
+    /// Nothing.
+    Nothing,
+}
+
 /// What the file system needs to know at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -74,6 +91,8 @@ pub struct Config {
     pub directory: Option<Vec<u8>>,
     /// How symbolic links read.
     pub symlinks: Symlinks,
+    /// What is remembered.
+    pub cache: Cache,
     /// Time after which a request ends with EHOSTDOWN or EHOSTUNREACH.
     pub deadline: Duration,
     /// Owner of the directories that exist here only.
@@ -82,6 +101,8 @@ pub struct Config {
     pub since: SystemTime,
     /// Supplementary groups of a process.
     pub groups_of: fn(u32) -> Vec<u32>,
+    /// Whether a thread has got a signal that ends it, or is gone.
+    pub is_dying: fn(u32) -> bool,
 }
 
 /// What an event loop has to watch.
@@ -114,7 +135,10 @@ pub struct Engine {
     jobs: HashMap<u64, Job>,
     owners: HashMap<TxnId, Owner>,
     deadlines: BTreeSet<(Instant, u64)>,
+    patience: Patience,
     replies: VecDeque<Vec<u8>>,
+    /// Counts what was changed from here: what was asked before the last one may be old.
+    changes: u64,
     last_fh: u64,
     last_coid: i32,
     /// The numbers have come round: one may be in use.
@@ -134,7 +158,9 @@ impl Engine {
             jobs: HashMap::new(),
             owners: HashMap::new(),
             deadlines: BTreeSet::new(),
+            patience: Patience::default(),
             replies: VecDeque::new(),
+            changes: 0,
             last_fh: 0,
             last_coid: 0,
             coids_reused: false,
@@ -143,17 +169,21 @@ impl Engine {
         }
     }
 
-    /// Takes what one read of `/dev/fuse` returned.
-    pub fn handle_request(&mut self, now: Instant, bytes: &[u8]) {
-        match Request::parse(bytes) {
-            Ok(request) => {
+    /// Takes what one read of `/dev/fuse` returned: the first `len` bytes of `buffer`. The buffer is replaced when its data
+    /// are to be sent from where they are.
+    pub fn handle_request(&mut self, now: Instant, buffer: &mut Vec<u8>, len: usize) {
+        match Request::parse(&buffer[..len]) {
+            Ok(Request { header, operation: Operation::Write { fh, offset, data, .. } }) => {
+                let payload = data.len();
                 trace!(
-                    unique = request.header.unique,
-                    nodeid = request.header.nodeid,
-                    "{:?}",
-                    request.operation
+                    header.unique,
+                    header.nodeid, "Write {{ fh: {fh}, offset: {offset}, {payload} bytes }}"
                 );
-                self.dispatch(now, &request.header, request.operation);
+                self.write(now, &header, (fh, offset), buffer, payload);
+            }
+            Ok(Request { header, operation }) => {
+                trace!(header.unique, header.nodeid, "{operation:?}");
+                self.dispatch(now, &header, operation);
             }
             Err(error) => {
                 debug!("{error}");
@@ -184,6 +214,7 @@ impl Engine {
                 self.replies.push_back(reply::status(unique, errno));
             }
         }
+        self.look_again(now);
         self.link.handle_timeout(now);
         self.settle(now);
     }
@@ -198,7 +229,7 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
-        deadline.into_iter().chain(self.link.poll_timeout()).min()
+        deadline.into_iter().chain(self.patience.next()).chain(self.link.poll_timeout()).min()
     }
 
     /// The socket to watch, if there is one. Ask again after every `handle_*`.
@@ -224,34 +255,39 @@ impl Engine {
             Operation::BatchForget(list) => {
                 return list.for_each(|one| self.inodes.forget(one.nodeid, one.nlookup));
             }
-            Operation::Interrupt { unique } => return self.interrupt(unique),
+            Operation::Interrupt { unique } => return self.interrupt(now, unique),
             Operation::Init { asked, flags2 } => self.init(unique, asked, flags2),
             Operation::Destroy => {
                 self.over = true;
                 reply::status(unique, 0)
             }
-            Operation::Statfs => reply::body(unique, &statistics()),
             Operation::Release { fh } | Operation::Releasedir { fh } => {
                 self.close(now, fh);
                 reply::status(unique, 0)
             }
-            Operation::Rmdir { .. } if header.nodeid != ROOT_ID => reply::status(unique, libc::EROFS),
-            operation if operation.changes_files() => reply::status(unique, libc::EROFS),
-            Operation::Readdir { plus: true, .. } => reply::status(unique, libc::ENOSYS),
+            // A write has reached the node before it returns.
+            Operation::Flush { .. } => reply::status(unique, 0),
             Operation::Other(opcode) => reply::status(unique, refusal(opcode)),
             Operation::Getattr { .. } if self.is_own(header.nodeid) => {
                 self.own_attributes(unique, header.nodeid)
             }
+            Operation::Statfs if self.is_local(header.nodeid) => reply::body(unique, &statistics()),
+            Operation::Access { mask } if self.is_local(header.nodeid) => {
+                reply::status(unique, own_access(mask))
+            }
             Operation::Lookup { name: statistics::NAME } if header.nodeid == ROOT_ID => {
                 self.lookup_statistics(unique)
             }
-            Operation::Read { fh, offset, size } => match self.read_text(unique, fh, offset, size) {
-                Some(answer) => answer,
-                None => return self.start(now, header, operation),
-            },
+            Operation::Read { fh, offset, size } => {
+                let text = self.read_text(unique, fh, offset, size);
+                match text.or_else(|| self.read_small(now, unique, fh, offset, size)) {
+                    Some(answer) => answer,
+                    None => return self.start(now, header, operation),
+                }
+            }
             Operation::Opendir if header.nodeid == ROOT_ID => self.open_nodes(unique),
-            Operation::Readdir { fh, offset, size, .. } => {
-                match self.buffered_entries(unique, fh, offset, size) {
+            Operation::Readdir { fh, offset, size, plus } => {
+                match self.buffered_entries(now, unique, Wanted { fh, offset, size, plus }) {
                     Some(answer) => answer,
                     None => return self.start(now, header, operation),
                 }
@@ -263,44 +299,48 @@ impl Engine {
 
     /// Begins a request that needs another node or the network manager.
     fn start(&mut self, now: Instant, header: &InHeader, operation: Operation<'_>) {
-        match self.task(header.nodeid, operation) {
+        match self.task(header.uid, header.nodeid, operation) {
             // The network manager believes us, whoever asks.
             Ok(Task::Forget { .. }) if header.uid != 0 && header.uid != self.config.owner.0 => {
                 self.replies.push_back(reply::status(header.unique, libc::EPERM));
             }
-            Ok(task) => {
-                let (uid, gid) = (header.uid, header.gid);
-                let groups = if task.is_by_path() { (self.config.groups_of)(header.pid) } else { Vec::new() };
-                let caller = Rc::new(Caller { uid, gid, groups });
-                let deadline = (!self.waits_forever(&task)).then(|| now + self.config.deadline);
-                if let Some(deadline) = deadline {
-                    self.deadlines.insert((deadline, header.unique));
+            Ok(task) => self.begin(now, header, task, None),
+            Err(errno) => self.replies.push_back(reply::status(header.unique, errno)),
+        }
+    }
+
+    /// Begins to write the `len` bytes of data in a request.
+    fn write(
+        &mut self,
+        now: Instant,
+        header: &InHeader,
+        (fh, offset): (u64, u64),
+        buffer: &mut Vec<u8>,
+        len: usize,
+    ) {
+        match self.regular(fh) {
+            Ok(_) => {
+                let payload = self.write_message(fh, offset, buffer, len);
+                if buffer.is_empty() {
+                    *buffer = self.link.take_spare().unwrap_or_else(|| vec![0; READ_BUFFER]);
                 }
-                self.advance(now, header.unique, Job::new(task, caller, deadline), None);
+                self.begin(now, header, Task::Write { fh, offset }, Some(payload));
             }
             Err(errno) => self.replies.push_back(reply::status(header.unique, errno)),
         }
     }
 
-    /// What there is to do for an operation, or why not.
-    fn task(&self, nodeid: u64, operation: Operation<'_>) -> Result<Task, i32> {
-        Ok(match operation {
-            Operation::Lookup { name } if nodeid == ROOT_ID => nodes::lookup_task(name)?,
-            Operation::Rmdir { name } => nodes::forget_task(name)?,
-            Operation::Lookup { name: b"." | b".." } => return Err(libc::EINVAL),
-            Operation::Lookup { name } => Task::Lookup { parent: nodeid, name: name.into() },
-            Operation::Getattr { fh: Some(fh) } if self.handles.contains_key(&fh) => {
-                Task::GetattrOpen { nodeid, fh }
-            }
-            Operation::Getattr { .. } => Task::Getattr { nodeid },
-            Operation::Readlink => Task::Readlink { nodeid },
-            Operation::Open { flags } if self.is_statistics(nodeid) => statistics::open_task(flags)?,
-            Operation::Open { flags } => files::open_task(nodeid, flags)?,
-            Operation::Opendir => Task::Open { nodeid, directory: true, nonblocking: false },
-            Operation::Read { fh, offset, size } => self.read_task(fh, offset, size)?,
-            Operation::Readdir { fh, offset, size, .. } => self.readdir_task(fh, offset, size)?,
-            _ => return Err(libc::ENOSYS),
-        })
+    fn begin(&mut self, now: Instant, header: &InHeader, task: Task, payload: Option<Message>) {
+        let (uid, gid) = (header.uid, header.gid);
+        let groups = if task.is_by_path() { (self.config.groups_of)(header.pid) } else { Vec::new() };
+        let caller = Rc::new(Caller { uid, gid, groups });
+        let deadline = (!self.waits_forever(&task)).then(|| now + self.config.deadline);
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, header.unique));
+        }
+        let mut job = Job::new(task, caller, header.pid, deadline);
+        job.payload = payload;
+        self.advance(now, header.unique, job, None);
     }
 
     fn init(&mut self, unique: u64, asked: InitIn, flags2: u32) -> Vec<u8> {
@@ -324,14 +364,6 @@ impl Engine {
         }
     }
 
-    /// A signal hit the process that waits for `unique`. A request that has ended meanwhile needs nothing.
-    fn interrupt(&mut self, unique: u64) {
-        if let Some(job) = self.withdraw(unique) {
-            debug!(unique, "interrupted: {:?}", job.task);
-            self.replies.push_back(reply::status(unique, libc::EINTR));
-        }
-    }
-
     /// Handles transactions that have ended, and those that end because of that.
     fn settle(&mut self, now: Instant) {
         while let Some(done) = self.link.poll_completion() {
@@ -349,12 +381,16 @@ fn statistics() -> Kstatfs {
     Kstatfs { bsize: 4096, frsize: 4096, namelen: 255, ..Kstatfs::default() }
 }
 
+/// Whether somebody may do this with `/net` itself, whose directories everybody may read and enter.
+fn own_access(mask: u32) -> i32 {
+    if mask.cast_signed() & libc::W_OK != 0 { libc::EROFS } else { 0 }
+}
+
 /// The answer to an operation that `/net` does not do.
 ///
-/// ENOSYS lets the kernel do without: it does not ask again, and takes access as granted until the node decides.
+/// ENOSYS lets the kernel do without: it does not ask again.
 fn refusal(opcode: Option<Opcode>) -> i32 {
     match opcode {
-        Some(opcode) if opcode.changes_files() => libc::EROFS,
         // Terminals of other nodes are no terminals here.
         Some(Opcode::Ioctl) => libc::ENOTTY,
         _ => libc::ENOSYS,

@@ -12,7 +12,7 @@ use std::{
 
 use qnet_iomsg::{Connect, Io, Stat, StatReply, stat};
 
-use super::{Engine, Owner, Symlinks, job::Job, links};
+use super::{Cache, Engine, Owner, Symlinks, job::Job, links, messages::LINK_MAX, task::Name};
 use crate::{
     attributes::{self, FileId},
     caller::Caller,
@@ -21,7 +21,7 @@ use crate::{
         abi::{Attr, AttrOut, EntryOut},
         reply,
     },
-    inodes::{Kind, Location, Search},
+    inodes::{Inode, Kind, Location, Search, Version},
     link::{Failure, Reply, Request, Target},
 };
 
@@ -36,13 +36,13 @@ impl Engine {
         now: Instant,
         unique: u64,
         job: &Job,
-        parent: u64,
-        name: &[u8],
+        at: &Name,
         data: &[u8],
     ) -> Result<Vec<u8>, i32> {
         let stat = parse(data)?;
-        let lifetime = self.lifetime_below(now, parent, &job.caller);
-        let nodeid = self.inodes.intern(parent, name, Kind::File(FileId::of(&stat))).ok_or(libc::ESTALE)?;
+        let lifetime = self.lifetime_below(now, at.parent, &job.caller);
+        let kind = Kind::File(FileId::of(&stat));
+        let nodeid = self.inodes.intern(at.parent, &at.name, kind).ok_or(libc::ESTALE)?;
         let attr = self.learn(now, nodeid, &stat).ok_or(libc::ESTALE)?;
         Ok(reply::body(unique, &entry(nodeid, lifetime, attr)))
     }
@@ -66,7 +66,8 @@ impl Engine {
         if matches!(inode.kind(), Kind::File(id) if by_path && !is_same(id, &stat)) {
             return Err(libc::ESTALE);
         }
-        let lifetime = self.lifetime_below(now, parent, caller);
+        // A file without a name may not be found in any cache.
+        let lifetime = parent.map_or(Duration::ZERO, |parent| self.lifetime_below(now, parent, caller));
         let attr = self.learn(now, nodeid, &stat).ok_or(libc::ESTALE)?;
         Ok(reply::body(unique, &attributes_for(lifetime, attr)))
     }
@@ -79,14 +80,24 @@ impl Engine {
         if self.config.symlinks == Symlinks::Verbatim {
             return Ok(reply::bytes(unique, target));
         }
-        let Location { node, path } = self.inodes.location(nodeid).ok_or(libc::ESTALE)?;
+        let Location { node, path, .. } = self.inodes.location(nodeid).ok_or(libc::ESTALE)?;
         let Some(path) = links::leaving(&path, target) else { return Ok(reply::bytes(unique, target)) };
         let name = self.inodes.get(node).ok_or(libc::ESTALE)?.name();
         let target = [&self.config.mount[..], b"/", name, &path].concat();
-        if target.len() > super::job::LINK_MAX {
+        if target.len() > LINK_MAX {
             return Err(libc::ENAMETOOLONG);
         }
         Ok(reply::bytes(unique, &target))
+    }
+
+    /// The target that the node of the directory `parent` is to have for a link made with `target`.
+    pub(super) fn inside<'a>(&self, parent: u64, target: &'a [u8]) -> &'a [u8] {
+        if self.config.symlinks == Symlinks::Verbatim {
+            return target;
+        }
+        let node = self.inodes.get(parent).map_or(0, Inode::node);
+        let seed = self.inodes.seed(node);
+        links::stripped(target, &self.config.mount, |name| attributes::seed(name) == seed)
     }
 
     /// The answer "no such name", valid for `lifetime`.
@@ -99,6 +110,9 @@ impl Engine {
 
     /// How long the kernel may remember what lies in `directory`.
     pub(super) fn lifetime_below(&mut self, now: Instant, directory: u64, caller: &Rc<Caller>) -> Duration {
+        if self.config.cache == Cache::Nothing {
+            return Duration::ZERO;
+        }
         let mut unknown = Vec::new();
         let mut at = directory;
         while at != ROOT_ID {
@@ -110,7 +124,8 @@ impl Engine {
                 Some(Search { everybody: true, seen }) if now < seen + SEARCH_LIFETIME => {}
                 _ => unknown.push(at),
             }
-            at = inode.parent();
+            let Some(parent) = inode.parent() else { return Duration::ZERO };
+            at = parent;
         }
         for nodeid in &unknown {
             self.ask_search(now, *nodeid, caller);
@@ -123,7 +138,7 @@ impl Engine {
         if self.inodes.get(nodeid).is_none_or(|inode| inode.asking) {
             return;
         }
-        let Some(Location { node, path }) = self.inodes.location(nodeid) else { return };
+        let Some(Location { node, path, .. }) = self.inodes.location(nodeid) else { return };
         let Some(nd) = self.inodes.nd(node, self.link.generation()) else { return };
         let Ok(message) = Connect::combine_close(&path, false, &Io::Stat.to_bytes()).emit() else { return };
         let target = Target::Node { nd, caller: Rc::clone(caller) };
@@ -154,11 +169,12 @@ impl Engine {
     }
 
     /// Notes what attributes say about an inode, and gives the kernel's form of them.
-    fn learn(&mut self, now: Instant, nodeid: u64, stat: &Stat) -> Option<Attr> {
-        let Location { node, .. } = self.inodes.location(nodeid)?;
+    pub(super) fn learn(&mut self, now: Instant, nodeid: u64, stat: &Stat) -> Option<Attr> {
         self.note_search(now, nodeid, stat);
-        self.inodes.get_mut(nodeid)?.told = Some(attributes::version(stat));
-        Some(attributes::of_file(node, stat))
+        let inode = self.inodes.get_mut(nodeid)?;
+        inode.told = (!attributes::is_stream(stat)).then(|| Version::of(stat));
+        let node = inode.node();
+        Some(attributes::of_file(self.inodes.seed(node), stat))
     }
 
     fn note_search(&mut self, now: Instant, nodeid: u64, stat: &Stat) {
@@ -177,8 +193,13 @@ pub(super) fn is_same(id: FileId, stat: &Stat) -> bool {
     found == id || stat.flags & stat::FLAG_STREAM != 0 && found.file_type == id.file_type
 }
 
+/// A node's word on a file. A QNX node does not say which files have content and no size: an empty one may be such.
 pub(super) fn parse(data: &[u8]) -> Result<Stat, i32> {
-    StatReply::parse(data).map(|reply| reply.stat).map_err(|_| libc::EIO)
+    let StatReply { mut stat, wide } = StatReply::parse(data).map_err(|_| libc::EIO)?;
+    if !wide && stat.size == 0 {
+        stat.flags |= stat::FLAG_STREAM;
+    }
+    Ok(stat)
 }
 
 pub(super) fn entry(nodeid: u64, lifetime: Duration, attr: Attr) -> EntryOut {

@@ -10,8 +10,8 @@ use qnet_iomsg::netmgr;
 use super::{
     Engine,
     files::Handle,
-    job::Task,
     names::{LIFETIME, attributes_for, entry},
+    task::Task,
 };
 use crate::{
     attributes,
@@ -80,6 +80,11 @@ impl Engine {
         self.inodes.get(nodeid).is_some_and(own)
     }
 
+    /// Whether a nodeid is `/net` itself or the statistics: no node has anything to do with them.
+    pub(super) fn is_local(&self, nodeid: u64) -> bool {
+        self.inodes.get(nodeid).is_some_and(|inode| matches!(inode.kind(), Kind::Root | Kind::Statistics))
+    }
+
     /// Whether a nodeid is a node's entry. Its attributes are our own, but to give them the node is asked whether it is
     /// there: so `ls -l` finds the dead ones, as in QNX, and Qnet strikes them off the list.
     pub(super) fn is_node(&self, nodeid: u64) -> bool {
@@ -119,9 +124,14 @@ impl Engine {
     }
 
     /// The list of nodes has come: keep it for the rest of this pass over the directory.
-    pub(super) fn on_nodes(&mut self, unique: u64, fh: u64, size: u32, data: &[u8]) -> Result<Vec<u8>, i32> {
+    pub(super) fn on_nodes(
+        &mut self,
+        unique: u64,
+        (fh, size, plus): (u64, u32, bool),
+        data: &[u8],
+    ) -> Result<Vec<u8>, i32> {
         let listed = list(data)?;
-        let answer = entries(unique, &listed, 0, size);
+        let answer = entries(unique, &listed, 0, size, plus);
         *self.handles.get_mut(&fh).ok_or(libc::EBADF)? = Handle::Nodes(listed);
         Ok(answer)
     }
@@ -160,11 +170,18 @@ fn list(data: &[u8]) -> Result<Vec<Listed>, i32> {
 }
 
 /// The READDIR reply from entry number `from` on.
-pub(super) fn entries(unique: u64, listed: &[Listed], from: u64, size: u32) -> Vec<u8> {
+pub(super) fn entries(unique: u64, listed: &[Listed], from: u64, size: u32, plus: bool) -> Vec<u8> {
     let mut directory = reply::Directory::new(size as usize);
     let from = usize::try_from(from).unwrap_or(usize::MAX);
     for (number, entry) in listed.iter().enumerate().skip(from) {
-        if !directory.push(entry.ino, number as u64 + 1, libc::DT_DIR, &entry.name) {
+        let (ino, next, name) = (entry.ino, number as u64 + 1, &entry.name);
+        // Nothing is said about a node before it is looked up.
+        let pushed = if plus {
+            directory.push_with_attributes(&EntryOut::default(), ino, next, libc::DT_DIR, name)
+        } else {
+            directory.push(ino, next, libc::DT_DIR, name)
+        };
+        if !pushed {
             break;
         }
     }

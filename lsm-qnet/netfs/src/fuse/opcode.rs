@@ -36,28 +36,3 @@ opcodes! {
     Readdirplus = 44, Rename2 = 45, Lseek = 46, CopyFileRange = 47, SetupMapping = 48, RemoveMapping = 49,
     Syncfs = 50, Tmpfile = 51, Statx = 52,
 }
-
-impl Opcode {
-    /// Whether the operation changes files, names or attributes.
-    pub const fn changes_files(self) -> bool {
-        matches!(
-            self,
-            Self::Setattr
-                | Self::Symlink
-                | Self::Mknod
-                | Self::Mkdir
-                | Self::Unlink
-                | Self::Rmdir
-                | Self::Rename
-                | Self::Rename2
-                | Self::Link
-                | Self::Write
-                | Self::Setxattr
-                | Self::Removexattr
-                | Self::Create
-                | Self::Fallocate
-                | Self::CopyFileRange
-                | Self::Tmpfile
-        )
-    }
-}

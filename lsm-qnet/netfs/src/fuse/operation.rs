@@ -275,24 +275,23 @@ pub enum Operation<'a> {
 impl Operation<'_> {
     /// Whether it changes files, names or attributes.
     pub const fn changes_files(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::Setattr { .. }
-            | Self::Create { .. }
-            | Self::Tmpfile
-            | Self::Mknod { .. }
-            | Self::Mkdir { .. }
-            | Self::Symlink { .. }
-            | Self::Link { .. }
-            | Self::Unlink { .. }
-            | Self::Rename { .. }
-            | Self::Write { .. }
-            | Self::Fallocate { .. }
-            | Self::Setxattr { .. }
-            | Self::Removexattr { .. }
-            | Self::CopyFileRange { .. } => true,
-            Self::Other(Some(opcode)) => opcode.changes_files(),
-            _ => false,
-        }
+                | Self::Create { .. }
+                | Self::Tmpfile
+                | Self::Mknod { .. }
+                | Self::Mkdir { .. }
+                | Self::Symlink { .. }
+                | Self::Link { .. }
+                | Self::Unlink { .. }
+                | Self::Rename { .. }
+                | Self::Write { .. }
+                | Self::Fallocate { .. }
+                | Self::Setxattr { .. }
+                | Self::Removexattr { .. }
+                | Self::CopyFileRange { .. }
+        )
     }
 }
 

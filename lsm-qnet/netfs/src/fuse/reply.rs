@@ -5,7 +5,7 @@
 
 use zerocopy::IntoBytes;
 
-use super::abi::{Dirent, FUSE_NOTIFY_INVAL_INODE, NotifyInvalInode, OutHeader};
+use super::abi::{Dirent, EntryOut, FUSE_NOTIFY_INVAL_INODE, NotifyInvalInode, OutHeader};
 
 /// Bytes of a reply's header.
 pub const HEADER: usize = size_of::<OutHeader>();
@@ -135,6 +135,29 @@ impl Directory {
         self.bytes.extend_from_slice(name);
         self.bytes.resize(end, 0);
         true
+    }
+
+    /// Whether an entry of that name still fits when it brings its attributes.
+    pub fn has_room_for_attributes(&self, name: &[u8]) -> bool {
+        let len = size_of::<EntryOut>() + size_of::<Dirent>() + name.len();
+        (self.bytes.len() + len).next_multiple_of(8) <= self.limit
+    }
+
+    /// Like [`Self::push`] for READDIRPLUS. An `entry` with the nodeid 0 says nothing about the file.
+    #[must_use]
+    pub fn push_with_attributes(
+        &mut self,
+        entry: &EntryOut,
+        ino: u64,
+        next: u64,
+        kind: u8,
+        name: &[u8],
+    ) -> bool {
+        if !self.has_room_for_attributes(name) {
+            return false;
+        }
+        self.bytes.extend_from_slice(entry.as_bytes());
+        self.push(ino, next, kind, name)
     }
 
     /// The successful reply with the entries; none means the end of the directory.

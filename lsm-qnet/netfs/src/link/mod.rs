@@ -15,6 +15,7 @@
 //! Bounds: [`MAX_SESSIONS`]; [`MAX_UNREAD`] bytes that `lsm-qnet` has not taken, after which it counts as gone;
 //! [`MAX_ABANDONED`] transactions of a session that nobody waits for any more, after which the session is closed.
 
+mod message;
 mod session;
 
 use std::{
@@ -32,6 +33,7 @@ use qnet_ipc::{
 };
 use tracing::{debug, info, warn};
 
+pub use self::message::Message;
 use self::session::{Session, State};
 use crate::{caller::Caller, fuse::reply::Buffer};
 
@@ -43,6 +45,8 @@ pub const IDLE: Duration = Duration::from_secs(60);
 pub const MAX_SESSIONS: usize = 1024;
 /// Bytes that may wait for `lsm-qnet` to read them.
 pub const MAX_UNREAD: usize = 8 << 20;
+/// Buffers that are kept for the next messages.
+const MAX_SPARE: usize = 16;
 /// Transactions of one session that were given up and whose end has not been heard of.
 pub const MAX_ABANDONED: usize = 1024;
 
@@ -81,7 +85,7 @@ pub struct Request {
     /// The open file it is about, see `Send::coid`.
     pub coid: i32,
     /// The whole message.
-    pub message: Vec<u8>,
+    pub message: Message,
     /// Where the reply goes; its limit is the room the other side is told.
     pub reply: Buffer,
     /// Bytes of the buffer that are filled already; the reply is placed behind them.
@@ -90,8 +94,8 @@ pub struct Request {
 
 impl Request {
     /// A message whose reply has room for `room` bytes.
-    pub fn new(coid: i32, message: Vec<u8>, room: usize) -> Self {
-        Self { coid, message, reply: Buffer::new(room), filled: 0 }
+    pub fn new(coid: i32, message: impl Into<Message>, room: usize) -> Self {
+        Self { coid, message: message.into(), reply: Buffer::new(room), filled: 0 }
     }
 }
 
@@ -111,13 +115,20 @@ pub struct Failure {
     pub errno: i32,
     /// The connection failed, not the operation: it may succeed on a new session.
     pub lost: bool,
+    /// The node may have got the message, and may have done what it says.
+    pub sent: bool,
 }
 
 impl Failure {
     /// No Qnet runs on this node.
-    pub const NO_LINK: Self = Self { errno: libc::EHOSTUNREACH, lost: true };
+    pub const NO_LINK: Self = Self { errno: libc::EHOSTUNREACH, lost: true, sent: false };
     /// The connection has ended.
-    pub const GONE: Self = Self { errno: libc::EHOSTDOWN, lost: true };
+    pub const GONE: Self = Self { errno: libc::EHOSTDOWN, lost: true, sent: true };
+
+    /// Something is wrong that another attempt would not mend, and nothing was sent.
+    pub const fn of(errno: i32) -> Self {
+        Self { errno, lost: false, sent: false }
+    }
 
     /// An errno that a server or `lsm-qnet` sent. QNX says EBADF and ESRCH for a connection or server that is gone.
     fn from_errno(errno: i32) -> Self {
@@ -125,7 +136,7 @@ impl Failure {
             errno,
             libc::EHOSTDOWN | libc::EBADF | libc::ESRCH | libc::ENOTCONN | libc::ECONNRESET | libc::EPIPE
         );
-        Self { errno, lost }
+        Self { errno, lost, sent: true }
     }
 }
 
@@ -171,6 +182,8 @@ pub struct Link {
     targets: HashMap<Target, SessionId>,
     txns: HashMap<TxnId, Txn>,
     completions: VecDeque<Completion>,
+    /// Buffers whose messages are through.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Link {
@@ -189,6 +202,7 @@ impl Link {
             targets: HashMap::new(),
             txns: HashMap::new(),
             completions: VecDeque::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -271,6 +285,16 @@ impl Link {
         }
         // A link that fails here has told its transactions so.
         let _ = self.transmit(&ToServer::Unblock { txn: txn.0, tid: 1 });
+    }
+
+    /// A buffer for the next request of the kernel, if one has become free.
+    pub fn take_spare(&mut self) -> Option<Vec<u8>> {
+        self.spare.pop()
+    }
+
+    /// Whether a session still is one: files on it can be used.
+    pub fn is_alive(&self, id: SessionId) -> bool {
+        self.sessions.contains_key(&id)
     }
 
     /// Counts an open file on the session, which keeps it from being closed as idle.
@@ -462,7 +486,7 @@ impl Link {
             }
             ToClient::ConnectOk { conn, limit, .. } => self.opened(SessionId(conn), limit),
             ToClient::ConnectFail { conn, errno } => {
-                self.ended(SessionId(conn), Failure { lost: true, errno });
+                self.ended(SessionId(conn), Failure { errno, lost: true, sent: true });
             }
             // Files register no events with anybody, and whether a message was received makes no difference to them.
             ToClient::Channel { .. } | ToClient::Received { .. } | ToClient::Event { .. } => {}
@@ -486,14 +510,13 @@ impl Link {
     /// A session is no more; its transactions fail.
     fn ended(&mut self, id: SessionId, failure: Failure) {
         self.unlist(id);
-        if self.sessions.remove(&id).is_none() {
-            return;
-        }
+        let Some(session) = self.sessions.remove(&id) else { return };
         let (mut gone, kept): (Vec<_>, _) = self.txns.drain().partition(|(_, txn)| txn.session == id);
         self.txns = kept.into_iter().collect();
         gone.sort_unstable_by_key(|(txn, _)| *txn);
         for (txn, entry) in gone {
-            self.finish(txn, entry, Err(failure));
+            let sent = failure.sent && session.has_sent(txn);
+            self.finish(txn, entry, Err(Failure { sent, ..failure }));
         }
     }
 
@@ -512,13 +535,17 @@ impl Link {
             session.in_flight = session.in_flight.saturating_sub(1);
             session.abandoned = session.abandoned.saturating_sub(usize::from(abandoned));
         }
+        let Request { coid, message, reply, .. } = entry.request;
+        if self.spare.len() < MAX_SPARE {
+            self.spare.extend(message.into_spare());
+        }
         match entry.purpose {
             Purpose::Awaited => {
-                let result = result.map(|status| Reply { status, buffer: entry.request.reply });
+                let result = result.map(|status| Reply { status, buffer: reply });
                 self.completions.push_back(Completion { txn, result });
             }
             Purpose::Abandoned { undo: Some(message) } if result.is_ok() => {
-                self.tell(entry.session, entry.request.coid, message);
+                self.tell(entry.session, coid, message);
             }
             Purpose::Abandoned { .. } => {}
         }
@@ -530,12 +557,13 @@ impl Link {
             return;
         }
         info!(socket = %self.path.display(), "lost Qnet: {error}");
-        self.sessions.clear();
+        let sessions = std::mem::take(&mut self.sessions);
         self.targets.clear();
         let mut txns: Vec<_> = self.txns.drain().collect();
         txns.sort_unstable_by_key(|(txn, _)| *txn);
         for (txn, entry) in txns {
-            self.finish(txn, entry, Err(Failure::GONE));
+            let sent = sessions.get(&entry.session).is_none_or(|session| session.has_sent(txn));
+            self.finish(txn, entry, Err(Failure { sent, ..Failure::GONE }));
         }
     }
 
@@ -543,13 +571,13 @@ impl Link {
     fn evict(&mut self) -> Result<(), Failure> {
         let idle = self.sessions.iter().filter(|(_, session)| session.is_idle());
         let oldest = idle.filter_map(|(id, session)| Some((session.expiry()?, *id))).min();
-        let (_, id) = oldest.ok_or(Failure { errno: libc::ENFILE, lost: false })?;
+        let (_, id) = oldest.ok_or(Failure::of(libc::ENFILE))?;
         self.close(id);
         Ok(())
     }
 
     fn session_mut(&mut self, id: SessionId) -> Result<&mut Session, Failure> {
-        self.sessions.get_mut(&id).ok_or(Failure::GONE)
+        self.sessions.get_mut(&id).ok_or(Failure { sent: false, ..Failure::GONE })
     }
 
     /// Numbers for sessions and transactions. They come round after 2^32; one that is still in use is skipped.

@@ -58,6 +58,11 @@ impl Session {
         withdrawn
     }
 
+    /// Whether a transaction of this session has gone out, and does not wait for the session to open.
+    pub(super) fn has_sent(&self, txn: TxnId) -> bool {
+        !matches!(&self.state, State::Opening { queued } if queued.contains(&txn))
+    }
+
     /// Whether nothing keeps the session open.
     pub(super) fn is_idle(&self) -> bool {
         self.files == 0 && self.in_flight == 0

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{ErrorKind, Read, Seek, SeekFrom},
-    os::unix::{fs::MetadataExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, symlink},
+        process::CommandExt,
+    },
     path::Path,
     process::Command,
 };
@@ -32,7 +35,7 @@ pub(crate) const TESTS: &Tests = &[
         "a_node_that_is_not_listed_is_resolved_on_first_use",
         a_node_that_is_not_listed_is_resolved_on_first_use,
     ),
-    ("nothing_can_be_changed", nothing_can_be_changed),
+    ("a_read_only_node_is_read_only_here", a_read_only_node_is_read_only_here),
     ("a_long_path_is_fetched_piece_by_piece", a_long_path_is_fetched_piece_by_piece),
     ("large_directories_are_complete", large_directories_are_complete),
     ("each_caller_is_announced_as_himself", each_caller_is_announced_as_himself),
@@ -179,7 +182,7 @@ fn a_node_that_is_not_listed_is_resolved_on_first_use() {
     assert_eq!(node.world().times("resolve .hidden"), 0, "hidden names are no node names");
 }
 
-fn nothing_can_be_changed() {
+fn a_read_only_node_is_read_only_here() {
     let node = Node::start(World::pair(), &[]);
     let errno = |result: std::io::Result<()>| result.unwrap_err().raw_os_error();
     let file = node.path("joseph/etc/hostname");
@@ -188,6 +191,11 @@ fn nothing_can_be_changed() {
     assert_eq!(errno(fs::create_dir(node.path("joseph/new"))), Some(libc::EROFS));
     assert_eq!(errno(fs::remove_file(&file)), Some(libc::EROFS));
     assert_eq!(errno(fs::rename(&file, node.path("joseph/new"))), Some(libc::EROFS));
+    assert_eq!(errno(fs::hard_link(&file, node.path("joseph/new"))), Some(libc::EROFS));
+    assert_eq!(errno(symlink("x", node.path("joseph/new"))), Some(libc::EROFS));
+    assert_eq!(errno(fs::rename(&file, node.path("alonzo/new"))), Some(libc::EXDEV), "another file system");
+    assert_eq!(errno(fs::create_dir(node.path("new"))), Some(libc::EROFS), "names of nodes are Qnet's");
+    assert_eq!(fs::read_to_string(file).unwrap(), "joseph\n");
 }
 
 fn a_long_path_is_fetched_piece_by_piece() {

@@ -1,6 +1,9 @@
 //! Both ends of an engine, for scripts.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant, SystemTime},
+};
 
 use qnet_iomsg::{Connect, Io, Stat, chain, netmgr, stat};
 use qnet_ipc::{Listener, ReceiveBuffer, ServerPeer, ToClient, ToServer, packet::Send};
@@ -8,15 +11,23 @@ use tempfile::TempDir;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
-    engine::{Config, Engine, Symlinks},
+    engine::{Cache, Config, Engine, Symlinks},
     fuse::{
-        Opcode, ROOT_ID,
+        Opcode, READ_BUFFER, ROOT_ID,
         abi::{EntryOut, ForgetIn, InHeader, InterruptIn, OpenIn, OpenOut, OutHeader, ReadIn, ReleaseIn},
     },
     link::Link,
 };
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A thread that lives on after a signal, until [`DIES`].
+pub(super) const ALIVE: u32 = 7;
+
+thread_local! {
+    /// [`ALIVE`] has got a signal that ends it.
+    pub(super) static DIES: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What the engine said to `lsm-qnet`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +51,7 @@ pub(super) struct Bench {
     pub(super) now: Instant,
     /// Who asks.
     pub(super) uid: u32,
+    pub(super) thread: u32,
     pub(super) peer: Option<ServerPeer>,
     listener: Listener,
     buffer: ReceiveBuffer,
@@ -65,10 +77,12 @@ impl Bench {
             directory: shown,
             mount: b"/net".to_vec(),
             symlinks: Symlinks::Node,
+            cache: Cache::CloseToOpen,
             deadline: DEADLINE,
             owner: (0, 0),
             since: SystemTime::UNIX_EPOCH,
             groups_of: |_| Vec::new(),
+            is_dying: |thread| thread != ALIVE || DIES.get(),
         };
         let engine = Engine::new(config, Link::new(path, 1));
         let now = Instant::now();
@@ -76,6 +90,7 @@ impl Bench {
             engine,
             now,
             uid: 1000,
+            thread: 4242,
             peer: None,
             listener,
             buffer: ReceiveBuffer::new(),
@@ -96,9 +111,17 @@ impl Bench {
             nodeid,
             uid: self.uid,
             gid: 100,
+            pid: self.thread,
             ..InHeader::default()
         };
-        self.engine.handle_request(self.now, &[header.as_bytes(), body].concat());
+        let mut request = [header.as_bytes(), body].concat();
+        let len = request.len();
+        if len > 64 * 1024 {
+            // As long as the one that serve() reads into.
+            request.resize(READ_BUFFER, 0);
+        }
+        self.engine.handle_request(self.now, &mut request, len);
+        assert!(request.len() >= len, "there is a buffer for the next request");
         self.last_unique
     }
 

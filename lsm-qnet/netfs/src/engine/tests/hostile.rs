@@ -13,7 +13,7 @@ use crate::fuse::{
 #[test]
 fn a_malformed_request_is_answered_if_it_has_a_number() {
     let mut bench = Bench::new();
-    bench.engine.handle_request(bench.now, &[1, 2, 3]);
+    bench.engine.handle_request(bench.now, &mut vec![1, 2, 3], 3);
     assert!(bench.answers().is_empty());
     let unique = bench.ask(Opcode::Lookup, 1, b"not terminated");
     let answer = bench.answer();

@@ -14,7 +14,9 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use qnet_iomsg::{
-    Connect, Dirent, DirentWriter, Extra, Io, Stat, Subtype, chain, message,
+    Connect, Dirent, DirentWriter, Extra, Io, Stat, Subtype, chain, filesys,
+    flags::{IOFLAG_CREAT, IOFLAG_TRUNC, IOFLAG_WRITE},
+    message,
     netmgr::{self, NodeState},
 };
 use qnet_ipc::{Listener, MAX_DATA, ReceiveBuffer, ServerPeer, ToClient, ToServer, packet};
@@ -274,6 +276,9 @@ fn ask_node(nd: u32, uid: u32, head: &packet::Send, message: &[u8], world: &mut 
         if !host.may_reach(uid, &path) {
             return Some(Err(libc::EACCES));
         }
+        if changes(&connect) {
+            return Some(Err(libc::EROFS));
+        }
         let Some(file) = host.files.get(&path) else { return Some(Err(libc::ENOENT)) };
         let answer = on_connect(&connect, file);
         if answer.is_ok() && connect.subtype == Subtype::Combine {
@@ -296,6 +301,20 @@ fn ask_node(nd: u32, uid: u32, head: &packet::Send, message: &[u8], world: &mut 
         }
         other => panic!("netfs does not send {other:?}"),
     }
+}
+
+/// The fake nodes are read-only, as one is whose `export=` says so.
+fn changes(connect: &Connect<'_>) -> bool {
+    let by_flags = connect.ioflag & (IOFLAG_WRITE | IOFLAG_CREAT | IOFLAG_TRUNC) != 0;
+    let by_messages = match connect.extra {
+        Extra::Messages(messages) => {
+            chain(messages).any(|io| io.unwrap().0.changes()) || filesys::by_path(messages).unwrap().is_some()
+        }
+        _ => false,
+    };
+    let by_name =
+        matches!(connect.subtype, Subtype::Unlink | Subtype::Mknod | Subtype::Link | Subtype::Rename);
+    by_flags || by_messages || by_name
 }
 
 fn on_connect(connect: &Connect<'_>, file: &File) -> Answer {
