@@ -1,5 +1,6 @@
 //! From the kernel's attributes to the STAT reply's.
 
+use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
@@ -36,14 +37,47 @@ pub(crate) fn stat(fd: BorrowedFd<'_>, place: Place) -> Result<Stat, Errno> {
         return network_root(fd);
     }
     let stat = sys::statx(fd, false)?;
-    let mut flags = 0;
-    if stat.stx_mask & libc::STATX_BTIME != 0 {
-        flags |= FLAG_BTIME;
+    Ok(from_kernel(&stat, is_stream(&stat, || file_system(fd))))
+}
+
+/// The attributes of the entries of one directory.
+#[derive(Debug)]
+pub(crate) struct EntryAttributes {
+    mount: u64,
+    file_system: i64,
+}
+
+impl EntryAttributes {
+    /// # Errors
+    /// As `statx`.
+    pub(crate) fn of_directory(directory: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let stat = sys::statx(directory, true)?;
+        Ok(Self { mount: stat.stx_mnt_id, file_system: file_system(directory) })
     }
-    if is_stream(fd, &stat) {
-        flags |= FLAG_STREAM;
+
+    /// Those of an entry; a symbolic link is not followed. `None` for the directory itself and the one above, for mount points
+    /// (what is behind one may be of a server that waits for this very request), and for what cannot be looked at.
+    pub(crate) fn of(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Option<Stat> {
+        if matches!(name, b"." | b"..") {
+            return None;
+        }
+        let name = CString::new(name).ok()?;
+        let mut stat = sys::statx_entry(directory, &name, true).ok()?;
+        if stat.stx_mnt_id != self.mount {
+            return None;
+        }
+        // a file system without a disk may have to ask somebody for what is true now
+        if stat.stx_dev_major == 0 {
+            stat = sys::statx_entry(directory, &name, false).ok().filter(|s| s.stx_mnt_id == self.mount)?;
+        }
+        Some(from_kernel(&stat, is_stream(&stat, || self.file_system)))
     }
-    Ok(Stat {
+}
+
+fn from_kernel(stat: &libc::statx, is_stream: bool) -> Stat {
+    let flag = |set: bool, bit| if set { bit } else { 0 };
+    let flags = flag(stat.stx_mask & libc::STATX_BTIME != 0, FLAG_BTIME) | flag(is_stream, FLAG_STREAM);
+    Stat {
         ino: stat.stx_ino,
         size: stat.stx_size,
         blocks: stat.stx_blocks,
@@ -59,7 +93,7 @@ pub(crate) fn stat(fd: BorrowedFd<'_>, place: Place) -> Result<Stat, Errno> {
         mtime: time(stat.stx_mtime),
         ctime: time(stat.stx_ctime),
         btime: time(stat.stx_btime),
-    })
+    }
 }
 
 /// The root of a network directory as seen from another node: a directory that nobody can enter. Asking
@@ -77,17 +111,22 @@ fn network_root(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
     })
 }
 
-fn is_stream(fd: BorrowedFd<'_>, stat: &libc::statx) -> bool {
+fn is_stream(stat: &libc::statx, file_system: impl FnOnce() -> i64) -> bool {
     match u32::from(stat.stx_mode) & libc::S_IFMT {
         libc::S_IFDIR | libc::S_IFLNK | libc::S_IFBLK => false,
         // file systems on a disk have a device with a major number
         libc::S_IFREG if stat.stx_dev_major != 0 => false,
-        libc::S_IFREG => fstatfs(fd).is_ok_and(|fs| {
-            let kind = fs.filesystem_type().0;
+        libc::S_IFREG => {
+            let kind = file_system();
             MADE_UP.contains(&kind) || (kind == FUSE && stat.stx_size == 0)
-        }),
+        }
         _ => true,
     }
+}
+
+/// The kernel's number of a kind of file system; 0 when it does not tell.
+fn file_system(fd: BorrowedFd<'_>) -> i64 {
+    fstatfs(fd).map_or(0, |fs| fs.filesystem_type().0)
 }
 
 fn time(time: libc::statx_timestamp) -> Timestamp {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, ResolveFlag, open, openat};
@@ -60,6 +61,15 @@ pub enum ExportError {
     },
 }
 
+/// Why a caller may change nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It was not given the right (`allow=write`).
+    NoRight,
+    /// Nobody may there (`export=PATH:ro`).
+    ReadOnly,
+}
+
 /// The directory that remote callers see as this node's root.
 #[derive(Debug)]
 pub struct Export {
@@ -67,6 +77,10 @@ pub struct Export {
     kind: MountKind,
     /// What of it is served; `None` is everything.
     selection: Option<Selection>,
+    /// Nothing of it may be changed from another node.
+    read_only: bool,
+    /// What was refused, each kind once in the log.
+    told: [AtomicBool; 2],
     mounts: MountTable,
     names: Option<Names>,
     /// `/proc/self/fd`: the way from an O_PATH descriptor to an open file.
@@ -98,7 +112,10 @@ impl Export {
             MountKind::ProcProcess => Err(forbidden("a process")),
             // a directory below /proc could be that of a process
             MountKind::Proc if !is_proc_root(root.as_fd()) => Err(forbidden("inside /proc")),
-            _ => Ok(Self { root, kind, selection: None, mounts, names: None, descriptors }),
+            _ => {
+                let (selection, read_only, told, names) = (None, false, Default::default(), None);
+                Ok(Self { root, kind, selection, read_only, told, mounts, names, descriptors })
+            }
         }
     }
 
@@ -119,9 +136,10 @@ impl Export {
             real.push(Only { path, read_only: *read_only });
         }
         let selection = Selection::new(&real)?;
-        let whole = real.iter().any(|only| only.path == Path::new("/"));
-        let selection = (!whole).then_some(selection);
-        Ok(Self { selection, ..Self::open(Path::new("/"))? })
+        let whole = real.iter().find(|only| only.path == Path::new("/"));
+        let read_only = whole.is_none_or(|only| only.read_only);
+        let selection = whole.is_none().then_some(selection);
+        Ok(Self { selection, read_only, ..Self::open(Path::new("/"))? })
     }
 
     /// Serves the names of the node's channels as well.
@@ -143,6 +161,31 @@ impl Export {
     /// What is special about it.
     pub(crate) fn place(&self) -> Place {
         if self.selection.is_some() { Place::Above(ROOT) } else { place(self.kind) }
+    }
+
+    /// Whether nothing in the root directory may be changed from another node. Above served directories nothing may.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// The answer to who may not change anything; the log says once what would let him.
+    pub(crate) fn refusal(&self, why: Refusal) -> Errno {
+        let (told, errno, text) = match why {
+            Refusal::NoRight => (
+                &self.told[0],
+                Errno::EACCES,
+                "another node wanted to change a file and may not: allow=write, or a mapping of its users (mapany=, maproot=), would let it",
+            ),
+            Refusal::ReadOnly => (
+                &self.told[1],
+                Errno::EROFS,
+                "another node wanted to change a file where nothing may be changed: export=PATH instead of export=PATH:ro, or an export of the directory, would let it",
+            ),
+        };
+        if !told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(target: crate::LOG, "{text}");
+        }
+        errno
     }
 
     /// Whether one call of the kernel may resolve a whole path: everything is served, and nothing of it is special.
@@ -175,6 +218,12 @@ impl Export {
             MountKind::ProcProcess => Err(Errno::EACCES),
             kind => Ok(place(kind)),
         }
+    }
+
+    /// The directory in which every descriptor of this process has its number as a name that leads to what it means, and
+    /// that name: for calls that take a path only.
+    pub(crate) fn by_number(&self, found: BorrowedFd<'_>) -> (BorrowedFd<'_>, String) {
+        (self.descriptors.as_fd(), found.as_raw_fd().to_string())
     }
 
     /// Opens what an O_PATH descriptor means, as the user that the calling thread acts for.

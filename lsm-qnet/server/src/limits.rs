@@ -2,6 +2,8 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::file::MAX_WRITE;
+
 /// Connections of one node.
 pub const CONNECTIONS_PER_NODE: usize = 512;
 /// Connections of all nodes.
@@ -18,12 +20,21 @@ pub const OUTGOING_BYTES: usize = 8 * 1024 * 1024;
 pub const WAITING_PER_NODE: usize = 64;
 /// Vain attempts to read from a device that claims to be ready, before the caller gets EAGAIN.
 pub const WAIT_ATTEMPTS: u32 = 1000;
-/// Messages of one connection of which a part is still to come.
-pub const GATHERING_PER_CONNECTION: usize = 16;
+/// Messages of one connection of which a part is still to come; more are answered with EAGAIN.
+pub const GATHERING_PER_CONNECTION: usize = 256;
 /// The same of all connections.
-pub const GATHERING: usize = 256;
-/// Bytes kept of a message: an `_IO_CONNECT` with the longest path and the longest target of a link.
-pub const MESSAGE: usize = 40 + 2 * 4096 + 8;
+pub const GATHERING: usize = 1024;
+/// Bytes of an `_IO_CONNECT` with the longest path and the longest target of a link.
+pub const CONNECT_MESSAGE: usize = 40 + 2 * 4096 + 64;
+/// Bytes kept of a WRITE: its head and the most that one writes.
+pub const WRITE_MESSAGE: usize = 24 + MAX_WRITE;
+/// Bytes kept of any other message: the longest extended attribute, its name and the head.
+pub const FILE_MESSAGE: usize = 64 * 1024 + 1024;
+/// Bytes of messages that come in pieces, from the first question for more until the request is done; beyond, no
+/// more is asked for.
+pub const MESSAGES: usize = 64 * 1024 * 1024;
+/// The same of one node.
+pub const MESSAGES_PER_NODE: usize = 48 * 1024 * 1024;
 
 /// Descriptors that are not open files of remote callers: the sockets and logs, and what resolving a
 /// path takes for a moment in each worker.

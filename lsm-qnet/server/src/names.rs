@@ -71,9 +71,10 @@ impl Names {
         }
         let fd = self.open_path(parts, follow && in_global)?;
         if in_global {
-            return Ok(Found { fd, place: Place::Ordinary });
+            return Ok(Found { fd, place: Place::Ordinary, read_only: true });
         }
-        let found = Found { fd, place: if parts.is_empty() { Place::NamesTop } else { Place::Names } };
+        let place = if parts.is_empty() { Place::NamesTop } else { Place::Names };
+        let found = Found { fd, place, read_only: true };
         if is_file(&found.fd)? && holder(export, &found.fd)?.is_none() {
             return Err(Errno::ENOENT);
         }

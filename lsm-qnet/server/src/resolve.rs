@@ -32,6 +32,9 @@ use crate::names::Names;
 use crate::selection::{Next, Node};
 use crate::sys;
 
+mod parent;
+pub(crate) use parent::{Nameless, Parent, resolve_parent};
+
 /// Symbolic links in one path, as in the kernel.
 const MAX_LINKS: u32 = 40;
 /// Bytes of a path with its NUL, as in the kernel.
@@ -69,6 +72,8 @@ pub struct Found {
     pub fd: OwnedFd,
     /// What is special about it.
     pub place: Place,
+    /// Nobody from another node may change anything there.
+    pub read_only: bool,
 }
 
 /// Resolves `path` as the user that the calling thread acts for.
@@ -92,7 +97,10 @@ pub fn resolve(export: &Export, path: &[u8], follow: bool) -> Result<Found, Errn
         let path = path.trim_slashes();
         match open_below(export.root(), path, follow, ResolveFlag::RESOLVE_IN_ROOT) {
             Err(Errno::EXDEV | Errno::EAGAIN) => {}
-            result => return result.map(|fd| Found { fd, place: Place::Ordinary }),
+            result => {
+                let read_only = export.is_read_only();
+                return result.map(|fd| Found { fd, place: Place::Ordinary, read_only });
+            }
         }
     }
     Walk::new(export, path, follow).run()
@@ -190,7 +198,8 @@ impl<'e> Walk<'e> {
                 Step::On => {}
                 Step::Jumped => {
                     if let Some(fd) = self.rest_at_once()? {
-                        return Ok(Found { fd, place: Place::Ordinary });
+                        let read_only = self.is_read_only_here();
+                        return Ok(Found { fd, place: Place::Ordinary, read_only });
                     }
                 }
                 Step::End(found) => return Ok(found),
@@ -198,7 +207,10 @@ impl<'e> Walk<'e> {
         }
         match self.stack.pop() {
             Some(found) => Ok(found),
-            None => self.export.reopen_root().map(|fd| Found { fd, place: self.export.place() }),
+            None => {
+                let (place, read_only) = (self.export.place(), self.is_read_only_here());
+                self.export.reopen_root().map(|fd| Found { fd, place, read_only })
+            }
         }
     }
 
@@ -208,6 +220,11 @@ impl<'e> Walk<'e> {
             Some(found) => (found.fd.as_fd(), found.place),
             None => (self.export.root(), self.export.place()),
         }
+    }
+
+    /// Whether anything where the walk is may be changed from another node.
+    fn is_read_only_here(&self) -> bool {
+        self.stack.last().map_or_else(|| self.export.is_read_only(), |found| found.read_only)
     }
 
     /// Lets the kernel do what is left, if that stays on one file system and below where the walk is.
@@ -272,12 +289,12 @@ impl<'e> Walk<'e> {
         match open_component(dir, name, want_directory, ResolveFlag::RESOLVE_NO_XDEV) {
             Ok(fd) => {
                 let place = self.place_of(dir, place, name)?;
-                Ok((Found { fd, place }, false))
+                Ok((Found { fd, place, read_only: self.is_read_only_here() }, false))
             }
             Err(Errno::EXDEV) => {
                 let fd = open_component(dir, name, want_directory, ResolveFlag::empty())?;
                 let place = self.export.place_of_mount(fd.as_fd())?;
-                Ok((Found { fd, place }, true))
+                Ok((Found { fd, place, read_only: self.is_read_only_here() }, true))
             }
             Err(errno) => Err(errno),
         }
@@ -290,10 +307,12 @@ impl<'e> Walk<'e> {
         let place = match (self.export.place_of_mount(fd.as_fd())?, next) {
             (Place::Network, _) => Place::Network,
             (_, Next::Above(node)) => Place::Above(node),
-            (place, Next::Served) => place,
+            (place, Next::Served { .. }) => place,
         };
+        // What lies above the served directories is nobody's to change.
+        let read_only = !matches!(next, Next::Served { read_only: false });
         // From a served directory on the kernel may do the rest at once.
-        Ok((Found { fd, place }, next == Next::Served))
+        Ok((Found { fd, place, read_only }, matches!(next, Next::Served { .. })))
     }
 
     /// The place of something just opened in `dir`. A process that is ours must be open already: its

@@ -21,7 +21,7 @@ use thiserror::Error;
 pub struct Only {
     /// Its path, absolute.
     pub path: PathBuf,
-    /// Nobody may change anything in there, whatever user he is mapped to. (This server changes nothing for anybody.)
+    /// Nobody may change anything in there, whatever user he is mapped to.
     pub read_only: bool,
 }
 
@@ -70,7 +70,10 @@ pub enum Next {
     /// Nearer to a served directory.
     Above(Node),
     /// To one.
-    Served,
+    Served {
+        /// Nobody may change anything in there.
+        read_only: bool,
+    },
 }
 
 /// The names that lead to the served directories.
@@ -95,13 +98,14 @@ impl Selection {
         }
         let mut selection = Self { nodes: vec![Vec::new()] };
         for only in served {
-            selection.add(&only.path);
+            selection.add(only);
         }
         Ok(selection)
     }
 
-    fn add(&mut self, path: &Path) {
-        let names: Vec<&[u8]> = path
+    fn add(&mut self, only: &Only) {
+        let names: Vec<&[u8]> = only
+            .path
             .components()
             .filter_map(|part| match part {
                 Component::Normal(name) => Some(name.as_encoded_bytes()),
@@ -111,13 +115,13 @@ impl Selection {
         let mut at = ROOT as usize;
         for (place, name) in names.iter().enumerate() {
             if place + 1 == names.len() {
-                self.nodes[at].push((name.to_vec(), Next::Served));
+                self.nodes[at].push((name.to_vec(), Next::Served { read_only: only.read_only }));
                 return;
             }
             at = match self.next(at as Node, name) {
                 Some(Next::Above(node)) => node as usize,
                 // No served directory lies above another one.
-                Some(Next::Served) | None => {
+                Some(Next::Served { .. }) | None => {
                     let node = self.nodes.len();
                     self.nodes.push(Vec::new());
                     self.nodes[at].push((name.to_vec(), Next::Above(node as Node)));
@@ -160,11 +164,11 @@ mod tests {
 
     #[test]
     fn names_lead_to_what_is_served_and_nowhere_else() {
-        let selection = Selection::new(&[only("/srv/pub"), only("/srv/www/x"), only("/data")]).unwrap();
+        let selection = Selection::new(&[only("/srv/pub:ro"), only("/srv/www/x"), only("/data")]).unwrap();
         let Some(Next::Above(srv)) = selection.next(ROOT, b"srv") else { panic!("srv leads on") };
-        assert_eq!(selection.next(ROOT, b"data"), Some(Next::Served));
+        assert_eq!(selection.next(ROOT, b"data"), Some(Next::Served { read_only: false }));
         assert_eq!(selection.next(ROOT, b"etc"), None);
-        assert_eq!(selection.next(srv, b"pub"), Some(Next::Served));
+        assert_eq!(selection.next(srv, b"pub"), Some(Next::Served { read_only: true }));
         assert!(matches!(selection.next(srv, b"www"), Some(Next::Above(_))));
         assert_eq!(selection.next(srv, b"data"), None);
         assert_eq!(selection.names(srv).len(), 2);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use qnet_ipc::packet::{Connect, Send, right};
+use qnet_ipc::packet::{Connect, right};
 use qnet_ipc::{MAX_DATA, PeerError, ServerPeer, ToClient};
 
 use crate::file::{Cancel, OpenFile};
@@ -29,7 +29,12 @@ use crate::limits::{self, Limits};
 use crate::outbox::Outbox;
 use crate::request::{Outcome, Request, Work};
 
+mod gather;
+mod memory;
 mod packets;
+
+use gather::Gather;
+use memory::{Grant, Memory};
 
 /// epoll's name for the socket; files that are waited for go by their descriptors.
 pub(crate) const SOCKET: u64 = u64::MAX;
@@ -50,11 +55,14 @@ pub(crate) struct Job {
     closes: usize,
     /// It tries whether the connection's caller can be served.
     probe: bool,
+    /// The memory of its message.
+    grant: Option<Grant>,
 }
 
 impl Job {
     fn new(request: Request, conn: u32, conn_serial: u64, nd: u32) -> Self {
-        Self { request, txn: None, conn, conn_serial, nd, coid: 0, attempts: 0, closes: 0, probe: false }
+        let (txn, coid, attempts, closes, probe, grant) = (None, 0, 0, 0, false, None);
+        Self { request, txn, conn, conn_serial, nd, coid, attempts, closes, probe, grant }
     }
 
     /// It only closes files.
@@ -102,14 +110,6 @@ enum Stage {
     Waiting(RawFd),
 }
 
-/// A message of which only the first piece came along.
-#[derive(Debug)]
-struct Gather {
-    send: Send,
-    message: Vec<u8>,
-    wanted: usize,
-}
-
 /// What one node uses.
 #[derive(Debug, Default)]
 struct Share {
@@ -135,6 +135,9 @@ pub(crate) struct State {
     /// Jobs of connections that are gone: closing their files.
     releases: VecDeque<Job>,
     waiting: HashMap<RawFd, Vec<Job>>,
+    memory: Memory,
+    /// Transactions whose message there was no memory for, the oldest first; some are over meanwhile.
+    ungranted: VecDeque<u32>,
     /// Jobs in the queues of connections.
     queued: usize,
     running: usize,
@@ -163,6 +166,8 @@ impl State {
             ring: VecDeque::new(),
             releases: VecDeque::new(),
             waiting: HashMap::new(),
+            memory: Memory::default(),
+            ungranted: VecDeque::new(),
             queued: 0,
             running: 0,
             open_files: 0,
@@ -214,8 +219,9 @@ impl State {
     ///
     /// # Errors
     /// The socket is closed or broken.
-    pub(crate) fn finish(&mut self, job: Job, outcome: Outcome, data: &[u8]) -> Result<(), PeerError> {
+    pub(crate) fn finish(&mut self, mut job: Job, outcome: Outcome, data: &[u8]) -> Result<(), PeerError> {
         self.running -= 1;
+        self.memory.keep(std::mem::take(&mut job.request.spent));
         self.shares.entry(job.nd).or_default().running -= 1;
         if let Some(connection) = self.connections.get_mut(&job.conn)
             && connection.serial == job.conn_serial
@@ -309,7 +315,9 @@ impl State {
             identity: Arc::new(Identity::nobody()),
             work: Work::Release { files },
             room: 0,
+            may_change: false,
             cancel: Arc::default(),
+            spent: Vec::new(),
         };
         let mut job = Job::new(request, 0, 0, nd);
         job.closes = closes;
@@ -406,6 +414,9 @@ impl State {
     /// # Errors
     /// The socket is closed or broken.
     pub(crate) fn settle(&mut self) -> Result<(), PeerError> {
+        if !self.ungranted.is_empty() {
+            self.ask_for_more()?;
+        }
         if self.peer.wants_write() || !self.outbox.is_empty() {
             self.outbox.flush(&mut self.peer)?;
         }
@@ -432,11 +443,18 @@ impl State {
 
     fn new_job(&mut self, conn: u32, work: Work, room: u32) -> Option<Job> {
         let connection = self.connections.get(&conn)?;
+        // what is done on an open file is done as who opened it
+        let identity = match &work {
+            Work::File { file, .. } => file.identity(),
+            _ => &connection.identity,
+        };
         let request = Request {
-            identity: Arc::clone(&connection.identity),
+            identity: Arc::clone(identity),
             work,
             room: room as usize,
+            may_change: connection.rights & right::WRITE != 0,
             cancel: Arc::default(),
+            spent: Vec::new(),
         };
         Some(Job::new(request, conn, connection.serial, connection.nd))
     }

@@ -4,6 +4,7 @@
 //! the process, and each worker here has an identity of its own.
 #![expect(unsafe_code, reason = "raw system calls")]
 
+use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -45,13 +46,23 @@ pub fn inherited_socket(number: RawFd) -> io::Result<OwnedFd> {
 /// # Errors
 /// As `statx`.
 pub fn statx(fd: BorrowedFd<'_>, cached: bool) -> Result<libc::statx> {
+    statx_path(fd, c"", libc::AT_EMPTY_PATH, cached)
+}
+
+/// The same of what has `name`, a single component, in `directory`; a symbolic link is not followed, nothing is mounted for it.
+///
+/// # Errors
+/// As `statx`.
+pub fn statx_entry(directory: BorrowedFd<'_>, name: &CStr, cached: bool) -> Result<libc::statx> {
+    statx_path(directory, name, libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT, cached)
+}
+
+fn statx_path(fd: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, cached: bool) -> Result<libc::statx> {
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID;
     let sync = if cached { libc::AT_STATX_DONT_SYNC } else { libc::AT_STATX_SYNC_AS_STAT };
     let mut out = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the path is a NUL-terminated constant, `out` has room for the structure, `fd` is open.
-    let result = unsafe {
-        libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH | sync, mask, out.as_mut_ptr())
-    };
+    // SAFETY: the path ends with a NUL and lives, `out` has room for the structure, `fd` is open.
+    let result = unsafe { libc::statx(fd.as_raw_fd(), path.as_ptr(), flags | sync, mask, out.as_mut_ptr()) };
     Errno::result(result)?;
     // SAFETY: zeroed at first, so every byte is initialised; all fields are integers.
     Ok(unsafe { out.assume_init() })
@@ -75,6 +86,23 @@ pub fn read_more(fd: BorrowedFd<'_>, at: Option<i64>, max: usize, out: &mut Vec<
     // SAFETY: the kernel has written `n` bytes behind the old end, and `n` is at most `max`.
     unsafe { out.set_len(out.len() + n) };
     Ok(n)
+}
+
+/// Copies bytes of one file to another in the kernel, and moves both offsets on; the number of bytes, 0 at the end.
+///
+/// # Errors
+/// As `copy_file_range`.
+pub fn copy_range(
+    from: BorrowedFd<'_>,
+    from_at: &mut i64,
+    to: BorrowedFd<'_>,
+    to_at: &mut i64,
+    len: usize,
+) -> Result<usize> {
+    let (source, target) = (from.as_raw_fd(), to.as_raw_fd());
+    // SAFETY: both offsets are live and writable, both descriptors are open.
+    let result = unsafe { libc::copy_file_range(source, from_at, target, to_at, len, 0) };
+    Errno::result(result).map(|n| n as usize)
 }
 
 /// Fills `buffer` with `linux_dirent64` records; 0 bytes are the end.
@@ -328,6 +356,16 @@ pub fn install_wake_signal() -> Result<()> {
     let mut wake = SigSet::empty();
     wake.add(WAKE);
     wake.thread_unblock()
+}
+
+/// A write beyond the limit on the size of files fails with EFBIG and does nothing else.
+///
+/// # Errors
+/// As `sigaction`.
+pub fn ignore_size_signal() -> Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: nothing of this process runs when the signal comes.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.map(drop)
 }
 
 /// Ends the system call in which a thread of this process waits. A thread that does not wait, or is gone,

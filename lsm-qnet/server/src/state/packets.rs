@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use qnet_iomsg::message::{message_type, peek_type};
-use qnet_iomsg::{errno, signal};
+use qnet_iomsg::{Io, errno, filesys, signal};
 use qnet_ipc::packet::{Connect, Send, info, right};
-use qnet_ipc::{MAX_DATA, PeerError, ToClient, ToServer};
+use qnet_ipc::{PeerError, ToClient, ToServer};
 
-use super::{Gather, Job, Slot, Stage, State, Transaction};
+use super::memory::Grant;
+use super::{Job, Slot, Stage, State, Transaction};
+use crate::file::OpenFile;
 use crate::identity::Identity;
 use crate::limits;
 use crate::request::Work;
@@ -102,17 +104,13 @@ impl State {
             return self.peer.send(&ToClient::Error { txn: send.txn, errno });
         }
         match peek_type(message) {
-            Some(message_type::CONNECT) if wanted > limits::MESSAGE => {
+            Some(message_type::CONNECT) if wanted > limits::CONNECT_MESSAGE => {
                 self.fail(send.txn, Errno::ENAMETOOLONG)
             }
             Some(message_type::CONNECT) if message.len() < wanted => self.gather(send, message, wanted),
-            Some(message_type::CONNECT) => self.on_connect_message(send, message.to_vec()),
+            Some(message_type::CONNECT) => self.on_connect_message(send, message.to_vec(), None),
             Some(message_type::MSG) if signal::is_request(message) => self.on_signal_message(send, message),
-            // of other messages the head says enough: writing is refused without fetching the data
-            Some(kind) if message_type::RANGE.contains(&kind) => {
-                let head = message.get(..limits::MESSAGE).unwrap_or(message);
-                self.on_file_message(send, kind, head)
-            }
+            Some(kind) if message_type::RANGE.contains(&kind) => self.on_file_send(send, kind, message),
             Some(_) => self.fail(send.txn, Errno::ENOSYS),
             None => self.fail(send.txn, Errno::EBADMSG),
         }
@@ -131,58 +129,19 @@ impl State {
         Ok(())
     }
 
-    /// Asks for the rest of a message.
-    fn gather(&mut self, send: Send, first: &[u8], wanted: usize) -> Result<(), PeerError> {
-        let gathering = |t: &&Transaction| matches!(t.stage, Stage::Gathering(_));
-        let of_connection = |t: &&Transaction| t.conn == send.conn;
-        let (all, own) = (self.transactions.values().filter(gathering), limits::GATHERING_PER_CONNECTION);
-        if all.clone().count() >= limits::GATHERING || all.filter(of_connection).count() >= own {
-            return self.fail(send.txn, Errno::EAGAIN);
-        }
-        let serial = self.next_serial();
-        let stage = Stage::Gathering(Gather { send, message: first.to_vec(), wanted });
-        self.transactions.insert(send.txn, Transaction { conn: send.conn, coid: send.coid, serial, stage });
-        self.ask_for_more(send.txn)
-    }
-
-    fn ask_for_more(&mut self, txn: u32) -> Result<(), PeerError> {
-        let Some(Transaction { stage: Stage::Gathering(gather), .. }) = self.transactions.get(&txn) else {
-            return Ok(());
-        };
-        let missing = gather.wanted - gather.message.len();
-        // both are far below 4 GiB: see CONNECT_MESSAGE
-        let (offset, nbytes) = (gather.message.len() as u32, missing.min(MAX_DATA) as u32);
-        self.peer.send(&ToClient::Read { txn, offset, nbytes })
-    }
-
-    fn on_read_data(&mut self, txn: u32, offset: u32, data: &[u8]) -> Result<(), PeerError> {
-        let Some(Transaction { stage: Stage::Gathering(gather), .. }) = self.transactions.get_mut(&txn)
-        else {
-            return Ok(());
-        };
-        if offset as usize != gather.message.len() {
-            return Ok(());
-        }
-        let missing = gather.wanted - gather.message.len();
-        let asked = missing.min(MAX_DATA);
-        gather.message.extend_from_slice(data.get(..asked).unwrap_or(data));
-        if data.len() >= asked && gather.message.len() < gather.wanted {
-            return self.ask_for_more(txn);
-        }
-        // complete, or ended early: then the parser says what is missing
-        let (send, message) = (gather.send, std::mem::take(&mut gather.message));
-        self.transactions.remove(&txn);
-        self.on_connect_message(send, message)
-    }
-
-    fn on_connect_message(&mut self, send: Send, message: Vec<u8>) -> Result<(), PeerError> {
+    pub(super) fn on_connect_message(
+        &mut self,
+        send: Send,
+        message: Vec<u8>,
+        grant: Option<Grant>,
+    ) -> Result<(), PeerError> {
         let serial = self.next_serial();
         // COMBINE (0) and OPEN (2) keep a file; all others leave nothing behind
         let keeps_file = matches!(message.get(2..4), Some([0 | 2, 0]));
         if keeps_file && let Err(errno) = self.reserve_file(&send, serial) {
             return self.fail(send.txn, errno);
         }
-        self.queue_transaction(send, serial, Work::Connect { message })
+        self.queue_transaction(send, serial, Work::Connect { message }, grant)
     }
 
     fn reserve_file(&mut self, send: &Send, serial: u64) -> Result<(), Errno> {
@@ -218,10 +177,32 @@ impl State {
             Err(error) => return self.fail(send.txn, Errno::from_raw(error.linux_errno())),
         };
         let serial = self.next_serial();
-        self.queue_transaction(send, serial, Work::Signal { request })
+        self.queue_transaction(send, serial, Work::Signal { request }, None)
     }
 
-    fn on_file_message(&mut self, send: Send, kind: u16, message: &[u8]) -> Result<(), PeerError> {
+    /// A message on an open file, of which at least the first piece is here.
+    fn on_file_send(&mut self, send: Send, kind: u16, message: &[u8]) -> Result<(), PeerError> {
+        let most = if kind == message_type::WRITE { limits::WRITE_MESSAGE } else { limits::FILE_MESSAGE };
+        let wanted = (send.srcmsglen as usize).min(most);
+        if message.len() < wanted {
+            // what can go nowhere is not fetched
+            let slot = self.connections.get(&send.conn).and_then(|c| c.files.get(&send.coid));
+            let takes = |file: &OpenFile| kind != message_type::WRITE || file.is_writable();
+            return match slot {
+                Some(Slot::Open(file)) if takes(file) => self.gather(send, message, wanted),
+                _ => self.fail(send.txn, Errno::EBADF),
+            };
+        }
+        self.on_file_message(send, kind, message.get(..wanted).unwrap_or(message).to_vec(), None)
+    }
+
+    pub(super) fn on_file_message(
+        &mut self,
+        send: Send,
+        kind: u16,
+        message: Vec<u8>,
+        grant: Option<Grant>,
+    ) -> Result<(), PeerError> {
         let Some(connection) = self.connections.get_mut(&send.conn) else {
             return self.fail(send.txn, Errno::EBADF);
         };
@@ -229,23 +210,34 @@ impl State {
             Some(Slot::Open(file)) => Arc::clone(file),
             Some(Slot::Opening(_)) | None => return self.fail(send.txn, Errno::EBADF),
         };
+        let source = copy_source(&message).and_then(|coid| match connection.files.get(&coid) {
+            Some(Slot::Open(source)) => Some(Arc::clone(source)),
+            _ => None,
+        });
         let work = if kind == message_type::CLOSE {
             // later messages do not find it any more; requests that run keep it open until they end
             connection.files.remove(&send.coid);
             Work::Release { files: vec![file] }
         } else {
-            Work::File { message: message.to_vec(), file }
+            Work::File { message, file, source }
         };
         let serial = self.next_serial();
-        self.queue_transaction(send, serial, work)
+        self.queue_transaction(send, serial, work, grant)
     }
 
-    fn queue_transaction(&mut self, send: Send, serial: u64, work: Work) -> Result<(), PeerError> {
+    fn queue_transaction(
+        &mut self,
+        send: Send,
+        serial: u64,
+        work: Work,
+        grant: Option<Grant>,
+    ) -> Result<(), PeerError> {
         let Some(mut job) = self.new_job(send.conn, work, send.dstmsglen) else {
             return self.fail(send.txn, Errno::EBADF);
         };
         job.txn = Some((send.txn, serial));
         job.coid = send.coid;
+        job.grant = grant;
         job.closes = usize::from(matches!(job.request.work, Work::Release { .. }));
         let transaction = Transaction { conn: send.conn, coid: send.coid, serial, stage: Stage::Queued };
         self.transactions.insert(send.txn, transaction);
@@ -337,5 +329,18 @@ impl State {
             }
         }
         self.outbox.forget(|txn| of_conn.contains(&txn));
+    }
+}
+
+/// The number of the file that a COPY reads from.
+fn copy_source(message: &[u8]) -> Option<i32> {
+    let Ok((Io::Msg { mgrid: filesys::MGRID, subtype: filesys::subtype::COPY, data }, _)) =
+        Io::parse(message)
+    else {
+        return None;
+    };
+    match filesys::Request::parse(filesys::subtype::COPY, data) {
+        Ok(filesys::Request::Copy { source, .. }) => Some(source),
+        _ => None,
     }
 }

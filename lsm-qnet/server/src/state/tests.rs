@@ -4,10 +4,12 @@ use std::path::Path;
 
 use nix::sys::epoll::EpollCreateFlags;
 use qnet_iomsg::{Connect as ConnectMessage, Io};
+use qnet_ipc::packet::Send;
 use qnet_ipc::{Claim, ClientPeer, ReceiveBuffer, ToServer};
 
 use super::*;
 use crate::export::Export;
+use crate::file::Opener;
 use crate::resolve::resolve;
 
 struct Rig {
@@ -96,7 +98,8 @@ impl Rig {
 fn open_file() -> OpenFile {
     let export = Export::open(Path::new("/")).unwrap();
     let found = resolve(&export, b"etc", true).unwrap();
-    OpenFile::open(&export, found, 0, &Cancel::default()).unwrap()
+    let opener = Opener { identity: Arc::new(Identity::nobody()), may_change: false };
+    OpenFile::open(&export, found, 0, opener, &Cancel::default()).unwrap()
 }
 
 #[test]

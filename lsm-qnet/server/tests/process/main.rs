@@ -5,13 +5,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test; functions outside #[test] are not exempted by themselves")]
 
+mod changing;
 mod hostile;
 mod identity;
 mod names;
 mod places;
+mod race;
 mod reading;
+mod rights;
 mod signals;
 mod support;
+mod writing;
 
 use std::{env, process::ExitCode};
 
@@ -23,9 +27,19 @@ type Case = (&'static str, Need, fn());
 
 fn main() -> ExitCode {
     let must_run = env::var_os("CI").is_some_and(|value| value == "true");
-    let cases =
-        [reading::CASES, identity::CASES, places::CASES, hostile::CASES, names::CASES, signals::CASES]
-            .concat();
+    let cases = [
+        reading::CASES,
+        writing::CASES,
+        changing::CASES,
+        rights::CASES,
+        identity::CASES,
+        places::CASES,
+        race::CASES,
+        hostile::CASES,
+        names::CASES,
+        signals::CASES,
+    ]
+    .concat();
     let trials = cases.into_iter().map(|(name, need, test)| match need.missing() {
         None => Trial::test(name, move || {
             test();

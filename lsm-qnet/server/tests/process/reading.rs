@@ -3,9 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 
-use qnet_iomsg::flags::{
-    IOFLAG_CREAT, IOFLAG_EXCL, IOFLAG_LARGEFILE, IOFLAG_READ, IOFLAG_TRUNC, IOFLAG_WRITE,
-};
+use qnet_iomsg::flags::{IOFLAG_LARGEFILE, IOFLAG_READ};
 use qnet_iomsg::message::{Whence, pathconf};
 use qnet_iomsg::stat::{FLAG_BTIME, FLAG_STREAM, QNX_LEN, REPLY_LEN};
 use qnet_iomsg::{Connect, Extra, Io, Link, StatReply, Subtype};
@@ -24,7 +22,6 @@ pub(crate) const CASES: &[Case] = &[
     ("proc_file_of_size_zero_is_read_whole", Need::Nothing, proc_file_of_size_zero_is_read_whole),
     ("links_are_read_or_followed_as_asked", Need::Nothing, links_are_read_or_followed_as_asked),
     ("open_stat_and_read_go_in_one_message", Need::Nothing, open_stat_and_read_go_in_one_message),
-    ("nothing_is_changed", Need::Nothing, nothing_is_changed),
     ("limits_are_told", Need::Nothing, limits_are_told),
     ("silent_fifo_holds_no_worker_and_wakes_its_reader", Need::Nothing, silent_fifo_holds_no_worker),
     ("blocked_reader_can_leave", Need::Nothing, blocked_reader_can_leave),
@@ -217,33 +214,6 @@ fn open_stat_and_read_go_in_one_message() {
     // without an access bit there is nothing to read through
     let blind = Connect::combine_close(b"f", true, &chain).emit().unwrap();
     assert_eq!(server.call(conn, 0, &blind, 100), Err(libc::EBADF));
-}
-
-fn nothing_is_changed() {
-    let dir = public_dir();
-    fs::write(dir.path().join("f"), "content").unwrap();
-    let mut server = Start::new().export(dir.path()).start();
-    let conn = server.connect_self();
-    let cases = [
-        ("f", IOFLAG_WRITE, libc::EROFS),
-        ("f", IOFLAG_READ | IOFLAG_TRUNC, libc::EROFS),
-        ("new", IOFLAG_READ | IOFLAG_CREAT, libc::EROFS),
-        ("f", IOFLAG_READ | IOFLAG_CREAT | IOFLAG_EXCL, libc::EEXIST),
-        ("missing", IOFLAG_WRITE, libc::ENOENT),
-    ];
-    for (path, ioflag, errno) in cases {
-        assert_eq!(server.open_with(conn, path, ioflag), Err(errno), "{path} {ioflag:o}");
-    }
-    // what exists already may be "created", as on any read-only file system
-    let coid = server.open_with(conn, "f", IOFLAG_READ | IOFLAG_CREAT).unwrap();
-    let write = Io::Write { nbytes: 1, xtype: 0, offset: Some(0), data: b"X" };
-    for io in [write, Io::Chmod { mode: 0 }, Io::Chown { gid: 0, uid: 0 }] {
-        assert_eq!(server.io(conn, coid, &io, 0), Err(libc::EROFS));
-    }
-    let unlink = Connect::new(Subtype::Unlink, b"f").emit().unwrap();
-    assert_eq!(server.call(conn, 0, &unlink, 0), Err(libc::EROFS));
-    assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"content");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
 fn limits_are_told() {

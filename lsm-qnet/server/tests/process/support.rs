@@ -17,8 +17,8 @@ use qnet_iomsg::flags::{IOFLAG_LARGEFILE, IOFLAG_READ};
 use qnet_iomsg::message::XTYPE_DIR_EXTRA_HINT;
 use qnet_iomsg::stat::REPLY_LEN;
 use qnet_iomsg::{Connect, Dirents, Io, Stat, StatReply};
-use qnet_ipc::packet::{Connect as ConnectPacket, Send};
-use qnet_ipc::{Claim, ClientPeer, ReceiveBuffer, ToClient, ToServer};
+use qnet_ipc::packet::{Connect as ConnectPacket, Send, right};
+use qnet_ipc::{Claim, ClientPeer, MAX_DATA, ReceiveBuffer, ToClient, ToServer};
 use qnet_server::identity::{Identity, Switcher};
 use tempfile::TempDir;
 
@@ -143,12 +143,15 @@ impl Start {
     pub(crate) fn start(self) -> Server {
         let (peer, socket) = qnet_ipc::pair().unwrap();
         let log = self.dir.path().join("log");
-        let (child, peer) = (self.spawn(socket, &log), peer);
+        let (child, mut peer) = (self.spawn(socket, &log), peer);
+        // tests send faster than the server takes it
+        peer.set_queue_limit(64 << 20);
         Server {
             child,
             peer,
             buffer: ReceiveBuffer::new(),
             answers: HashMap::new(),
+            long: HashMap::new(),
             last: 0,
             log,
             _dir: self.dir,
@@ -179,6 +182,8 @@ pub(crate) struct Server {
     buffer: ReceiveBuffer,
     /// What came in, by transaction or (with the top bit) connection.
     answers: HashMap<u64, Result<Answer>>,
+    /// Messages that do not fit into a packet, by transaction.
+    long: HashMap<u32, Vec<u8>>,
     last: u32,
     log: PathBuf,
     _dir: TempDir,
@@ -219,6 +224,18 @@ impl Server {
         self.connect_from(2, Some(Claim::user(uid, uid, Vec::new())))
     }
 
+    /// Connects as a user who may change files.
+    pub(crate) fn connect_writer(&mut self, uid: u32) -> u32 {
+        let claim = Claim::user(uid, uid, Vec::new());
+        self.connect_with(2, Some(claim), right::WRITE).unwrap()
+    }
+
+    /// Connects as the user that runs the test, who may change files.
+    pub(crate) fn connect_owner(&mut self) -> u32 {
+        let claim = Claim::user(geteuid().as_raw(), getegid().as_raw(), Vec::new());
+        self.connect_with(2, Some(claim), right::WRITE).unwrap()
+    }
+
     /// Connects as the user that runs the test.
     pub(crate) fn connect_self(&mut self) -> u32 {
         let claim = Claim::user(geteuid().as_raw(), getegid().as_raw(), Vec::new());
@@ -230,7 +247,11 @@ impl Server {
         let txn = self.number();
         let head = Send { txn, conn, tid: 1, coid, ..Send::default() };
         let head = Send { srcmsglen: message.len() as u32, dstmsglen: room, ..head };
-        self.send(&ToServer::Send(head, message));
+        let first = message.get(..MAX_DATA).unwrap_or(message);
+        if first.len() < message.len() {
+            self.long.insert(txn, message.to_vec());
+        }
+        self.send(&ToServer::Send(head, first));
         txn
     }
 
@@ -271,7 +292,14 @@ impl Server {
         while let Some(packet) = self.peer.recv(&mut self.buffer).unwrap_or_else(|error| {
             panic!("{error}; the server says: {}", fs::read_to_string(&self.log).unwrap_or_default())
         }) {
-            note(&mut self.answers, packet);
+            let ToClient::Read { txn, offset, nbytes } = packet else {
+                note(&mut self.answers, packet);
+                continue;
+            };
+            let message = self.long.get(&txn).unwrap_or_else(|| panic!("unexpected {packet:?}"));
+            let from = message.len().min(offset as usize);
+            let to = message.len().min(from + nbytes as usize);
+            self.peer.send(&ToServer::ReadData { txn, offset, data: &message[from..to] }).unwrap();
         }
     }
 

@@ -1,0 +1,249 @@
+//! An open file of a connection, and what can be done with it.
+//!
+//! Nothing here waits for a partner: files are opened, read and written without blocking. Where a local reader
+//! would wait (an empty FIFO, a silent terminal), [`Failure::WouldWait`] says so, and the service tries
+//! again when the kernel reports data.
+//!
+//! | module | |
+//! |---|---|
+//! | `read`, `directory` | bytes and entries |
+//! | `write` | bytes, size, space, copies |
+//! | `change` | permissions, owner, times, and what the caller may do |
+
+mod cancel;
+mod change;
+mod directory;
+mod read;
+mod write;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::{Whence as SeekFrom, lseek};
+use qnet_iomsg::Stat;
+use qnet_iomsg::flags::{
+    IOFLAG_ACCESS, IOFLAG_APPEND, IOFLAG_CREAT, IOFLAG_EXCL, IOFLAG_NONBLOCK, IOFLAG_TRUNC, IOFLAG_WRITE,
+    linux_from_ioflag,
+};
+use qnet_iomsg::message::Whence;
+
+pub use self::cancel::Cancel;
+pub use self::directory::Extras;
+pub use self::read::{MAX_READ, ReadArgs};
+pub use self::write::{CopyArgs, MAX_WRITE, WriteArgs};
+use crate::export::{Export, Refusal};
+use crate::identity::Identity;
+use crate::resolve::{Found, Place};
+use crate::{attributes, sys};
+
+/// Why nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The answer to the caller.
+    Errno(Errno),
+    /// Nothing to read now; the caller is willing to wait.
+    WouldWait,
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+/// How a file is read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Sequence of bytes with positions; nothing waits for a partner.
+    Data,
+    /// Directory.
+    Directory,
+    /// FIFO or character device: reading and writing may have to wait.
+    Partner,
+    /// Opened without access: attributes only.
+    Name,
+}
+
+/// Who opens a file, and what he may do.
+#[derive(Debug, Clone)]
+pub struct Opener {
+    /// As whom everything on the file is done from then on.
+    pub identity: Arc<Identity>,
+    /// He may change files.
+    pub may_change: bool,
+}
+
+impl Opener {
+    /// Why nothing may be changed in a place, if so.
+    pub(crate) fn refusal(&self, read_only: bool) -> Option<Refusal> {
+        if !self.may_change { Some(Refusal::NoRight) } else { read_only.then_some(Refusal::ReadOnly) }
+    }
+}
+
+/// An open file (QNX: OCB). Closed when the last request that uses it is done.
+#[derive(Debug)]
+pub struct OpenFile {
+    fd: OwnedFd,
+    place: Place,
+    kind: Kind,
+    opener: Opener,
+    /// Why nothing of it may be changed.
+    refusal: Option<Refusal>,
+    /// The only names in a directory that exist for remote callers; `None`: all that there are.
+    names: Option<Vec<Vec<u8>>>,
+    nonblock: bool,
+    writable: bool,
+    /// Every write goes to the end.
+    append: bool,
+    /// Bytes, or a directory's cookie. Reads and writes without an offset hold the lock, so that each byte is
+    /// given out once.
+    position: Mutex<u64>,
+}
+
+impl OpenFile {
+    /// Opens a found place, or for its attributes alone when `ioflag` has no access bit.
+    ///
+    /// # Errors
+    /// Those of `open`; ELOOP for a symbolic link or network directory, EACCES for our own process; what
+    /// [`Export`] answers to who may not change it.
+    pub fn open(
+        export: &Export,
+        found: Found,
+        ioflag: u32,
+        opener: Opener,
+        cancel: &Cancel,
+    ) -> Result<Self, Errno> {
+        let (place, refusal) = (found.place, opener.refusal(found.read_only));
+        let changes = ioflag & (IOFLAG_WRITE | IOFLAG_TRUNC) != 0;
+        let mut file = Self::unopened(export, found, ioflag, opener);
+        if ioflag & IOFLAG_ACCESS == 0 {
+            return if ioflag & IOFLAG_TRUNC == 0 { Ok(file) } else { Err(Errno::EINVAL) };
+        }
+        match place {
+            Place::Network => return Err(Errno::ELOOP),
+            Place::OwnProcess => return Err(Errno::EACCES),
+            _ => {}
+        }
+        file.kind = match u32::from(sys::statx(file.fd(), true)?.stx_mode) & libc::S_IFMT {
+            libc::S_IFDIR => Kind::Directory,
+            libc::S_IFLNK => return Err(Errno::ELOOP),
+            libc::S_IFREG | libc::S_IFBLK => Kind::Data,
+            _ => Kind::Partner,
+        };
+        if let Some(refusal) = refusal.filter(|_| changes) {
+            return Err(export.refusal(refusal));
+        }
+        let flags = open_flags(ioflag & !(IOFLAG_CREAT | IOFLAG_EXCL));
+        file.fd = cancel.retry(|| export.open_found(file.fd(), flags))?;
+        Ok(file)
+    }
+
+    /// A regular file that was just made and opened with [`open_flags`]. Only who may change files makes one.
+    pub(crate) fn created(export: &Export, found: Found, ioflag: u32, opener: Opener) -> Self {
+        let kind = if ioflag & IOFLAG_ACCESS == 0 { Kind::Name } else { Kind::Data };
+        Self { kind, ..Self::unopened(export, found, ioflag, opener) }
+    }
+
+    fn unopened(export: &Export, found: Found, ioflag: u32, opener: Opener) -> Self {
+        let flag = |bit| ioflag & bit != 0;
+        Self {
+            names: export.names(found.place),
+            refusal: opener.refusal(found.read_only),
+            fd: found.fd,
+            place: found.place,
+            kind: Kind::Name,
+            opener,
+            nonblock: flag(IOFLAG_NONBLOCK),
+            writable: flag(IOFLAG_WRITE),
+            append: flag(IOFLAG_APPEND),
+            position: Mutex::new(0),
+        }
+    }
+
+    /// As whom everything is done on it.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.opener.identity
+    }
+
+    /// Whether it was opened for writing.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// What is special about the place.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// # Errors
+    /// What who may not change the file is told.
+    pub(crate) fn may_change(&self, export: &Export) -> Result<(), Errno> {
+        self.refusal.map_or(Ok(()), |refusal| Err(export.refusal(refusal)))
+    }
+
+    /// The descriptor, to wait on.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Whether the same bytes can be read again.
+    pub fn has_positions(&self) -> bool {
+        self.kind != Kind::Partner
+    }
+
+    /// Attributes.
+    ///
+    /// # Errors
+    /// As `statx`.
+    pub fn stat(&self) -> Result<Stat, Errno> {
+        attributes::stat(self.fd(), self.place)
+    }
+
+    /// Moves the position; returns the new one.
+    ///
+    /// # Errors
+    /// EINVAL: before the beginning. ESPIPE: a FIFO or device. EBADF: not open for reading.
+    pub fn seek(&self, whence: Whence, offset: i64) -> Result<u64, Errno> {
+        match self.kind {
+            Kind::Name => return Err(Errno::EBADF),
+            Kind::Partner => return Err(Errno::ESPIPE),
+            // cookies cannot be counted with
+            Kind::Directory if whence != Whence::Set => return Err(Errno::EINVAL),
+            Kind::Data | Kind::Directory => {}
+        }
+        let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = match whence {
+            Whence::Set => 0,
+            Whence::Current => *position as i64,
+            Whence::End => lseek(self.fd(), 0, SeekFrom::SeekEnd)?,
+        };
+        let new = base.checked_add(offset).and_then(|sum| u64::try_from(sum).ok()).ok_or(Errno::EINVAL)?;
+        *position = new;
+        Ok(new)
+    }
+
+    /// Writes to the medium what the kernel still holds of this file.
+    ///
+    /// # Errors
+    /// As `fsync`.
+    pub fn sync(&self, data_only: bool) -> Result<(), Errno> {
+        match self.kind {
+            Kind::Data if data_only => nix::unistd::fdatasync(self.fd()),
+            Kind::Data | Kind::Directory => nix::unistd::fsync(self.fd()),
+            Kind::Partner | Kind::Name => Ok(()),
+        }
+    }
+
+    fn at_position<T>(&self, work: impl FnOnce(&mut u64) -> Result<T, Failure>) -> Result<T, Failure> {
+        // the position is written last, so a panic leaves the old one
+        work(&mut self.position.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The flags to open a file with. Without an access bit in `ioflag` the descriptor is one that only names the file.
+pub(crate) fn open_flags(ioflag: u32) -> OFlag {
+    let flags = OFlag::from_bits_truncate(linux_from_ioflag(ioflag)) - OFlag::O_ASYNC;
+    flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC
+}

@@ -1,0 +1,183 @@
+//! Changing what is in an open file: bytes, size, space.
+//!
+//! A WRITE is one system call, whatever its length: writes of several nodes to one file never mix, and each with
+//! IOFLAG_APPEND goes behind all that was there.
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::uio::pwrite;
+use nix::unistd::{Whence as SeekFrom, ftruncate, lseek, write};
+use qnet_iomsg::filesys::{SeekFor, allocate};
+use qnet_iomsg::message::space;
+
+use super::{Cancel, Failure, Kind, OpenFile};
+use crate::export::Export;
+use crate::sys;
+
+/// Most bytes of one WRITE; of a longer one the beginning is written.
+pub const MAX_WRITE: usize = 1024 * 1024;
+/// Bytes copied between two looks at the clock and at whether the caller still wants them.
+const COPY_STEP: usize = 16 * 1024 * 1024;
+/// How long one COPY goes on; its caller asks for the rest.
+const COPY_TIME: Duration = Duration::from_secs(1);
+
+/// What a WRITE asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct WriteArgs<'a> {
+    /// The bytes.
+    pub data: &'a [u8],
+    /// Where; `None` is the file's position, and its end with IOFLAG_APPEND.
+    pub offset: Option<u64>,
+    /// This write does not wait.
+    pub nonblock: bool,
+}
+
+impl OpenFile {
+    /// Writes; the number of bytes, which are fewer where there is no room for all.
+    ///
+    /// # Errors
+    /// EBADF: not open for writing. Those of `write`.
+    pub fn write(&self, args: &WriteArgs<'_>, cancel: &Cancel) -> Result<usize, Failure> {
+        if !self.writable {
+            return Err(Errno::EBADF.into());
+        }
+        match (self.kind, args.offset) {
+            (Kind::Name | Kind::Directory, _) => Err(Errno::EBADF.into()),
+            (Kind::Data, Some(offset)) => {
+                Ok(cancel.retry(|| pwrite(self.fd(), args.data, file_offset(offset)?))?)
+            }
+            (Kind::Data, None) => self.at_position(|position| {
+                if self.append {
+                    let n = cancel.retry(|| write(self.fd(), args.data))?;
+                    *position = lseek(self.fd(), 0, SeekFrom::SeekCur)? as u64;
+                    return Ok(n);
+                }
+                let n = cancel.retry(|| pwrite(self.fd(), args.data, file_offset(*position)?))?;
+                *position += n as u64;
+                Ok(n)
+            }),
+            (Kind::Partner, _) => self.write_partner(args, cancel),
+        }
+    }
+
+    /// To a FIFO or device as much as it takes now.
+    fn write_partner(&self, args: &WriteArgs<'_>, cancel: &Cancel) -> Result<usize, Failure> {
+        let mut fds = [PollFd::new(self.fd(), PollFlags::POLLOUT)];
+        let ready = cancel.retry(|| poll(&mut fds, PollTimeout::ZERO))? > 0;
+        if !ready {
+            return Err(Errno::EAGAIN.into());
+        }
+        Ok(cancel.retry(|| write(self.fd(), args.data))?)
+    }
+
+    /// Sets the size. A file that is open for nothing is opened for it, as `truncate` does.
+    ///
+    /// # Errors
+    /// Those of `truncate`; what who may not change the file is told.
+    pub fn resize(&self, export: &Export, size: u64, cancel: &Cancel) -> Result<(), Errno> {
+        let size = file_offset(size)?;
+        if self.kind != Kind::Name {
+            return cancel.retry(|| ftruncate(self.fd(), size));
+        }
+        self.may_change(export)?;
+        let file = cancel.retry(|| export.open_found(self.fd(), OFlag::O_WRONLY | OFlag::O_NONBLOCK))?;
+        cancel.retry(|| ftruncate(&file, size))
+    }
+
+    /// `_IO_SPACE` with the range counted from the beginning.
+    ///
+    /// # Errors
+    /// EINVAL: an unknown subtype. Those of `fallocate`.
+    pub fn space(
+        &self,
+        export: &Export,
+        subtype: u16,
+        start: u64,
+        len: u64,
+        cancel: &Cancel,
+    ) -> Result<(), Errno> {
+        match (subtype, len) {
+            (space::FREE, 0) => self.resize(export, start, cancel),
+            (space::FREE, _) => self.allocate(allocate::PUNCH_HOLE | allocate::KEEP_SIZE, start, len, cancel),
+            (space::ALLOCATE, _) => self.allocate(0, start, len, cancel),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Allocates, frees or shifts space; `mode` has bits of [`allocate`].
+    ///
+    /// # Errors
+    /// EOPNOTSUPP: bits that are not known. Those of `fallocate`; EBADF for a file that is not open for writing.
+    pub fn allocate(&self, mode: u32, offset: u64, len: u64, cancel: &Cancel) -> Result<(), Errno> {
+        if !self.writable {
+            return Err(Errno::EBADF);
+        }
+        if mode & !allocate::ALL != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let mode = FallocateFlags::from_bits_retain(mode.cast_signed());
+        let (offset, len) = (file_offset(offset)?, file_offset(len)?);
+        cancel.retry(|| fallocate(self.fd(), mode, offset, len))
+    }
+
+    /// The next data or hole at or behind `offset`; the position stays.
+    ///
+    /// # Errors
+    /// ENXIO: there is none. EBADF: open for nothing.
+    pub fn seek_for(&self, what: SeekFor, offset: u64) -> Result<u64, Errno> {
+        if self.kind != Kind::Data {
+            return Err(if self.kind == Kind::Partner { Errno::ESPIPE } else { Errno::EBADF });
+        }
+        let whence = match what {
+            SeekFor::Data => SeekFrom::SeekData,
+            SeekFor::Hole => SeekFrom::SeekHole,
+        };
+        // an append without an offset finds out by the descriptor's position where it ended
+        let _position = self.position.lock();
+        Ok(lseek(self.fd(), file_offset(offset)?, whence)? as u64)
+    }
+
+    /// Copies from another open file; the number of bytes, 0 at its end. A long copy ends early.
+    ///
+    /// # Errors
+    /// Those of `copy_file_range`.
+    pub fn copy_from(&self, source: &Self, copy: &CopyArgs, cancel: &Cancel) -> Result<u64, Errno> {
+        if (self.kind, source.kind) != (Kind::Data, Kind::Data) || !self.writable {
+            return Err(Errno::EBADF);
+        }
+        let begun = Instant::now();
+        let mut from = file_offset(copy.source_offset)?;
+        let mut to = file_offset(copy.offset)?;
+        let mut done = 0;
+        while done < copy.len && !cancel.is_set() && (done == 0 || begun.elapsed() < COPY_TIME) {
+            let step = usize::try_from(copy.len - done).unwrap_or(COPY_STEP).min(COPY_STEP);
+            let copied = cancel.retry(|| sys::copy_range(source.fd(), &mut from, self.fd(), &mut to, step));
+            match copied {
+                Ok(0) => break,
+                Ok(n) => done += n as u64,
+                // an error after some bytes is told by the next copy
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// What a COPY asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyArgs {
+    /// Where to read.
+    pub source_offset: u64,
+    /// Where to write.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+fn file_offset(offset: u64) -> Result<i64, Errno> {
+    i64::try_from(offset).map_err(|_| Errno::EINVAL)
+}

@@ -1,0 +1,228 @@
+//! `_IO_CONNECT`: what begins with a path.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::Mode;
+use qnet_iomsg::connect::{EFLAG_DIR, FTYPE_NAME};
+use qnet_iomsg::filesys;
+use qnet_iomsg::flags::{IOFLAG_CREAT, IOFLAG_EXCL, IOFLAG_TRUNC};
+use qnet_iomsg::{Connect, Extra, Io, Subtype, chain, redirect};
+
+use super::names::{self, SamePath};
+use super::on_file::OnFile;
+use super::{Outcome, Reply, bad_message};
+use crate::export::Export;
+use crate::file::{Cancel, Failure, OpenFile, Opener, open_flags};
+use crate::names::Names;
+use crate::resolve::{Found, Nameless, Place, read_link, resolve, resolve_parent};
+
+/// How often a file that others make and remove all the time is looked for before its opener is told so.
+const CREATE_ATTEMPTS: usize = 8;
+
+/// Carries out a message.
+pub(super) fn run(export: &Export, opener: &Opener, message: &[u8], reply: Reply<'_>) -> Outcome {
+    let request = match Connect::parse(message) {
+        Ok(request) => request,
+        Err(error) => return Outcome::Failed(bad_message(error)),
+    };
+    if let Some(servers) = servers_of(export, &request) {
+        return match servers {
+            Ok((server, rest)) => {
+                let mut reply = reply;
+                reply.put(&redirect::emit(&[server], rest));
+                Outcome::Done(redirect::STATUS_LINK)
+            }
+            Err(errno) => Outcome::Failed(errno),
+        };
+    }
+    let result = match request.subtype {
+        Subtype::Open => open(export, opener, &request, reply.cancel).map(|file| Outcome::Opened(0, file)),
+        Subtype::Combine => {
+            open_and_do(export, opener, &request, reply).map(|(status, file)| Outcome::Opened(status, file))
+        }
+        Subtype::CombineClose => combine_close(export, opener, &request, reply).map(Outcome::Done),
+        Subtype::Readlink => readlink(export, &request, reply).map(Outcome::Done),
+        Subtype::Unlink | Subtype::Rename | Subtype::Mknod | Subtype::Link => {
+            names::run(export, opener, &request, reply).map(Outcome::Done)
+        }
+        Subtype::Unblock | Subtype::Mount => Err(Errno::ENOSYS),
+    };
+    result.unwrap_or_else(Outcome::Failed)
+}
+
+/// Whether a message may change anything, by what it asks for.
+pub(super) fn changes(message: &[u8]) -> bool {
+    let Ok(request) = Connect::parse(message) else { return false };
+    match request.subtype {
+        Subtype::Readlink | Subtype::Unblock | Subtype::Mount => false,
+        Subtype::Open | Subtype::Combine | Subtype::CombineClose => {
+            let reads =
+                |io: &Io<'_>| matches!(io, Io::Stat | Io::Read { .. } | Io::Pathconf { .. } | Io::Close);
+            request.ioflag & (IOFLAG_CREAT | IOFLAG_TRUNC) != 0
+                || matches!(request.extra, Extra::Messages(messages)
+                    if !chain(messages).all(|item| item.is_ok_and(|(io, _)| reads(&io))))
+        }
+        Subtype::Unlink | Subtype::Rename | Subtype::Mknod | Subtype::Link => true,
+    }
+}
+
+/// For who opens the name of a channel: where the channel is, and what of the path is left.
+fn servers_of<'a>(
+    export: &Export,
+    request: &Connect<'a>,
+) -> Option<Result<(redirect::Entry, &'a [u8]), Errno>> {
+    if (request.subtype, request.file_type) != (Subtype::Open, FTYPE_NAME) {
+        return None;
+    }
+    let parts = Names::inside(request.path)?;
+    Some(export.channel_names()?.servers(export, &parts).map(|server| (server, request.path)))
+}
+
+fn find(export: &Export, request: &Connect<'_>, cancel: &Cancel) -> Result<Found, Errno> {
+    let follow = !request.is_nofollow();
+    check_guard(export, request)?;
+    if request.eflag & EFLAG_DIR != 0 && !request.path.ends_with(b"/") {
+        let path = [request.path, b"/"].concat();
+        return cancel.retry(|| resolve(export, &path, follow));
+    }
+    cancel.retry(|| resolve(export, request.path, follow))
+}
+
+/// # Errors
+/// ESTALE: not the directory that the caller means.
+fn check_guard(export: &Export, request: &Connect<'_>) -> Result<(), Errno> {
+    let Some(guard) = request.guard() else { return Ok(()) };
+    let nameless = Nameless { here: Errno::EINVAL, above: Errno::EINVAL };
+    resolve_parent(export, request.path, nameless)?.check(Some(guard))
+}
+
+fn open(export: &Export, opener: &Opener, request: &Connect<'_>, cancel: &Cancel) -> Result<OpenFile, Errno> {
+    if request.ioflag & IOFLAG_CREAT == 0 {
+        return OpenFile::open(
+            export,
+            find(export, request, cancel)?,
+            request.ioflag,
+            opener.clone(),
+            cancel,
+        );
+    }
+    if request.eflag & EFLAG_DIR != 0 {
+        return Err(Errno::EISDIR);
+    }
+    // a file that is there is opened, whoever may make one in its directory
+    for _ in 0..CREATE_ATTEMPTS {
+        let refused = match create(export, opener, request, cancel) {
+            Err(errno) if request.ioflag & IOFLAG_EXCL == 0 => errno,
+            result => return result,
+        };
+        match find(export, request, cancel) {
+            Err(Errno::ENOENT) if refused == Errno::EEXIST => {}
+            Err(Errno::ENOENT) => return Err(refused),
+            found => return OpenFile::open(export, found?, request.ioflag, opener.clone(), cancel),
+        }
+    }
+    // It comes and goes, or is a link to nothing.
+    Err(Errno::ENOENT)
+}
+
+/// Makes a file that is not there yet, and opens it.
+///
+/// DEVIATION: a symbolic link to nothing is never created through: names on its way are the caller's to resolve.
+fn create(
+    export: &Export,
+    opener: &Opener,
+    request: &Connect<'_>,
+    cancel: &Cancel,
+) -> Result<OpenFile, Errno> {
+    let nameless = Nameless { here: Errno::EEXIST, above: Errno::EEXIST };
+    let parent = cancel.retry(|| resolve_parent(export, request.path, nameless))?;
+    parent.check(request.guard())?;
+    if parent.directory {
+        return Err(Errno::EISDIR);
+    }
+    if let Some(refusal) = opener.refusal(parent.dir.read_only) {
+        // what is there can be opened, or is in the way; nobody was refused anything then
+        return Err(if parent.exists() { Errno::EEXIST } else { export.refusal(refusal) });
+    }
+    let resolve = ResolveFlag::RESOLVE_BENEATH
+        | ResolveFlag::RESOLVE_NO_XDEV
+        | ResolveFlag::RESOLVE_NO_SYMLINKS
+        | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let flags = open_flags(request.ioflag) | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+    let how =
+        OpenHow::new().flags(flags).mode(Mode::from_bits_truncate(request.mode & 0o7777)).resolve(resolve);
+    let fd = cancel.retry(|| openat2(parent.dir.fd.as_fd(), parent.name.as_c_str(), how))?;
+    let found = Found { fd, place: Place::Ordinary, read_only: false };
+    Ok(OpenFile::created(export, found, request.ioflag, opener.clone()))
+}
+
+fn open_and_do(
+    export: &Export,
+    opener: &Opener,
+    request: &Connect<'_>,
+    reply: Reply<'_>,
+) -> Result<(i64, OpenFile), Errno> {
+    let Extra::Messages(chained) = request.extra else { return Err(Errno::EINVAL) };
+    // without an access bit nothing is really opened: attributes need none
+    let file = open(export, opener, request, reply.cancel)?;
+    let on = OnFile { export, file: &file, source: None };
+    match on.messages(chained, reply) {
+        Ok(status) => Ok((status, file)),
+        Err(Failure::Errno(errno)) => Err(errno),
+        // a partner to wait for needs an open file to wait on
+        Err(Failure::WouldWait) => Err(Errno::EAGAIN),
+    }
+}
+
+fn combine_close(
+    export: &Export,
+    opener: &Opener,
+    request: &Connect<'_>,
+    reply: Reply<'_>,
+) -> Result<i64, Errno> {
+    if let Extra::Messages(messages) = request.extra
+        && let Some(by_path) = filesys::by_path(messages).map_err(bad_message)?
+    {
+        let old = SamePath { export, opener, new: request };
+        return old.run(by_path, reply);
+    }
+    open_and_do(export, opener, request, reply).map(|(status, _)| status)
+}
+
+fn readlink(export: &Export, request: &Connect<'_>, mut reply: Reply<'_>) -> Result<i64, Errno> {
+    check_guard(export, request)?;
+    let found = reply.cancel.retry(|| resolve(export, request.path, false))?;
+    let target = read_link(found.fd.as_fd())?;
+    reply.put(&target);
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use qnet_iomsg::flags::IOFLAG_READ;
+
+    use super::*;
+
+    #[test]
+    fn only_messages_that_change_something_are_carried_through() {
+        let stat = Io::Stat.to_bytes();
+        let chmod = Io::Chmod { mode: 0o644 }.to_bytes();
+        let combine =
+            |messages| Connect { extra: Extra::Messages(messages), ..Connect::new(Subtype::Combine, b"f") };
+        for (request, expected) in [
+            (Connect::open(b"f", IOFLAG_READ, 0), false),
+            (Connect::open(b"f", IOFLAG_READ | IOFLAG_TRUNC, 0), true),
+            (Connect::open(b"f", IOFLAG_CREAT, 0), true),
+            (Connect::readlink(b"f"), false),
+            (Connect::new(Subtype::Unlink, b"f"), true),
+            (combine(&stat), false),
+            (combine(&chmod), true),
+            (Connect::combine_close(b"f", true, &chmod), true),
+        ] {
+            assert_eq!(changes(&request.emit().unwrap()), expected, "{request:?}");
+        }
+        assert!(!changes(b"no message"));
+    }
+}

@@ -1,0 +1,146 @@
+//! Messages on an open file, alone or in a chain.
+
+use nix::errno::Errno;
+use nix::unistd::{PathconfVar, fpathconf};
+use qnet_iomsg::filesys::{self, Request as Filesys, SetTime};
+use qnet_iomsg::flags::{IOFLAG_RSYNC, IOFLAG_SYNC};
+use qnet_iomsg::message::{XTYPE_DIR_ATTRIBUTES, XTYPE_DIR_EXTRA_HINT, XTYPE_NONBLOCK, pathconf};
+use qnet_iomsg::{Io, Link, Timestamp, chain};
+
+use super::{Reply, bad_message};
+use crate::export::Export;
+use crate::file::{CopyArgs, Extras, Failure, MAX_WRITE, OpenFile, ReadArgs, WriteArgs};
+
+/// An open file that messages are for.
+pub(crate) struct OnFile<'a> {
+    pub(crate) export: &'a Export,
+    pub(crate) file: &'a OpenFile,
+    /// The other file of a COPY.
+    pub(crate) source: Option<&'a OpenFile>,
+}
+
+impl OnFile<'_> {
+    /// Carries out a chain. The status is that of the last message.
+    pub(super) fn messages(&self, chained: &[u8], mut reply: Reply<'_>) -> Result<i64, Failure> {
+        let mut status = 0;
+        for item in chain(chained) {
+            let (io, link) = item.map_err(bad_message)?;
+            status = self.message(&io, link, &mut reply)?;
+        }
+        Ok(status)
+    }
+
+    fn message(&self, io: &Io<'_>, link: Link, reply: &mut Reply<'_>) -> Result<i64, Failure> {
+        let Self { export, file, .. } = *self;
+        let cancel = reply.cancel;
+        match *io {
+            Io::Read { nbytes, xtype, offset } => {
+                let max = (nbytes as usize).min(reply.left());
+                let read = ReadArgs { max, offset, nonblock: is_nonblocking(xtype), extras: extras(xtype) };
+                let before = reply.out.len();
+                file.read(reply.out, &read, cancel)?;
+                return Ok((reply.out.len() - before) as i64);
+            }
+            Io::Write { nbytes, xtype, offset, data } => {
+                let data = data.get(..(nbytes as usize).min(MAX_WRITE)).unwrap_or(data);
+                let write = WriteArgs { data, offset, nonblock: is_nonblocking(xtype) };
+                return Ok(file.write(&write, cancel)? as i64);
+            }
+            Io::Stat => {
+                let stat = cancel.retry(|| file.stat())?;
+                reply.put(&stat.emit(reply.left()));
+            }
+            Io::Lseek { whence, offset } => {
+                let position = file.seek(whence, offset)?;
+                // inside a chain the new position is for the next message only
+                if link == Link::Last {
+                    reply.put(&position.to_le_bytes());
+                }
+            }
+            Io::Close => {}
+            Io::Sync { flag } => {
+                cancel.retry(|| file.sync(flag & (IOFLAG_SYNC | IOFLAG_RSYNC) == 0))?;
+            }
+            Io::Pathconf { name } => return Ok(limit(file, name)?),
+            // no device is controlled from another node; programs take this for "not a terminal"
+            Io::Devctl { .. } => return Err(Errno::ENOTTY.into()),
+            Io::Chmod { mode } => cancel.retry(|| file.set_mode(export, mode))?,
+            Io::Chown { uid, gid } => cancel.retry(|| file.set_owner(export, uid, gid))?,
+            Io::Utime { now, atime, mtime } => {
+                let time = |seconds: u32| {
+                    if now {
+                        SetTime::Now
+                    } else {
+                        SetTime::At(Timestamp { seconds: seconds.into(), nanoseconds: 0 })
+                    }
+                };
+                cancel.retry(|| file.set_times(export, time(atime), time(mtime)))?;
+            }
+            Io::Space { whence: 0, subtype, start, len } => {
+                file.space(export, subtype, start, len, cancel)?;
+                if link == Link::Last {
+                    reply.put(&file.stat()?.size.to_le_bytes());
+                }
+            }
+            Io::Space { .. } => return Err(Errno::EINVAL.into()),
+            Io::Msg { mgrid: filesys::MGRID, subtype, data } => return self.ours(subtype, data, reply),
+            Io::Msg { .. } | Io::Dup => return Err(Errno::ENOSYS.into()),
+        }
+        Ok(0)
+    }
+
+    /// What QNX's messages cannot say.
+    fn ours(&self, subtype: u16, data: &[u8], reply: &mut Reply<'_>) -> Result<i64, Failure> {
+        let Self { export, file, source } = *self;
+        let cancel = reply.cancel;
+        match Filesys::parse(subtype, data).map_err(bad_message)? {
+            Filesys::Times { atime, mtime } => cancel.retry(|| file.set_times(export, atime, mtime))?,
+            Filesys::Allocate { mode, offset, len } => file.allocate(mode, offset, len, cancel)?,
+            Filesys::Seek { what, offset } => {
+                let found = cancel.retry(|| file.seek_for(what, offset))?;
+                reply.put(&found.to_le_bytes());
+            }
+            Filesys::Copy { source_offset, offset, len, .. } => {
+                let copy = CopyArgs { source_offset, offset, len };
+                let copied = file.copy_from(source.ok_or(Errno::EBADF)?, &copy, cancel)?;
+                return Ok(copied.cast_signed());
+            }
+            Filesys::Access { mask } => cancel.retry(|| file.access(export, mask))?,
+            Filesys::Statvfs => {
+                let statvfs = cancel.retry(|| file.statvfs())?;
+                reply.put(&statvfs.to_bytes());
+            }
+            // these begin with a path, and stand alone
+            Filesys::Rename { .. } | Filesys::Link { .. } => return Err(Errno::EINVAL.into()),
+        }
+        Ok(0)
+    }
+}
+
+fn is_nonblocking(xtype: u32) -> bool {
+    xtype & XTYPE_NONBLOCK != 0
+}
+
+fn extras(xtype: u32) -> Extras {
+    match xtype & (XTYPE_DIR_EXTRA_HINT | XTYPE_DIR_ATTRIBUTES) {
+        0 | XTYPE_DIR_ATTRIBUTES => Extras::None,
+        XTYPE_DIR_EXTRA_HINT => Extras::Type,
+        _ => Extras::Attributes,
+    }
+}
+
+fn limit(file: &OpenFile, name: u16) -> Result<i64, Errno> {
+    let variable = match name {
+        pathconf::LINK_MAX => PathconfVar::LINK_MAX,
+        pathconf::NAME_MAX => PathconfVar::NAME_MAX,
+        pathconf::PATH_MAX => PathconfVar::PATH_MAX,
+        pathconf::PIPE_BUF => PathconfVar::PIPE_BUF,
+        pathconf::NO_TRUNC => PathconfVar::_POSIX_NO_TRUNC,
+        pathconf::CHOWN_RESTRICTED => PathconfVar::_POSIX_CHOWN_RESTRICTED,
+        pathconf::FILESIZEBITS => PathconfVar::FILESIZEBITS,
+        pathconf::SYMLINK_MAX => PathconfVar::SYMLINK_MAX,
+        _ => return Err(Errno::EINVAL),
+    };
+    // "no limit" is -1, as in fpathconf()
+    Ok(fpathconf(file.fd(), variable)?.unwrap_or(-1))
+}
