@@ -6,7 +6,7 @@ use qnet_iomsg::{Connect, Io, Stat, Subtype, chain, stat};
 use qnet_ipc::ToClient;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::bench::{Answer, Bench, DEADLINE, Heard, directory, is_close, regular};
+use super::bench::{Answer, Bench, DEADLINE, Heard, directory, ended, is_close, regular};
 use crate::{
     fuse::{
         INIT_FLAGS, Opcode, ROOT_ID,
@@ -14,10 +14,6 @@ use crate::{
     },
     link,
 };
-
-fn ended(unique: u64, error: i32) -> Answer {
-    Answer { unique, error, body: vec![] }
-}
 
 #[test]
 fn a_look_up_resolves_connects_and_asks() {

@@ -53,6 +53,8 @@ pub(super) struct Bench {
     pub(super) uid: u32,
     pub(super) thread: u32,
     pub(super) peer: Option<ServerPeer>,
+    /// Whether connections are granted as they are asked for.
+    pub(super) grants: bool,
     listener: Listener,
     buffer: ReceiveBuffer,
     last_unique: u64,
@@ -92,6 +94,7 @@ impl Bench {
             uid: 1000,
             thread: 4242,
             peer: None,
+            grants: true,
             listener,
             buffer: ReceiveBuffer::new(),
             last_unique: 0,
@@ -203,7 +206,7 @@ impl Bench {
                     other => panic!("unexpected: {other:?}"),
                 }),
             }
-            if let Some(conn) = granted {
+            if let Some(conn) = granted.filter(|_| self.grants) {
                 self.say(&ToClient::ConnectOk { conn, scoid: 1, limit: 65536 });
             }
         }
@@ -276,6 +279,23 @@ impl Bench {
         (coid, OpenOut::read_from_bytes(&answer.body).unwrap().fh)
     }
 
+    /// The answer to a request, among what else was said.
+    #[track_caller]
+    pub(super) fn answer_to(&mut self, unique: u64) -> Answer {
+        let answers = self.answers();
+        let found = answers.iter().find(|answer| answer.unique == unique);
+        found.unwrap_or_else(|| panic!("{unique}: {answers:?}")).clone()
+    }
+
+    /// The bytes of a message that were asked for with `ToClient::Read`.
+    #[track_caller]
+    pub(super) fn rest(&mut self) -> Vec<u8> {
+        match self.peer.as_mut().unwrap().recv(&mut self.buffer).unwrap() {
+            Some(ToServer::ReadData { data, .. }) => data.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[track_caller]
     pub(super) fn entry(&mut self, unique: u64) -> EntryOut {
         let answer = self.answer();
@@ -290,6 +310,10 @@ pub(super) fn directory(permissions: u32) -> Stat {
 
 pub(super) fn regular(ino: u64, size: u64) -> Stat {
     Stat { mode: libc::S_IFREG | 0o644, ino, dev: (8, 1), size, nlink: 1, ..Stat::default() }
+}
+
+pub(super) fn ended(unique: u64, error: i32) -> Answer {
+    Answer { unique, error, body: vec![] }
 }
 
 /// The message is a CLOSE.

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod bench;
+mod changes;
 mod hostile;
 mod nodes;
 mod statistics;

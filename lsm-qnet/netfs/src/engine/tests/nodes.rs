@@ -3,14 +3,10 @@
 use qnet_iomsg::{Connect, netmgr, stat};
 use zerocopy::FromBytes;
 
-use super::bench::{Answer, Bench, directory};
+use super::bench::{Bench, directory, ended};
 use crate::fuse::{Opcode, ROOT_ID, abi::AttrOut};
 
 const MODE: u32 = libc::S_IFDIR | 0o555;
-
-fn ended(unique: u64, error: i32) -> Answer {
-    Answer { unique, error, body: vec![] }
-}
 
 #[test]
 fn attributes_of_a_node_are_given_when_it_is_there() {
