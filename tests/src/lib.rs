@@ -6,6 +6,7 @@
 pub mod capture;
 mod harness;
 mod pair;
+pub mod sys;
 
 pub use harness::{Case, Need, main};
 pub use pair::{PATIENCE, Pair, eventually, refused, shell_as};

@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::sys::{Child, Outcome};
+use system_tests::sys::{Child, Outcome};
 
 /// A test of one thing. An error is one in setting it up.
 pub(crate) type Case = (&'static str, fn(&Place) -> Result<()>);

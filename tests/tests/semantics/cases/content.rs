@@ -12,7 +12,7 @@ use nix::unistd::{Whence, ftruncate, lseek, truncate};
 
 use crate::ops;
 use crate::suite::{Case, Place, User};
-use crate::sys::{Mapping, copy_file_range, limit_file_size};
+use system_tests::sys::{Mapping, copy_file_range, limit_file_size};
 
 pub(crate) const CASES: &[Case] = &[
     ("truncate", sizes),

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 
 use crate::ops;
 use crate::suite::{Case, Place, User};
-use crate::sys::{get_xattr, list_xattr, remove_xattr, set_xattr, xattr_len};
+use system_tests::sys::{get_xattr, list_xattr, remove_xattr, set_xattr, xattr_len};
 
 pub(crate) const CASES: &[Case] = &[
     ("extended attributes", attributes),

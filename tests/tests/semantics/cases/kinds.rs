@@ -7,7 +7,7 @@ use nix::unistd::AccessFlags;
 
 use crate::ops::{self, Op};
 use crate::suite::{Case, Kind, Place};
-use crate::sys;
+use system_tests::sys;
 
 pub(crate) const CASES: &[Case] = &[
     ("open by kind", |place| table(place, OPENS)),

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::suite::{Case, Place, User};
-use crate::sys::Outcome;
+use system_tests::sys::Outcome;
 
 pub(crate) const CASES: &[Case] = &[
     ("locks of ranges", ranges),

@@ -12,7 +12,7 @@ use nix::fcntl::OFlag;
 
 use crate::ops;
 use crate::suite::{Case, Place, User};
-use crate::sys::lists;
+use system_tests::sys::lists;
 
 pub(crate) const CASES: &[Case] = &[
     ("any byte in a name", any_byte),

@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::ops;
 use crate::suite::{Case, Place, User, give};
-use crate::sys::Outcome;
+use system_tests::sys::Outcome;
 
 pub(crate) const CASES: &[Case] = &[
     ("permission bits of a file", file_bits),

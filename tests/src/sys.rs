@@ -1,4 +1,4 @@
-//! The system calls of the suite that no safe wrapper exists for: a child that becomes another user, extended attributes,
+//! The system calls of the tests that no safe wrapper exists for: a child that becomes another user, extended attributes,
 //! shared memory of files.
 
 use std::ffi::{CString, OsStr};
@@ -16,11 +16,11 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Gid, Pid, Uid, pipe, setgroups, setresgid, setresuid};
 
 /// What an operation came to: a number that means something to the one who asked, or an error.
-pub(crate) type Outcome = nix::Result<i64>;
+pub type Outcome = nix::Result<i64>;
 
 /// A child that does what it was told, and its way to tell.
 #[derive(Debug)]
-pub(crate) struct Child {
+pub struct Child {
     pid: Pid,
     results: File,
 }
@@ -30,7 +30,7 @@ impl Child {
     ///
     /// # Errors
     /// There are other threads, whose locks would stay locked in the child; or no process can be made.
-    pub(crate) fn start(
+    pub fn start(
         (uid, gid, groups): (u32, u32, &[u32]),
         work: impl FnOnce() -> Vec<Outcome>,
     ) -> Result<Self> {
@@ -65,12 +65,15 @@ impl Child {
     }
 
     /// The child's process id.
-    pub(crate) fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Waits for its end; gives what it told.
-    pub(crate) fn results(mut self) -> Result<Vec<Outcome>> {
+    /// Waits for its end; gives what it told, which is nothing when it was killed.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn results(mut self) -> Result<Vec<Outcome>> {
         let mut bytes = Vec::new();
         self.results.read_to_end(&mut bytes)?;
         waitpid(self.pid, None)?;
@@ -90,7 +93,10 @@ fn names(path: &Path, name: &str) -> nix::Result<(CString, CString)> {
 }
 
 /// Sets an attribute; `flags` is 0, `XATTR_CREATE` or `XATTR_REPLACE`.
-pub(crate) fn set_xattr(path: &Path, name: &str, value: &[u8], flags: i32) -> nix::Result<()> {
+///
+/// # Errors
+/// Those of lsetxattr(2).
+pub fn set_xattr(path: &Path, name: &str, value: &[u8], flags: i32) -> nix::Result<()> {
     let (path, name) = names(path, name)?;
     // SAFETY: both names end with NUL, `value` is as long as it says; all outlive the call, which only reads them.
     let result =
@@ -98,8 +104,11 @@ pub(crate) fn set_xattr(path: &Path, name: &str, value: &[u8], flags: i32) -> ni
     Errno::result(result).map(drop)
 }
 
-/// Reads an attribute into `room` bytes; with none it tells the value's length by an empty vector's error.
-pub(crate) fn get_xattr(path: &Path, name: &str, room: usize) -> nix::Result<Vec<u8>> {
+/// Reads an attribute into `room` bytes.
+///
+/// # Errors
+/// Those of lgetxattr(2).
+pub fn get_xattr(path: &Path, name: &str, room: usize) -> nix::Result<Vec<u8>> {
     let (path, name) = names(path, name)?;
     let mut value = vec![0; room];
     // SAFETY: both names end with NUL; `value` has `room` bytes to write to; all outlive the call.
@@ -109,7 +118,10 @@ pub(crate) fn get_xattr(path: &Path, name: &str, room: usize) -> nix::Result<Vec
 }
 
 /// The length of an attribute's value.
-pub(crate) fn xattr_len(path: &Path, name: &str) -> nix::Result<usize> {
+///
+/// # Errors
+/// Those of lgetxattr(2).
+pub fn xattr_len(path: &Path, name: &str) -> nix::Result<usize> {
     let (path, name) = names(path, name)?;
     // SAFETY: both names end with NUL; with a length of 0 nothing is written.
     let result = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
@@ -117,7 +129,10 @@ pub(crate) fn xattr_len(path: &Path, name: &str) -> nix::Result<usize> {
 }
 
 /// The names of all attributes, sorted.
-pub(crate) fn list_xattr(path: &Path, room: usize) -> nix::Result<Vec<String>> {
+///
+/// # Errors
+/// Those of llistxattr(2).
+pub fn list_xattr(path: &Path, room: usize) -> nix::Result<Vec<String>> {
     let (path, _) = names(path, "")?;
     let mut list = vec![0_u8; room];
     // SAFETY: the path ends with NUL; `list` has `room` bytes to write to; both outlive the call.
@@ -130,7 +145,10 @@ pub(crate) fn list_xattr(path: &Path, room: usize) -> nix::Result<Vec<String>> {
 }
 
 /// Takes an attribute away.
-pub(crate) fn remove_xattr(path: &Path, name: &str) -> nix::Result<()> {
+///
+/// # Errors
+/// Those of lremovexattr(2).
+pub fn remove_xattr(path: &Path, name: &str) -> nix::Result<()> {
     let (path, name) = names(path, name)?;
     // SAFETY: both names end with NUL and outlive the call, which only reads them.
     Errno::result(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
@@ -138,14 +156,17 @@ pub(crate) fn remove_xattr(path: &Path, name: &str) -> nix::Result<()> {
 
 /// A file's bytes as memory; they are there until this value goes.
 #[derive(Debug)]
-pub(crate) struct Mapping {
+pub struct Mapping {
     at: NonNull<u8>,
     len: usize,
 }
 
 impl Mapping {
     /// Maps the first `len` bytes: `flags` is `MAP_SHARED` or `MAP_PRIVATE`, writing is asked for by `writable`.
-    pub(crate) fn new(file: &File, len: usize, flags: i32, writable: bool) -> nix::Result<Self> {
+    ///
+    /// # Errors
+    /// Those of mmap(2).
+    pub fn new(file: &File, len: usize, flags: i32, writable: bool) -> nix::Result<Self> {
         let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
         // SAFETY: a new mapping at a place that the kernel chooses; nothing of ours is replaced.
         let at = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, file.as_raw_fd(), 0) };
@@ -156,21 +177,30 @@ impl Mapping {
     }
 
     /// One byte of it.
-    pub(crate) fn load(&self, at: usize) -> u8 {
+    ///
+    /// # Panics
+    /// It has no such byte.
+    pub fn load(&self, at: usize) -> u8 {
         assert!(at < self.len);
         // SAFETY: within the mapping, which lives as long as `self`; volatile because others may write to the file.
         unsafe { self.at.add(at).read_volatile() }
     }
 
     /// Changes one byte; the mapping must be writable.
-    pub(crate) fn store(&mut self, at: usize, byte: u8) {
+    ///
+    /// # Panics
+    /// It has no such byte.
+    pub fn store(&mut self, at: usize, byte: u8) {
         assert!(at < self.len);
         // SAFETY: within the mapping, which lives as long as `self` and was made writable.
         unsafe { self.at.add(at).write_volatile(byte) }
     }
 
     /// Writes what was changed to the file, and waits for it.
-    pub(crate) fn sync(&self) -> nix::Result<()> {
+    ///
+    /// # Errors
+    /// Those of msync(2), among them the file's when writing failed.
+    pub fn sync(&self) -> nix::Result<()> {
         // SAFETY: exactly the mapping.
         Errno::result(unsafe { libc::msync(self.at.as_ptr().cast(), self.len, libc::MS_SYNC) }).map(drop)
     }
@@ -184,7 +214,10 @@ impl Drop for Mapping {
 }
 
 /// Copies bytes from file to file within the kernel; without offsets, at the places of the descriptors.
-pub(crate) fn copy_file_range(
+///
+/// # Errors
+/// Those of `copy_file_range(2)`.
+pub fn copy_file_range(
     from: &File,
     at: Option<&mut i64>,
     to: &File,
@@ -199,12 +232,18 @@ pub(crate) fn copy_file_range(
 }
 
 /// Limits the size of files that this process writes, in bytes.
-pub(crate) fn limit_file_size(most: u64) -> nix::Result<()> {
+///
+/// # Errors
+/// Those of setrlimit(2).
+pub fn limit_file_size(most: u64) -> nix::Result<()> {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE, most, most)
 }
 
 /// Is `name` in the folder, as its listing says?
-pub(crate) fn lists(folder: &Path, name: &OsStr) -> std::io::Result<bool> {
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn lists(folder: &Path, name: &OsStr) -> std::io::Result<bool> {
     for entry in std::fs::read_dir(folder)? {
         if entry?.file_name() == name {
             return Ok(true);
