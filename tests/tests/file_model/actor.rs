@@ -3,8 +3,9 @@
 //! ```text
 //!  open FLAGS        close             size               bytes of the file
 //!  read AT LEN       write AT LEN SEED append LEN SEED    the file that is open
-//!  cut SIZE          punch AT LEN      copy FROM TO LEN   the file that is open
-//!  truncate SIZE     map AT LEN SEED   look LEN           the file by its name, opened for this alone
+//!  cut SIZE          punch AT LEN                         the file that is open
+//!  truncate SIZE     map AT LEN SEED   look LEN
+//!  copy FROM TO LEN                                       the file by its name, opened for this alone
 //! ```
 //!
 //! The answer is `ok` with the number of the bytes that follow, or `error` with the number of the error.
@@ -70,6 +71,7 @@ fn one(path: &Path, file: &mut Option<File>, verb: &str, numbers: &[usize]) -> R
         }
         ("map", [at, len, seed]) => return Ok(map(path, *at, *len, *seed as u64)),
         ("look", [len]) => return Ok(look(path, *len)),
+        ("copy", [from, to, len]) => return Ok(copy(path, *from, *to, *len)),
         _ => {}
     }
     let file = file.as_ref().context("the file is not open")?;
@@ -86,7 +88,6 @@ fn one(path: &Path, file: &mut Option<File>, verb: &str, numbers: &[usize]) -> R
             let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
             fallocate(file, flags, *at as i64, *len as i64).map_err(Into::into).map(nothing)
         }
-        ("copy", [from, to, len]) => copy(file, *from, *to, *len),
         _ => bail!("{verb} {numbers:?}"),
     })
 }
@@ -108,10 +109,12 @@ fn read(file: &File, at: usize, len: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn copy(file: &File, from: usize, to: usize, len: usize) -> io::Result<Vec<u8>> {
+fn copy(path: &Path, from: usize, to: usize, len: usize) -> io::Result<Vec<u8>> {
+    let file = File::options().read(true).write(true).open(path)?;
+    has(&file, from + len)?;
     let (mut from, mut to, mut left) = (from as i64, to as i64, len);
     while left > 0 {
-        match copy_file_range(file, Some(&mut from), file, Some(&mut to), left)? {
+        match copy_file_range(&file, Some(&mut from), &file, Some(&mut to), left)? {
             0 => break,
             copied => left -= copied,
         }
@@ -122,6 +125,7 @@ fn copy(file: &File, from: usize, to: usize, len: usize) -> io::Result<Vec<u8>> 
 /// Writes by memory.
 fn map(path: &Path, at: usize, len: usize, seed: u64) -> io::Result<Vec<u8>> {
     let file = File::options().read(true).write(true).open(path)?;
+    has(&file, at + len)?;
     let mut map = Mapping::new(&file, at + len, libc::MAP_SHARED, true)?;
     for (place, byte) in bytes(at, len, seed).into_iter().enumerate() {
         map.store(at + place, byte);
@@ -130,12 +134,20 @@ fn map(path: &Path, at: usize, len: usize, seed: u64) -> io::Result<Vec<u8>> {
     Ok(Vec::new())
 }
 
+/// Asks for the size, as programs do before they make memory of a file or copy it: what the kernel has not heard of is
+/// behind the end, and that is a SIGBUS or nothing to copy.
+fn has(file: &File, len: usize) -> io::Result<()> {
+    let size = file.metadata()?.len();
+    if size < len as u64 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
 /// Reads the file's first bytes by memory.
 fn look(path: &Path, len: usize) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     if len == 0 {
         return Ok(Vec::new());
     }
+    has(&file, len)?;
     let map = Mapping::new(&file, len, libc::MAP_SHARED, false)?;
     Ok((0..len).map(|at| map.load(at)).collect())
 }

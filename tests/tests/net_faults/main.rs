@@ -218,7 +218,7 @@ fn writes_through(trouble: impl Fn(&Pair, usize) -> Result<()>, rounds: usize) -
 
 fn cables() -> Result<()> {
     let trouble = |pair: &Pair, round: usize| {
-        let node = if round % 2 == 0 { &pair.alonzo } else { &pair.joseph };
+        let node = if round.is_multiple_of(2) { &pair.alonzo } else { &pair.joseph };
         node.shell("ip link set eth0 down")?;
         node.shell("ip link set eth0 up")?;
         Ok(())
@@ -228,7 +228,7 @@ fn cables() -> Result<()> {
 
 fn kills() -> Result<()> {
     let trouble = |pair: &Pair, round: usize| {
-        let node = if round % 2 == 0 { &pair.joseph } else { &pair.alonzo };
+        let node = if round.is_multiple_of(2) { &pair.joseph } else { &pair.alonzo };
         let daemon = node.daemon().context("io-pkt runs")?;
         kill(Pid::from_raw(daemon.pid), Signal::SIGKILL)?;
         eventually("the end of io-pkt", || !daemon.is_alive())?;
@@ -248,14 +248,12 @@ fn helpers() -> Result<()> {
     works("before anything is killed")?;
     // The file stays open while the far server dies: who holds it is told, and reads no other file's data.
     let held = |which: &Node, helper: &str| -> Result<String> {
-        let line = format!(
-            "exec 3</net/joseph/tmp/numbers; read a <&3; echo $a; touch /tmp/open; while [ ! -e /tmp/killed ]; do sleep 0.01; done; \
-             tail -c +500000 <&3 | head -c 7 || true"
-        );
+        let line = "exec 3</net/joseph/tmp/numbers; read a <&3; echo $a; touch /tmp/open; while [ ! -e /tmp/killed ]; do sleep 0.01; done; \
+             tail -c +500000 <&3 | head -c 7 || true";
         alonzo.shell("rm -f /tmp/open /tmp/killed")?;
         let mut command = alonzo.command("sh");
         let child = command
-            .args(["-c", &line])
+            .args(["-c", line])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -413,7 +411,7 @@ fn dead_nodes() -> Result<()> {
         "echo /net/*".to_owned(),
         format!("cat {file}"),
         "find / -xdev -maxdepth 2 -name net".to_owned(),
-        "find /net -maxdepth 1".to_owned(),
+        "find /net -maxdepth 1; true".to_owned(),
         "ls -l /net; true".to_owned(),
         format!("cat {file}; echo new >{file}"),
         "for n in /net/*/etc; do :; done".to_owned(),
