@@ -21,7 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             ask(&root, pid.parse()?, chid.parse()?, &format!("{key}={value}")).map(drop)
         }
         [pid, chid, "get", key] => {
-            println!("{}", ask(&root, pid.parse()?, chid.parse()?, key)?);
+            let value = ask(&root, pid.parse()?, chid.parse()?, key);
+            println!("{}", value.map_err(|error| format!("{key}: {error}"))?);
             Ok(())
         }
         _ => Err("usage: keyvalue server | PID CHID get KEY | PID CHID set KEY VALUE".into()),

@@ -1,14 +1,15 @@
-//! A sensor: a timer's pulses make it measure, and messages ask for what it measured last.
+//! A sensor: a timer's pulses make it measure, and whoever asks is answered with the next measurement.
 //!
 //! ```text
 //! cargo run -p qnet --example sensor
 //! ```
 //!
-//! One thread is the timer, one the client; the sensor itself waits in one place for both, as QNX's servers do.
+//! The sensor waits in one place for its timer and for its clients, as QNX's servers do, and answers when it has something
+//! to say: a message is a value that it keeps meanwhile.
 
 use std::{error::Error, thread, time::Duration};
 
-use qnet::{Channel, ChannelFlags, Connection, LOCAL_NODE, Received, Root};
+use qnet::{Channel, ChannelFlags, Clock, Connection, LOCAL_NODE, Message, Received, Root, Timer};
 
 const TICK: i8 = 1;
 const STOP: i8 = 2;
@@ -19,37 +20,39 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = Root::locate(None)?;
     let channel = Channel::create(&root, ChannelFlags::PRIVATE)?;
     let attach = || Connection::attach(&root, LOCAL_NODE, channel.pid(), channel.chid());
+    let timer = Timer::pulsing(Clock::Monotonic, attach()?, URGENT, TICK, 0)?;
+    timer.every(Duration::from_millis(20))?;
+    let client = attach()?;
     thread::scope(|scope| {
-        let timer = attach()?;
-        scope.spawn(move || {
-            for tick in 0..10 {
-                thread::sleep(Duration::from_millis(20));
-                if timer.pulse(URGENT, TICK, tick).is_err() {
-                    return;
-                }
-            }
-        });
-        let client = attach()?;
-        scope.spawn(move || -> Result<(), qnet::Error> {
-            for _ in 0..3 {
-                thread::sleep(Duration::from_millis(60));
-                let reply = client.send(b"", &mut [])?;
-                println!("{} degrees", reply.status);
-            }
-            client.pulse(URGENT, STOP, 0)
-        });
+        scope.spawn(|| ask(&client));
         measure(&channel)
     })?;
     Ok(())
 }
 
+/// The client: three questions.
+fn ask(sensor: &Connection) -> Result<(), qnet::Error> {
+    for _ in 0..3 {
+        let degrees = sensor.send(b"", &mut [])?.status;
+        println!("{degrees} degrees");
+    }
+    sensor.pulse(URGENT, STOP, 0)
+}
+
+/// The sensor, which finds that it gets warmer.
 fn measure(channel: &Channel) -> Result<(), qnet::Error> {
-    let mut degrees = 20;
+    let (mut degrees, mut waiting) = (20, Vec::<Message>::new());
     loop {
         match channel.receive(None)? {
+            Received::Message(message) => waiting.push(message),
             Received::Pulse(pulse) if pulse.code == STOP => return Ok(()),
-            Received::Pulse(pulse) => degrees = 20 + (pulse.value % 3) as i64,
-            Received::Message(message) => message.reply(degrees, b"")?,
+            Received::Pulse(_) => {
+                degrees += 1;
+                for message in waiting.drain(..) {
+                    // A client that is gone by now needs no answer.
+                    let _gone = message.reply(degrees, b"");
+                }
+            }
         }
     }
 }

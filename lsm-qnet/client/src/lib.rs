@@ -50,6 +50,7 @@ mod process;
 mod signal;
 mod sys;
 mod thread;
+mod timer;
 mod watch;
 
 pub use channel::{Channel, ClientHandle, Message, Received};
@@ -63,6 +64,7 @@ pub use qnet_iomsg::calendar;
 pub use qnet_ipc::{Claim, Root};
 pub use signal::signal_kill;
 pub use sys::{PerProcess, generation};
+pub use timer::{Clock, Timer, Times};
 
 /// `ND_LOCAL_NODE`: this node.
 pub const LOCAL_NODE: u32 = 0;

@@ -1,8 +1,12 @@
-//! The few system calls that no safe wrapper offers: futexes, what happens at a fork, signals with values.
-#![expect(unsafe_code, reason = "futex, pthread_atfork and sigqueue have no safe wrapper")]
+//! The few system calls that no safe wrapper offers: futexes, what happens at a fork, signals with values, timers.
+#![expect(
+    unsafe_code,
+    reason = "futex, pthread_atfork, sigqueue and timerfd_settime have no (whole) safe wrapper"
+)]
 
 mod fork;
 mod futex;
+pub(crate) mod timerfd;
 
 use std::{
     io, ptr,

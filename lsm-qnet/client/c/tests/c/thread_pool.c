@@ -1,10 +1,7 @@
 /*
  * thread_pool.c - one channel, several server threads, several client threads: every message is answered once.
  */
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/neutrino.h>
+#include "roles.h"
 
 #define SERVERS 4
 #define CLIENTS 8
@@ -13,7 +10,7 @@
 static int chid;
 static long served[SERVERS];
 
-static void *server(void *arg)
+static void *worker(void *arg)
 {
     long *mine = arg;
     char small[4];
@@ -37,40 +34,54 @@ static void *server(void *arg)
     }
 }
 
-static void *client(void *arg)
+static void server(int channel)
 {
-    long wrong = 0;
-    int coid = ConnectAttach(0, 0, chid, _NTO_SIDE_CHANNEL, 0);
-    for (int i = 0; i < MESSAGES; i++) {
-        int number = (int)(size_t)arg * MESSAGES + i;
-        if (MsgSend(coid, &number, sizeof number, NULL, 0) != number + 1)
-            wrong++;
-    }
-    ConnectDetach(coid);
-    return (void *)wrong;
-}
-
-int main(void)
-{
-    pthread_t servers[SERVERS], clients[CLIENTS];
-    long wrong = 0, all = 0;
-    chid = ChannelCreate(0);
+    pthread_t workers[SERVERS];
+    long all = 0;
+    chid = channel;
     for (int i = 0; i < SERVERS; i++)
-        pthread_create(&servers[i], NULL, server, &served[i]);
-    for (size_t i = 0; i < CLIENTS; i++)
-        pthread_create(&clients[i], NULL, client, (void *)i);
-    for (int i = 0; i < CLIENTS; i++) {
-        void *result;
-        pthread_join(clients[i], &result);
-        wrong += (long)result;
-    }
-    int coid = ConnectAttach(0, 0, chid, _NTO_SIDE_CHANNEL, 0);
-    for (int i = 0; i < SERVERS; i++)
-        MsgSendPulse(coid, 10, 1, 0);
+        pthread_create(&workers[i], NULL, worker, &served[i]);
     for (int i = 0; i < SERVERS; i++) {
-        pthread_join(servers[i], NULL);
+        pthread_join(workers[i], NULL);
         all += served[i];
     }
-    printf("%ld messages served, %ld wrong answers\n", all, wrong);
-    return 0;
+    printf("%ld messages served\n", all);
+}
+
+struct asking {
+    int coid, first;
+    long wrong;
+};
+
+static void *ask(void *arg)
+{
+    struct asking *asking = arg;
+    for (int number = asking->first; number < asking->first + MESSAGES; number++) {
+        if (MsgSend(asking->coid, &number, sizeof number, NULL, 0) != number + 1)
+            asking->wrong++;
+    }
+    return NULL;
+}
+
+static void client(int coid)
+{
+    struct asking asking[CLIENTS];
+    pthread_t threads[CLIENTS];
+    long wrong = 0;
+    for (int i = 0; i < CLIENTS; i++) {
+        asking[i] = (struct asking){coid, i * MESSAGES, 0};
+        pthread_create(&threads[i], NULL, ask, &asking[i]);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        pthread_join(threads[i], NULL);
+        wrong += asking[i].wrong;
+    }
+    printf("%ld wrong answers\n", wrong);
+    for (int i = 0; i < SERVERS; i++)
+        MUST(MsgSendPulse(coid, 10, 1, 0));
+}
+
+int main(int argc, char **argv)
+{
+    return play(&(struct roles){0, server, client}, argc, argv);
 }
