@@ -31,15 +31,22 @@ static LAST_COID: AtomicI32 = AtomicI32::new(0);
 
 /// Something that is open on a node. Dropping it closes it.
 #[derive(Debug)]
-struct Open {
+pub(crate) struct Open {
     connection: Arc<Connection>,
     coid: i32,
 }
 
 impl Open {
-    fn new(connection: &Arc<Connection>, path: &str, eflag: u8) -> Result<Self, Error> {
+    /// Opens `path` with `ioflag`, which LARGEFILE is added to.
+    pub(crate) fn new(
+        connection: &Arc<Connection>,
+        path: &str,
+        ioflag: u32,
+        eflag: u8,
+    ) -> Result<Self, Error> {
         let coid = LAST_COID.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & i32::MAX;
-        let open = Connect::open(path.trim_start_matches('/').as_bytes(), IOFLAG_READ | IOFLAG_LARGEFILE, 0);
+        let path = path.trim_start_matches('/').as_bytes();
+        let open = Connect::open(path, ioflag | IOFLAG_LARGEFILE, 0);
         let message = Connect { eflag, ..open }.emit().map_err(|error| Error::Errno(error.linux_errno()))?;
         let reply = send(connection, coid, &message, &mut [0; 1024])?;
         if reply.status & REDIRECTED != 0 {
@@ -48,16 +55,21 @@ impl Open {
         Ok(Self { connection: Arc::clone(connection), coid })
     }
 
+    /// Sends a message about the open file.
+    pub(crate) fn ask(&self, message: &[u8], reply: &mut [u8]) -> Result<Reply, Error> {
+        send(&self.connection, self.coid, message, reply)
+    }
+
     fn read(&self, position: u64, xtype: u32, buffer: &mut [u8]) -> Result<Reply, Error> {
         let message = Io::Read { nbytes: buffer.len() as u32, xtype, offset: Some(position) }.to_bytes();
-        send(&self.connection, self.coid, &message, buffer)
+        self.ask(&message, buffer)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         // A node that is gone has closed it already.
-        let _ = send(&self.connection, self.coid, &Io::Close.to_bytes(), &mut []);
+        let _ = self.ask(&Io::Close.to_bytes(), &mut []);
     }
 }
 
@@ -88,7 +100,7 @@ impl File {
     /// # Errors
     /// As [`File::open`].
     pub fn open_on(server: &Arc<Connection>, path: &str) -> Result<Self, Error> {
-        Ok(Self { open: Open::new(server, path, 0)?, position: 0 })
+        Ok(Self { open: Open::new(server, path, IOFLAG_READ, 0)?, position: 0 })
     }
 }
 
@@ -107,7 +119,7 @@ impl Read for File {
 /// # Errors
 /// As [`File::open`]; `ENOTDIR`; `EIO` when what came is no directory.
 pub fn entries(server: &Arc<Connection>, path: &str) -> Result<Vec<Vec<u8>>, Error> {
-    let open = Open::new(server, path, EFLAG_DIR)?;
+    let open = Open::new(server, path, IOFLAG_READ, EFLAG_DIR)?;
     let (mut names, mut position, mut buffer) = (Vec::new(), 0, vec![0; LARGEST]);
     loop {
         let reply = open.read(position, XTYPE_DIR_EXTRA_HINT, &mut buffer)?;

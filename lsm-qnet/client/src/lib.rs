@@ -49,6 +49,7 @@ mod port;
 mod process;
 mod signal;
 mod sys;
+pub mod terminal;
 mod thread;
 mod timer;
 mod watch;

@@ -21,6 +21,7 @@
 //! | [`gns`] | ours: the global names of all nodes |
 //! | [`redirect`] | the reply that leads to another channel |
 //! | [`signal`] | ours: a signal for a process; QNX's numbers ↔ Linux's |
+//! | [`terminal`] | DEVCTL of terminals |
 //! | [`calendar`] | dates as QNX's tools print them |
 //! | [`errno`], [`flags`] | QNX's numbers ↔ Linux's |
 
@@ -39,6 +40,7 @@ pub mod netmgr;
 pub mod redirect;
 pub mod signal;
 pub mod stat;
+pub mod terminal;
 
 pub use connect::{Connect, Extra, Subtype};
 pub use dirent::{Dirent, DirentWriter, Dirents};

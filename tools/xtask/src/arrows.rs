@@ -52,6 +52,7 @@ const ARROWS: &[(&str, May)] = &[
     ("waitfor", Use(&["io-pkt-ctl", "qnet"])),
     ("qnetstats", Use(&["io-pkt-ctl", "qnet"])),
     ("qnet-ping", Use(&["io-pkt-ctl", "qnet"])),
+    ("qnet-tty", Use(&["io-pkt-ctl", "qnet"])),
     ("gns", Use(&["io-pkt-ctl", "qnet"])),
     ("qnet-lab", Use(&["io-pkt-ctl", "qnet"])),
     // tests and benches

@@ -53,6 +53,7 @@ fn programs_lie_in_bin_with_qnxs_names_as_links_to_them() {
         "waitfor",
         "qnetstats",
         "qnet-ping",
+        "qnet-tty",
         "qnet-lab",
     ] {
         assert!(found.contains(program), "{program}: {found:?}");
