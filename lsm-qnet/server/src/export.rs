@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
@@ -10,6 +11,7 @@ use nix::fcntl::{OFlag, ResolveFlag, open, openat};
 use nix::sys::stat::Mode;
 use thiserror::Error;
 
+use crate::locks::LockTable;
 use crate::mounts::{MountKind, MountTable};
 use crate::names::Names;
 use crate::resolve::{self, Place};
@@ -83,6 +85,7 @@ pub struct Export {
     told: [AtomicBool; 2],
     mounts: MountTable,
     names: Option<Names>,
+    locks: Arc<LockTable>,
     /// `/proc/self/fd`: the way from an O_PATH descriptor to an open file.
     descriptors: OwnedFd,
 }
@@ -114,7 +117,8 @@ impl Export {
             MountKind::Proc if !is_proc_root(root.as_fd()) => Err(forbidden("inside /proc")),
             _ => {
                 let (selection, read_only, told, names) = (None, false, Default::default(), None);
-                Ok(Self { root, kind, selection, read_only, told, mounts, names, descriptors })
+                let locks = Arc::default();
+                Ok(Self { root, kind, selection, read_only, told, mounts, names, locks, descriptors })
             }
         }
     }
@@ -151,6 +155,11 @@ impl Export {
     /// The names of the node's channels, if they are served.
     pub(crate) fn channel_names(&self) -> Option<&Names> {
         self.names.as_ref()
+    }
+
+    /// The locks that remote programs hold on its files.
+    pub(crate) fn locks(&self) -> &Arc<LockTable> {
+        &self.locks
     }
 
     /// The directory itself, opened with O_PATH.

@@ -14,9 +14,12 @@
 //! | [`request`] | one message: bytes → reply |
 //! | [`resolve`], [`export`], [`selection`], [`mounts`] | paths, and where they must not lead |
 //! | [`mod@file`], `attributes` | what is open, and reading it |
+//! | `locks` | locks of remote programs |
 //! | [`names`] | the names of channels, `/dev/name` |
 //! | [`identity`] | becoming the caller |
 //! | [`limits`] | bounds of everything a caller can use up |
+//! | `xattr` | extended attributes |
+//! | `special`, `wait` | FIFOs, devices and terminals; what is waited for without a thread |
 //! | [`sys`] | system calls |
 
 #![deny(unsafe_code)]
@@ -26,6 +29,7 @@ pub mod export;
 pub mod file;
 pub mod identity;
 pub mod limits;
+mod locks;
 pub mod mounts;
 pub mod names;
 mod outbox;
@@ -34,8 +38,11 @@ pub mod resolve;
 pub mod selection;
 pub mod service;
 mod signals;
+mod special;
 mod state;
 pub mod sys;
+mod wait;
+mod xattr;
 
 /// Name under which this program logs.
 pub const LOG: &str = "qnet-server";

@@ -18,14 +18,20 @@ pub const QUEUE: usize = 4096;
 pub const OUTGOING_BYTES: usize = 8 * 1024 * 1024;
 /// Requests of one node that wait for a FIFO or device; more are answered with EAGAIN.
 pub const WAITING_PER_NODE: usize = 64;
+/// Requests of one node that wait for a lock; more are answered with ENOLCK.
+pub const LOCK_WAITS_PER_NODE: usize = 256;
+/// Owners of locks of one file, each with a descriptor; more are answered with ENOLCK.
+pub const LOCK_OWNERS_PER_FILE: usize = 1024;
+/// Ranges that one owner may hold in one file; one that would make more is answered with ENOLCK.
+pub const LOCK_RANGES_PER_OWNER: usize = 4096;
 /// Vain attempts to read from a device that claims to be ready, before the caller gets EAGAIN.
 pub const WAIT_ATTEMPTS: u32 = 1000;
 /// Messages of one connection of which a part is still to come; more are answered with EAGAIN.
 pub const GATHERING_PER_CONNECTION: usize = 256;
 /// The same of all connections.
 pub const GATHERING: usize = 1024;
-/// Bytes of an `_IO_CONNECT` with the longest path and the longest target of a link.
-pub const CONNECT_MESSAGE: usize = 40 + 2 * 4096 + 64;
+/// Bytes of an `_IO_CONNECT` with the longest path and the longest extra, which is an extended attribute.
+pub const CONNECT_MESSAGE: usize = 40 + 4096 + 8 + 65_535;
 /// Bytes kept of a WRITE: its head and the most that one writes.
 pub const WRITE_MESSAGE: usize = 24 + MAX_WRITE;
 /// Bytes kept of any other message: the longest extended attribute, its name and the head.

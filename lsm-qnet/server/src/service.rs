@@ -28,7 +28,7 @@ use crate::export::Export;
 use crate::identity::{Identity, SwitchError, Switcher};
 use crate::limits::Limits;
 use crate::request::{MAX_REPLY, Outcome};
-use crate::state::{Job, SOCKET, State};
+use crate::state::{Job, SOCKET, State, TIMER};
 use crate::sys::{self, ThreadIdentity};
 
 /// Packets taken from the socket before the requests in them are begun.
@@ -179,6 +179,10 @@ impl Service {
                 let (job, outcome) = self.run(job, &mut switcher, &mut reply);
                 shared = self.lock();
                 shared.state.finish(job, outcome, &reply)?;
+                let freed = self.export.locks().take_freed();
+                if !freed.is_empty() {
+                    shared.state.retry_locks(&freed);
+                }
                 shared.state.settle()?;
                 reply.clear();
                 reply.shrink_to(KEEP_BUFFER);
@@ -254,8 +258,11 @@ impl Service {
 
 /// Takes packets from the socket, and gives requests back to their queues whose files are ready.
 fn receive(state: &mut State, ready: &[u64], buffer: &mut ReceiveBuffer) -> Result<(), PeerError> {
-    for file in ready.iter().filter(|token| **token != SOCKET) {
+    for file in ready.iter().filter(|token| !matches!(**token, SOCKET | TIMER)) {
         state.on_file_ready(*file as RawFd);
+    }
+    if ready.contains(&TIMER) {
+        state.on_timer();
     }
     if ready.contains(&SOCKET) {
         for _ in 0..RECEIVE_BURST {

@@ -5,7 +5,8 @@
 //! ```text
 //! Send ──▶ Gathering ──▶ Queued ──▶ Running ──▶ answered
 //!          (long path)     ▲           │
-//!                          └─ Waiting ◀┘  (FIFO or device without data)
+//!                          └─ Waiting ◀┘  (FIFO or device that is not ready)
+//!                          └─ Later ◀──┘  (lock that somebody has)
 //! ```
 //! Unblock ends a transaction in any stage, at once unless that could lose data; a system call that hangs
 //! is left to itself then, and still counts for the shares below. Disconnect ends all transactions of a
@@ -15,10 +16,11 @@
 //! three quarters, so that a node whose requests hang cannot stop the others.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use qnet_ipc::packet::{Connect, right};
 use qnet_ipc::{MAX_DATA, PeerError, ServerPeer, ToClient};
@@ -26,15 +28,19 @@ use qnet_ipc::{MAX_DATA, PeerError, ServerPeer, ToClient};
 use crate::file::{Cancel, OpenFile};
 use crate::identity::Identity;
 use crate::limits::{self, Limits};
+use crate::locks::Waiting;
 use crate::outbox::Outbox;
 use crate::request::{Outcome, Request, Work};
 
 mod gather;
 mod memory;
 mod packets;
+mod waits;
 
 use gather::Gather;
 use memory::{Grant, Memory};
+use waits::Later;
+pub(crate) use waits::TIMER;
 
 /// epoll's name for the socket; files that are waited for go by their descriptors.
 pub(crate) const SOCKET: u64 = u64::MAX;
@@ -57,12 +63,17 @@ pub(crate) struct Job {
     probe: bool,
     /// The memory of its message.
     grant: Option<Grant>,
+    /// What its file has to be ready for.
+    events: PollFlags,
+    /// The lock that it waits for.
+    lock: Option<Waiting>,
 }
 
 impl Job {
     fn new(request: Request, conn: u32, conn_serial: u64, nd: u32) -> Self {
         let (txn, coid, attempts, closes, probe, grant) = (None, 0, 0, 0, false, None);
-        Self { request, txn, conn, conn_serial, nd, coid, attempts, closes, probe, grant }
+        let (events, lock) = (PollFlags::empty(), None);
+        Self { request, txn, conn, conn_serial, nd, coid, attempts, closes, probe, grant, events, lock }
     }
 
     /// It only closes files.
@@ -108,6 +119,7 @@ enum Stage {
     /// With true nothing is lost when nobody hears what comes of it.
     Running(Arc<Cancel>, bool),
     Waiting(RawFd),
+    Later,
 }
 
 /// What one node uses.
@@ -135,6 +147,7 @@ pub(crate) struct State {
     /// Jobs of connections that are gone: closing their files.
     releases: VecDeque<Job>,
     waiting: HashMap<RawFd, Vec<Job>>,
+    later: Later,
     memory: Memory,
     /// Transactions whose message there was no memory for, the oldest first; some are over meanwhile.
     ungranted: VecDeque<u32>,
@@ -152,6 +165,8 @@ impl State {
     pub(crate) fn new(peer: ServerPeer, epoll: Arc<Epoll>, limits: Limits) -> Result<Self, Errno> {
         let interest = EpollFlags::EPOLLIN;
         epoll.add(&peer, EpollEvent::new(interest, SOCKET))?;
+        let later = Later::new()?;
+        epoll.add(later.timer(), EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         let mut peer = peer;
         // Requests that cannot be queued are refused one by one, in less than a packet each.
         peer.set_queue_limit(2 * limits::OUTGOING_BYTES);
@@ -166,6 +181,7 @@ impl State {
             ring: VecDeque::new(),
             releases: VecDeque::new(),
             waiting: HashMap::new(),
+            later,
             memory: Memory::default(),
             ungranted: VecDeque::new(),
             queued: 0,
@@ -265,7 +281,7 @@ impl State {
             return Ok(());
         }
         match outcome {
-            Outcome::Wait(file) => self.wait_for(job, txn, &file),
+            Outcome::Wait(file, wait) => self.wait_for(job, txn, file.as_ref(), wait),
             Outcome::Done(status) => {
                 self.unreserve_file(job.conn, job.coid, serial);
                 self.transactions.remove(&txn);
@@ -322,66 +338,6 @@ impl State {
         let mut job = Job::new(request, 0, 0, nd);
         job.closes = closes;
         self.releases.push_back(job);
-    }
-
-    /// Puts a job aside until its file has something to read.
-    fn wait_for(&mut self, mut job: Job, txn: u32, file: &Arc<OpenFile>) -> Result<(), PeerError> {
-        job.attempts += 1;
-        let share = self.shares.entry(job.nd).or_default();
-        if share.waiting >= limits::WAITING_PER_NODE || job.attempts > limits::WAIT_ATTEMPTS {
-            return self.fail(txn, Errno::EAGAIN);
-        }
-        if job.request.cancel.is_set() {
-            return self.fail(txn, Errno::EINTR);
-        }
-        let fd = file.fd().as_raw_fd();
-        if !self.waiting.contains_key(&fd) {
-            let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
-            // what epoll does not know (EPERM) cannot be waited for
-            if self.epoll.add(file.fd(), EpollEvent::new(events, fd as u64)).is_err() {
-                return self.fail(txn, Errno::EAGAIN);
-            }
-        }
-        share.waiting += 1;
-        if let Some(transaction) = self.transactions.get_mut(&txn) {
-            transaction.stage = Stage::Waiting(fd);
-        }
-        self.waiting.entry(fd).or_default().push(job);
-        Ok(())
-    }
-
-    /// A file that jobs wait for has something to read: they are tried again.
-    pub(crate) fn on_file_ready(&mut self, fd: RawFd) {
-        let Some(jobs) = self.waiting.remove(&fd) else { return };
-        for job in jobs {
-            self.stop_waiting(&job);
-            if let Some(transaction) = job.txn.and_then(|(txn, _)| self.transactions.get_mut(&txn)) {
-                transaction.stage = Stage::Queued;
-            }
-            self.enqueue(job);
-        }
-    }
-
-    fn stop_waiting(&mut self, job: &Job) {
-        if let Some(share) = self.shares.get_mut(&job.nd) {
-            share.waiting = share.waiting.saturating_sub(1);
-        }
-        if let Work::File { file, .. } = &job.request.work
-            && !self.waiting.contains_key(&file.fd().as_raw_fd())
-        {
-            // an error means that it was taken off for another job already
-            let _ = self.epoll.delete(file.fd());
-        }
-    }
-
-    /// Takes the waiting jobs that `gone` names off their files.
-    fn cancel_waiting(&mut self, fd: RawFd, gone: impl Fn(&Job) -> bool) {
-        let Some(jobs) = self.waiting.remove(&fd) else { return };
-        let (gone, stay): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(gone);
-        if !stay.is_empty() {
-            self.waiting.insert(fd, stay);
-        }
-        gone.iter().for_each(|job| self.stop_waiting(job));
     }
 
     fn enqueue(&mut self, job: Job) {

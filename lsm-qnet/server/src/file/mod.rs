@@ -35,16 +35,18 @@ pub use self::read::{MAX_READ, ReadArgs};
 pub use self::write::{CopyArgs, MAX_WRITE, WriteArgs};
 use crate::export::{Export, Refusal};
 use crate::identity::Identity;
+use crate::locks::OpenLocks;
 use crate::resolve::{Found, Place};
+use crate::wait::Wait;
 use crate::{attributes, sys};
 
 /// Why nothing was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Failure {
     /// The answer to the caller.
     Errno(Errno),
-    /// Nothing to read now; the caller is willing to wait.
-    WouldWait,
+    /// It may work later, and the caller is willing to wait.
+    WouldWait(Wait),
 }
 
 impl From<Errno> for Failure {
@@ -100,43 +102,51 @@ pub struct OpenFile {
     /// Bytes, or a directory's cookie. Reads and writes without an offset hold the lock, so that each byte is
     /// given out once.
     position: Mutex<u64>,
+    locks: OpenLocks,
 }
 
 impl OpenFile {
     /// Opens a found place, or for its attributes alone when `ioflag` has no access bit.
     ///
     /// # Errors
-    /// Those of `open`; ELOOP for a symbolic link or network directory, EACCES for our own process; what
-    /// [`Export`] answers to who may not change it.
+    /// Those of `open` (a socket: ENXIO); ELOOP for a symbolic link or network directory, EACCES for our own process;
+    /// what [`Export`] answers to who may not change it. A FIFO that nobody reads is waited for.
     pub fn open(
         export: &Export,
         found: Found,
         ioflag: u32,
         opener: Opener,
         cancel: &Cancel,
-    ) -> Result<Self, Errno> {
+    ) -> Result<Self, Failure> {
         let (place, refusal) = (found.place, opener.refusal(found.read_only));
         let changes = ioflag & (IOFLAG_WRITE | IOFLAG_TRUNC) != 0;
         let mut file = Self::unopened(export, found, ioflag, opener);
         if ioflag & IOFLAG_ACCESS == 0 {
-            return if ioflag & IOFLAG_TRUNC == 0 { Ok(file) } else { Err(Errno::EINVAL) };
+            return if ioflag & IOFLAG_TRUNC == 0 { Ok(file) } else { Err(Errno::EINVAL.into()) };
         }
         match place {
-            Place::Network => return Err(Errno::ELOOP),
-            Place::OwnProcess => return Err(Errno::EACCES),
+            Place::Network => return Err(Errno::ELOOP.into()),
+            Place::OwnProcess => return Err(Errno::EACCES.into()),
             _ => {}
         }
-        file.kind = match u32::from(sys::statx(file.fd(), true)?.stx_mode) & libc::S_IFMT {
+        let file_type = u32::from(sys::statx(file.fd(), true)?.stx_mode) & libc::S_IFMT;
+        file.kind = match file_type {
             libc::S_IFDIR => Kind::Directory,
-            libc::S_IFLNK => return Err(Errno::ELOOP),
+            libc::S_IFLNK => return Err(Errno::ELOOP.into()),
             libc::S_IFREG | libc::S_IFBLK => Kind::Data,
             _ => Kind::Partner,
         };
         if let Some(refusal) = refusal.filter(|_| changes) {
-            return Err(export.refusal(refusal));
+            return Err(export.refusal(refusal).into());
         }
         let flags = open_flags(ioflag & !(IOFLAG_CREAT | IOFLAG_EXCL));
-        file.fd = cancel.retry(|| export.open_found(file.fd(), flags))?;
+        file.fd = match cancel.retry(|| export.open_found(file.fd(), flags)) {
+            // nobody reads it yet; only the kernel of who opens it locally could wait for that
+            Err(Errno::ENXIO) if file_type == libc::S_IFIFO && !file.nonblock => {
+                return Err(Failure::WouldWait(Wait::Later));
+            }
+            result => result?,
+        };
         Ok(file)
     }
 
@@ -159,6 +169,7 @@ impl OpenFile {
             writable: flag(IOFLAG_WRITE),
             append: flag(IOFLAG_APPEND),
             position: Mutex::new(0),
+            locks: OpenLocks::new(export.locks()),
         }
     }
 
@@ -181,6 +192,11 @@ impl OpenFile {
     /// What who may not change the file is told.
     pub(crate) fn may_change(&self, export: &Export) -> Result<(), Errno> {
         self.refusal.map_or(Ok(()), |refusal| Err(export.refusal(refusal)))
+    }
+
+    /// What was locked through it.
+    pub(crate) fn locks(&self) -> &OpenLocks {
+        &self.locks
     }
 
     /// The descriptor, to wait on.

@@ -6,11 +6,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::directory::Extras;
 use super::{Cancel, Failure, Kind, OpenFile};
 use crate::sys;
+use crate::wait::Wait;
 
 /// Most bytes that one READ returns.
 pub const MAX_READ: usize = 1024 * 1024;
 /// Bytes read between two looks at whether the caller still wants them.
 const CANCEL_STEP: usize = 256 * 1024;
+
+/// Until there is something to read.
+const READABLE: Wait = Wait::Ready(PollFlags::POLLIN);
 
 /// What a READ asks for.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +86,7 @@ impl OpenFile {
                 Ok(_) => {}
                 Err(_) if have > 0 => break,
                 // regular files that deliver events, such as trace_pipe
-                Err(Errno::EAGAIN) if !nonblock => return Err(Failure::WouldWait),
+                Err(Errno::EAGAIN) if !nonblock => return Err(Failure::WouldWait(READABLE)),
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -100,11 +104,11 @@ impl OpenFile {
         let mut fds = [PollFd::new(self.fd(), PollFlags::POLLIN)];
         let ready = cancel.retry(|| poll(&mut fds, PollTimeout::ZERO))? > 0;
         if !ready && !nonblock {
-            return Err(Failure::WouldWait);
+            return Err(Failure::WouldWait(READABLE));
         }
         match cancel.retry(|| sys::read_more(self.fd(), None, max, out)) {
             Ok(_) => Ok(()),
-            Err(Errno::EAGAIN) if !nonblock => Err(Failure::WouldWait),
+            Err(Errno::EAGAIN) if !nonblock => Err(Failure::WouldWait(READABLE)),
             Err(errno) => Err(errno.into()),
         }
     }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::pwrite;
 use nix::unistd::{Whence as SeekFrom, ftruncate, lseek, write};
 use qnet_iomsg::filesys::{SeekFor, allocate};
@@ -15,7 +14,7 @@ use qnet_iomsg::message::space;
 
 use super::{Cancel, Failure, Kind, OpenFile};
 use crate::export::Export;
-use crate::sys;
+use crate::{special, sys};
 
 /// Most bytes of one WRITE; of a longer one the beginning is written.
 pub const MAX_WRITE: usize = 1024 * 1024;
@@ -59,18 +58,10 @@ impl OpenFile {
                 *position += n as u64;
                 Ok(n)
             }),
-            (Kind::Partner, _) => self.write_partner(args, cancel),
+            (Kind::Partner, _) => {
+                special::write(self.fd(), args.data, self.nonblock || args.nonblock, cancel)
+            }
         }
-    }
-
-    /// To a FIFO or device as much as it takes now.
-    fn write_partner(&self, args: &WriteArgs<'_>, cancel: &Cancel) -> Result<usize, Failure> {
-        let mut fds = [PollFd::new(self.fd(), PollFlags::POLLOUT)];
-        let ready = cancel.retry(|| poll(&mut fds, PollTimeout::ZERO))? > 0;
-        if !ready {
-            return Err(Errno::EAGAIN.into());
-        }
-        Ok(cancel.retry(|| write(self.fd(), args.data))?)
     }
 
     /// Sets the size. A file that is open for nothing is opened for it, as `truncate` does.

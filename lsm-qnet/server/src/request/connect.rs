@@ -37,19 +37,25 @@ pub(super) fn run(export: &Export, opener: &Opener, message: &[u8], reply: Reply
             Err(errno) => Outcome::Failed(errno),
         };
     }
-    let result = match request.subtype {
+    let result: Result<Outcome, Failure> = match request.subtype {
         Subtype::Open => open(export, opener, &request, reply.cancel).map(|file| Outcome::Opened(0, file)),
         Subtype::Combine => {
             open_and_do(export, opener, &request, reply).map(|(status, file)| Outcome::Opened(status, file))
         }
         Subtype::CombineClose => combine_close(export, opener, &request, reply).map(Outcome::Done),
-        Subtype::Readlink => readlink(export, &request, reply).map(Outcome::Done),
-        Subtype::Unlink | Subtype::Rename | Subtype::Mknod | Subtype::Link => {
-            names::run(export, opener, &request, reply).map(Outcome::Done)
+        Subtype::Readlink => {
+            Ok(readlink(export, &request, reply).map_or_else(Outcome::Failed, Outcome::Done))
         }
-        Subtype::Unblock | Subtype::Mount => Err(Errno::ENOSYS),
+        Subtype::Unlink | Subtype::Rename | Subtype::Mknod | Subtype::Link => {
+            Ok(names::run(export, opener, &request, reply).map_or_else(Outcome::Failed, Outcome::Done))
+        }
+        Subtype::Unblock | Subtype::Mount => Err(Errno::ENOSYS.into()),
     };
-    result.unwrap_or_else(Outcome::Failed)
+    match result {
+        Ok(outcome) => outcome,
+        Err(Failure::Errno(errno)) => Outcome::Failed(errno),
+        Err(Failure::WouldWait(wait)) => Outcome::Wait(None, wait),
+    }
 }
 
 /// Whether a message may change anything, by what it asks for.
@@ -98,7 +104,12 @@ fn check_guard(export: &Export, request: &Connect<'_>) -> Result<(), Errno> {
     resolve_parent(export, request.path, nameless)?.check(Some(guard))
 }
 
-fn open(export: &Export, opener: &Opener, request: &Connect<'_>, cancel: &Cancel) -> Result<OpenFile, Errno> {
+fn open(
+    export: &Export,
+    opener: &Opener,
+    request: &Connect<'_>,
+    cancel: &Cancel,
+) -> Result<OpenFile, Failure> {
     if request.ioflag & IOFLAG_CREAT == 0 {
         return OpenFile::open(
             export,
@@ -109,22 +120,22 @@ fn open(export: &Export, opener: &Opener, request: &Connect<'_>, cancel: &Cancel
         );
     }
     if request.eflag & EFLAG_DIR != 0 {
-        return Err(Errno::EISDIR);
+        return Err(Errno::EISDIR.into());
     }
     // a file that is there is opened, whoever may make one in its directory
     for _ in 0..CREATE_ATTEMPTS {
         let refused = match create(export, opener, request, cancel) {
             Err(errno) if request.ioflag & IOFLAG_EXCL == 0 => errno,
-            result => return result,
+            result => return Ok(result?),
         };
         match find(export, request, cancel) {
             Err(Errno::ENOENT) if refused == Errno::EEXIST => {}
-            Err(Errno::ENOENT) => return Err(refused),
+            Err(Errno::ENOENT) => return Err(refused.into()),
             found => return OpenFile::open(export, found?, request.ioflag, opener.clone(), cancel),
         }
     }
     // It comes and goes, or is a link to nothing.
-    Err(Errno::ENOENT)
+    Err(Errno::ENOENT.into())
 }
 
 /// Makes a file that is not there yet, and opens it.
@@ -163,16 +174,16 @@ fn open_and_do(
     opener: &Opener,
     request: &Connect<'_>,
     reply: Reply<'_>,
-) -> Result<(i64, OpenFile), Errno> {
-    let Extra::Messages(chained) = request.extra else { return Err(Errno::EINVAL) };
+) -> Result<(i64, OpenFile), Failure> {
+    let Extra::Messages(chained) = request.extra else { return Err(Errno::EINVAL.into()) };
     // without an access bit nothing is really opened: attributes need none
     let file = open(export, opener, request, reply.cancel)?;
     let on = OnFile { export, file: &file, source: None };
     match on.messages(chained, reply) {
         Ok(status) => Ok((status, file)),
-        Err(Failure::Errno(errno)) => Err(errno),
         // a partner to wait for needs an open file to wait on
-        Err(Failure::WouldWait) => Err(Errno::EAGAIN),
+        Err(Failure::WouldWait(_)) => Err(Errno::EAGAIN.into()),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -181,12 +192,12 @@ fn combine_close(
     opener: &Opener,
     request: &Connect<'_>,
     reply: Reply<'_>,
-) -> Result<i64, Errno> {
+) -> Result<i64, Failure> {
     if let Extra::Messages(messages) = request.extra
         && let Some(by_path) = filesys::by_path(messages).map_err(bad_message)?
     {
         let old = SamePath { export, opener, new: request };
-        return old.run(by_path, reply);
+        return Ok(old.run(by_path, reply)?);
     }
     open_and_do(export, opener, request, reply).map(|(status, _)| status)
 }

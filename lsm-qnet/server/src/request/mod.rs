@@ -26,6 +26,7 @@ use crate::export::Export;
 use crate::file::{Cancel, Failure, MAX_READ, OpenFile, Opener};
 use crate::identity::Identity;
 use crate::signals::send_signal;
+use crate::wait::Wait;
 
 /// Most bytes of a reply: a full READ and what else a chain may bring along.
 pub const MAX_REPLY: usize = MAX_READ + 4096;
@@ -72,8 +73,8 @@ pub enum Outcome {
     Opened(i64, OpenFile),
     /// Not done.
     Failed(Errno),
-    /// To be tried again when there is something to read.
-    Wait(Arc<OpenFile>),
+    /// To be tried again when it may go on; with the file that has to be ready.
+    Wait(Option<Arc<OpenFile>>, Wait),
 }
 
 /// A request on its way.
@@ -111,7 +112,11 @@ impl Request {
             }
             Work::Connect { message } => {
                 let opener = Opener { identity: Arc::clone(&self.identity), may_change: self.may_change };
-                connect::run(export, &opener, &message, reply)
+                let outcome = connect::run(export, &opener, &message, reply);
+                if matches!(outcome, Outcome::Wait(..)) {
+                    self.work = Work::Connect { message };
+                }
+                outcome
             }
             Work::Signal { request } => match send_signal(&self.identity, &request) {
                 Ok(()) => Outcome::Done(0),
@@ -122,9 +127,9 @@ impl Request {
                 let outcome = match on.messages(&message, reply) {
                     Ok(status) => Outcome::Done(status),
                     Err(Failure::Errno(errno)) => Outcome::Failed(errno),
-                    Err(Failure::WouldWait) => {
+                    Err(Failure::WouldWait(wait)) => {
                         self.work = Work::File { message, file: Arc::clone(&file), source };
-                        return Outcome::Wait(file);
+                        return Outcome::Wait(Some(file), wait);
                     }
                 };
                 self.spent = message;

@@ -2,10 +2,10 @@
 
 use nix::errno::Errno;
 use nix::unistd::{PathconfVar, fpathconf};
-use qnet_iomsg::filesys::{self, Request as Filesys, SetTime};
+use qnet_iomsg::filesys::{self, Request as Filesys, SetTime, lock, special, subtype as number, xattr};
 use qnet_iomsg::flags::{IOFLAG_RSYNC, IOFLAG_SYNC};
 use qnet_iomsg::message::{XTYPE_DIR_ATTRIBUTES, XTYPE_DIR_EXTRA_HINT, XTYPE_NONBLOCK, pathconf};
-use qnet_iomsg::{Io, Link, Timestamp, chain};
+use qnet_iomsg::{Io, Link, Timestamp, chain, terminal};
 
 use super::{Reply, bad_message};
 use crate::export::Export;
@@ -62,8 +62,7 @@ impl OnFile<'_> {
                 cancel.retry(|| file.sync(flag & (IOFLAG_SYNC | IOFLAG_RSYNC) == 0))?;
             }
             Io::Pathconf { name } => return Ok(limit(file, name)?),
-            // no device is controlled from another node; programs take this for "not a terminal"
-            Io::Devctl { .. } => return Err(Errno::ENOTTY.into()),
+            Io::Devctl { dcmd, data, .. } => return self.control(dcmd, data, reply),
             Io::Chmod { mode } => cancel.retry(|| file.set_mode(export, mode))?,
             Io::Chown { uid, gid } => cancel.retry(|| file.set_owner(export, uid, gid))?,
             Io::Utime { now, atime, mtime } => {
@@ -93,6 +92,28 @@ impl OnFile<'_> {
     fn ours(&self, subtype: u16, data: &[u8], reply: &mut Reply<'_>) -> Result<i64, Failure> {
         let Self { export, file, source } = *self;
         let cancel = reply.cancel;
+        if number::LOCKS.contains(&subtype) {
+            let request = lock::Request::parse(subtype, data).map_err(bad_message)?;
+            if let Some(holder) = file.locks().carry_out(file.fd(), &request)? {
+                reply.put(&holder.emit());
+            }
+            return Ok(0);
+        }
+        if number::ATTRIBUTES.contains(&subtype) {
+            let request = xattr::Request::parse(subtype, data).map_err(bad_message)?;
+            if request.changes() {
+                file.may_change(export)?;
+            }
+            let mut data = Vec::new();
+            let status =
+                cancel.retry(|| crate::xattr::carry_out(file.fd(), file.place(), &request, &mut data))?;
+            reply.put(&data);
+            return Ok(status);
+        }
+        if number::SPECIAL.contains(&subtype) {
+            let request = special::Request::parse(subtype, data).map_err(bad_message)?;
+            return crate::special::events(file.fd(), &request);
+        }
         match Filesys::parse(subtype, data).map_err(bad_message)? {
             Filesys::Times { atime, mtime } => cancel.retry(|| file.set_times(export, atime, mtime))?,
             Filesys::Allocate { mode, offset, len } => file.allocate(mode, offset, len, cancel)?,
@@ -113,6 +134,20 @@ impl OnFile<'_> {
             // these begin with a path, and stand alone
             Filesys::Rename { .. } | Filesys::Link { .. } => return Err(Errno::EINVAL.into()),
         }
+        Ok(0)
+    }
+}
+
+impl OnFile<'_> {
+    /// `_IO_DEVCTL`: of terminals; every other device, and every other request, says ENOTTY.
+    fn control(&self, dcmd: u32, data: &[u8], reply: &mut Reply<'_>) -> Result<i64, Failure> {
+        let Ok(Some(request)) = terminal::Request::parse(dcmd, data) else {
+            return Err(Errno::ENOTTY.into());
+        };
+        if request.changes() {
+            self.file.may_change(self.export)?;
+        }
+        reply.put(&crate::special::control(self.file.fd(), &request)?);
         Ok(0)
     }
 }

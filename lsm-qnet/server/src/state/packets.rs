@@ -264,6 +264,12 @@ impl State {
                 }
             }
             Stage::Gathering(_) => return self.fail(txn, Errno::EINTR),
+            Stage::Later => {
+                let (conn, coid, serial) = (transaction.conn, transaction.coid, transaction.serial);
+                self.cancel_later(|job| job.txn.is_some_and(|(number, _)| number == txn));
+                self.unreserve_file(conn, coid, serial);
+                return self.fail(txn, Errno::EINTR);
+            }
             Stage::Waiting(fd) => {
                 let fd = *fd;
                 self.cancel_waiting(fd, |job| job.txn.is_some_and(|(number, _)| number == txn));
@@ -325,6 +331,7 @@ impl State {
             match transaction.stage {
                 Stage::Running(cancel, _) => cancel.set(),
                 Stage::Waiting(fd) => self.cancel_waiting(fd, |job| job.conn == conn),
+                Stage::Later => self.cancel_later(|job| job.conn == conn),
                 Stage::Gathering(_) | Stage::Queued => {}
             }
         }

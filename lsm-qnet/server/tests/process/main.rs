@@ -5,15 +5,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test; functions outside #[test] are not exempted by themselves")]
 
+mod attributes;
 mod changing;
 mod hostile;
 mod identity;
+mod locks;
 mod names;
 mod places;
 mod race;
 mod reading;
 mod rights;
 mod signals;
+mod special;
 mod support;
 mod writing;
 
@@ -38,6 +41,9 @@ fn main() -> ExitCode {
         hostile::CASES,
         names::CASES,
         signals::CASES,
+        locks::CASES,
+        attributes::CASES,
+        special::CASES,
     ]
     .concat();
     let trials = cases.into_iter().map(|(name, need, test)| match need.missing() {
