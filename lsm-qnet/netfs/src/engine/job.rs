@@ -15,6 +15,7 @@ use tracing::debug;
 use super::{
     Engine, Owner,
     files::{self, Handle},
+    messages::FOR_EXECUTION,
     names::LIFETIME,
     task::{Name, Task},
 };
@@ -304,7 +305,12 @@ impl Engine {
 
 /// Whether the node did not understand a request that can also be made in QNX's words.
 fn is_in_other_words(job: &Job, failure: Failure) -> bool {
-    failure.errno == libc::ENOSYS && !job.plain && matches!(job.task, Task::Rename { flags: 0, .. })
+    let has_others = match job.task {
+        Task::Rename { flags, .. } => flags == 0,
+        Task::Open { flags, .. } => flags & FOR_EXECUTION != 0,
+        _ => false,
+    };
+    failure.errno == libc::ENOSYS && !job.plain && has_others
 }
 
 /// The reply to a search for data or a hole.

@@ -31,6 +31,9 @@ use crate::{
 
 /// Longest target of a symbolic link.
 pub(super) const LINK_MAX: usize = libc::PATH_MAX as usize - 1;
+/// Bit of the flags of an open whose file is to be executed (the kernel's `__FMODE_EXEC`). The kernel looks whether anybody
+/// may do that, not whether the caller may.
+pub(super) const FOR_EXECUTION: i32 = 0x20;
 /// Room for the list of nodes.
 const NODES_ROOM: usize = 1 << 20;
 
@@ -108,6 +111,10 @@ impl Engine {
             Task::Readlink { .. } => (Connect::readlink(path), LINK_MAX),
             Task::Open { nodeid, flags } => {
                 let ahead = self.reads_ahead(*nodeid, *flags);
+                if flags & FOR_EXECUTION != 0 && !job.plain {
+                    let execute = filesys::Request::Access { mask: filesys::access::EXECUTE };
+                    execute.emit(Chain::Follows, &mut chained);
+                }
                 open_chain(&mut chained, (ahead > 0).then_some((ahead, 0)));
                 (combine(path, flags::ioflag_from_linux(*flags), 0), stat::REPLY_LEN + ahead as usize)
             }

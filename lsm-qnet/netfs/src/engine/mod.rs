@@ -55,7 +55,7 @@ use crate::{
     caller::Caller,
     fuse::{
         Negotiated, Opcode, Operation, READ_BUFFER, ROOT_ID, Request,
-        abi::{InHeader, InitIn, Kstatfs},
+        abi::{EPOCH_MINOR, InHeader, InitIn, Kstatfs},
         negotiate, reply,
     },
     inodes::Inodes,
@@ -144,6 +144,8 @@ pub struct Engine {
     /// The numbers have come round: one may be in use.
     coids_reused: bool,
     ready: bool,
+    /// The kernel can be told to look all names up again.
+    has_epochs: bool,
     over: bool,
 }
 
@@ -165,6 +167,7 @@ impl Engine {
             last_coid: 0,
             coids_reused: false,
             ready: false,
+            has_epochs: false,
             over: false,
         }
     }
@@ -353,6 +356,7 @@ impl Engine {
                     "mounted"
                 );
                 self.ready = true;
+                self.has_epochs = asked.minor >= EPOCH_MINOR;
                 reply::body(unique, &body)
             }
             Ok(Negotiated::Again(body)) => reply::body(unique, &body),

@@ -178,10 +178,15 @@ impl Engine {
     }
 
     fn note_search(&mut self, now: Instant, nodeid: u64, stat: &Stat) {
-        if let Some(inode) = self.inodes.get_mut(nodeid)
-            && stat.mode & libc::S_IFMT == libc::S_IFDIR
-        {
-            inode.search = Some(Search { everybody: attributes::everybody_searches(stat), seen: now });
+        if stat.mode & libc::S_IFMT != libc::S_IFDIR {
+            return;
+        }
+        let Some(inode) = self.inodes.get_mut(nodeid) else { return };
+        let everybody = attributes::everybody_searches(stat);
+        let before = inode.search.replace(Search { everybody, seen: now });
+        if self.has_epochs && !everybody && before.is_some_and(|search| search.everybody) {
+            // What lies below was found by people who may not find it any more.
+            self.replies.push_back(reply::forget_names());
         }
     }
 }

@@ -3,7 +3,10 @@
 use qnet_iomsg::flags::S_IFMT;
 
 use super::{Engine, files, nodes, statistics};
-use crate::fuse::{Attributes, MAX_TRANSFER, Operation, ROOT_ID};
+use crate::{
+    fuse::{Attributes, MAX_TRANSFER, Operation, ROOT_ID},
+    inodes::{Inode, Kind},
+};
 
 /// Bytes that one COPY moves at most: it has to be through before the deadline, also on a slow disk.
 const COPY_MAX: u64 = 64 << 20;
@@ -257,12 +260,23 @@ impl Engine {
         if self.inodes.get(nodeid).is_some_and(|inode| !inode.kind().is_remote()) {
             return Err(libc::EROFS);
         }
+        if attributes.size.is_some() && !self.has_size(nodeid) {
+            return Err(libc::EINVAL);
+        }
         let own = |file: &files::OpenFile| file.caller.uid == uid;
         let fh = fh.filter(|fh| self.handles.contains_key(fh)).or_else(|| {
             // ftruncate comes with its handle; truncate asks for the right to write.
             if attributes.size.is_some() { None } else { self.live_handle(nodeid, own) }
         });
         Ok(Task::Setattr { nodeid, fh, attributes })
+    }
+
+    /// Special files look like regular ones here and have no size that could be set, even so.
+    fn has_size(&self, nodeid: u64) -> bool {
+        match self.inodes.get(nodeid).map(Inode::kind) {
+            Some(Kind::File(id)) => id.file_type == libc::S_IFREG,
+            _ => true,
+        }
     }
 
     fn make_task(&self, parent: u64, operation: Operation<'_>) -> Result<Task, i32> {
@@ -298,7 +312,7 @@ impl Engine {
 
     /// Names do not go from one node to another.
     fn same_node(&self, one: u64, other: u64) -> Result<(), i32> {
-        let node = |nodeid| self.inodes.get(nodeid).map(crate::inodes::Inode::node).ok_or(libc::ESTALE);
+        let node = |nodeid| self.inodes.get(nodeid).map(Inode::node).ok_or(libc::ESTALE);
         if node(one)? == node(other)? { Ok(()) } else { Err(libc::EXDEV) }
     }
 }

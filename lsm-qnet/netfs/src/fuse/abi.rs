@@ -59,6 +59,9 @@ pub const FUSE_POLL_SCHEDULE_NOTIFY: u32 = 1 << 0;
 
 /// In place of an errno in a message whose `unique` is 0.
 pub const FUSE_NOTIFY_INVAL_INODE: i32 = 2;
+/// All names that the kernel remembers are old. Since minor version [`EPOCH_MINOR`].
+pub const FUSE_NOTIFY_INC_EPOCH: i32 = 8;
+pub const EPOCH_MINOR: u32 = 44;
 /// The same: somebody who polls should look again.
 pub const FUSE_NOTIFY_POLL: i32 = 1;
 

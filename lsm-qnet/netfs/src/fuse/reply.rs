@@ -5,7 +5,9 @@
 
 use zerocopy::IntoBytes;
 
-use super::abi::{Dirent, EntryOut, FUSE_NOTIFY_INVAL_INODE, NotifyInvalInode, OutHeader};
+use super::abi::{
+    Dirent, EntryOut, FUSE_NOTIFY_INC_EPOCH, FUSE_NOTIFY_INVAL_INODE, NotifyInvalInode, OutHeader,
+};
 
 /// Bytes of a reply's header.
 pub const HEADER: usize = size_of::<OutHeader>();
@@ -40,6 +42,11 @@ pub fn forget_attributes(nodeid: u64) -> Vec<u8> {
     let len = (HEADER + size_of_val(&notice)) as u32;
     let header = OutHeader { len, error: FUSE_NOTIFY_INVAL_INODE, unique: 0 };
     [header.as_bytes(), notice.as_bytes()].concat()
+}
+
+/// A word to the kernel: every name it remembers is to be looked up again. It takes no lock for that, unlike for single names.
+pub fn forget_names() -> Vec<u8> {
+    OutHeader { len: HEADER as u32, error: FUSE_NOTIFY_INC_EPOCH, unique: 0 }.as_bytes().to_vec()
 }
 
 /// Writes the header into the first bytes of a reply.
