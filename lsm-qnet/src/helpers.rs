@@ -14,7 +14,7 @@ use std::{
 use io_pkt_sdk::{Error, Helper, HelperSpec, Host};
 use qnet_ipc::Root;
 
-use crate::engine::Engine;
+use crate::{engine::Engine, tuning::Tuning};
 
 /// First pause before a helper is started again, in nanoseconds.
 const FIRST_PAUSE: u64 = 200_000_000;
@@ -84,6 +84,8 @@ pub(crate) struct Helpers {
     mounts: Vec<PathBuf>,
     /// What the server shows of this node; none is everything.
     exports: Vec<String>,
+    /// How the files of other nodes are shown, for each `qnet-netfs`.
+    shown: Vec<String>,
     watched: Vec<Watched>,
 }
 
@@ -93,13 +95,14 @@ impl Helpers {
         host: &Host,
         root: &Root,
         mounts: impl Iterator<Item = &'m Path>,
-        exports: &[String],
+        tuning: &Tuning,
     ) -> Self {
         let due = |kind| Watched { kind, state: State::Waiting { at: 0 }, pause: FIRST_PAUSE };
         let mounts: Vec<PathBuf> = mounts.map(Path::to_owned).collect();
         let watched =
             std::iter::once(Kind::Server).chain((0..mounts.len()).map(Kind::Netfs)).map(due).collect();
-        Self { host: host.clone(), root: root.clone(), mounts, exports: exports.to_vec(), watched }
+        let (exports, shown) = (tuning.exports.clone(), tuning.shown.clone());
+        Self { host: host.clone(), root: root.clone(), mounts, exports, shown, watched }
     }
 
     /// Starts those that are due, and tells when the next one will be.
@@ -191,6 +194,7 @@ impl Helpers {
             Kind::Netfs(number) => {
                 let mount = self.mounts[number].to_string_lossy().into_owned();
                 let spec = if number > 0 { spec.arg("--directory").arg(mount.clone()) } else { spec };
+                let spec = self.shown.iter().fold(spec, |spec, argument| spec.arg(argument));
                 self.host.spawn(&spec.arg("--mount").arg(mount).arg("--standby"))
             }
         }

@@ -77,7 +77,7 @@ impl Protocol for Qnet {
         let mut ports = Ports::new(&host, Internet::open(&places.carrier, &host)?);
         ports.tune(settings.tuning.vlan, settings.tuning.reserve);
         let resolvers = Resolvers::open(&places.resolvers, &places.carrier, settings.name.domain(), &host)?;
-        let helpers = Helpers::new(&host, &root, settings.mounts(), &settings.tuning.exports);
+        let helpers = Helpers::new(&host, &root, settings.mounts(), &settings.tuning);
         let unseen = match &places.carrier {
             Carrier::Ethernet(names) => names.clone(),
             Carrier::Ip | Carrier::Udp(_) => Vec::new(),

@@ -99,6 +99,8 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::number("vtag", "VLAN of every packet, sent and heard (default none)", 1, 4094),
     Opt::text("export", "directory that other nodes see, PATH[:ro]; may be repeated (default all)")
         .repeated(),
+    Opt::text("symlinks", "how links of other nodes read: node (their own files) or verbatim (default node)"),
+    Opt::text("cache", "what is remembered of other nodes' files: open (until they are opened) or none (default open)"),
     Opt::number(
         "qos_verbose",
         "1: log sessions that begin and end; 2: also paths that answer or do not (default 0)",

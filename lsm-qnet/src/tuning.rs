@@ -25,6 +25,8 @@ pub struct Tuning {
     pub reserve: usize,
     /// Directories that other nodes see, as `qnet-server --only` takes them; none is everything.
     pub exports: Vec<String>,
+    /// What `qnet-netfs` is told of links and caches.
+    pub shown: Vec<String>,
     /// How much is logged of sessions; see [`crate::engine::Verbosity`].
     pub qos_verbose: u64,
     /// A sentence for each option that was given and means nothing.
@@ -48,10 +50,27 @@ impl Tuning {
             vlan: args.number("vtag").and_then(|tag| u16::try_from(tag).ok()),
             reserve: args.number("max_tx_bufs").unwrap_or(RESERVE) as usize,
             exports,
+            shown: shown(|option| args.text(option))?,
             qos_verbose: args.number("qos_verbose").unwrap_or(0),
             notices: WITHOUT_MEANING.iter().filter_map(given).collect(),
         })
     }
+}
+
+/// The options that only `qnet-netfs` has to do with, and their values.
+const SHOWN: [(&str, [&str; 2]); 2] = [("symlinks", ["node", "verbatim"]), ("cache", ["open", "none"])];
+
+/// The arguments for `qnet-netfs` that the options come to.
+fn shown<'a>(given: impl Fn(&str) -> Option<&'a str>) -> Result<Vec<String>, Error> {
+    let mut arguments = Vec::new();
+    for (option, [one, other]) in SHOWN {
+        let Some(value) = given(option) else { continue };
+        if ![one, other].contains(&value) {
+            return Err(Error::new(libc::EINVAL, format!("{option}={value}: {one} or {other}")));
+        }
+        arguments.extend([format!("--{option}"), value.to_owned()]);
+    }
+    Ok(arguments)
 }
 
 /// Without the right that may stand behind it.
@@ -109,6 +128,23 @@ mod tests {
         for export in ["/usr", "/usr:ro", "/usr:rw", "/usr/", "/"] {
             check_export(export).unwrap();
         }
+    }
+
+    #[test]
+    fn links_and_caches_are_told_to_who_shows_the_files() {
+        let told = |symlinks, cache| {
+            shown(|option| match option {
+                "symlinks" => symlinks,
+                _ => cache,
+            })
+        };
+        assert_eq!(told(None, None).unwrap(), [""; 0]);
+        assert_eq!(
+            told(Some("verbatim"), Some("none")).unwrap(),
+            ["--symlinks", "verbatim", "--cache", "none"]
+        );
+        let error = told(None, Some("writeback")).unwrap_err();
+        assert_eq!((error.errno(), error.text()), (libc::EINVAL, "cache=writeback: open or none"));
     }
 
     #[test]
