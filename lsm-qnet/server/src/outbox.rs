@@ -1,7 +1,8 @@
 //! Replies on their way to the socket.
 //!
 //! A reply larger than a packet goes as WRITE pieces and a REPLY with the last one. What the socket does
-//! not take at once waits here, and is sent on when the socket becomes writable.
+//! not take at once waits here, and is sent on when the socket becomes writable. It waits in the memory in which
+//! it was made; who made it gets other memory for the next one.
 
 use std::collections::VecDeque;
 
@@ -12,23 +13,24 @@ use qnet_ipc::{MAX_DATA, PeerError, ServerPeer, ToClient};
 struct Unsent {
     txn: u32,
     status: i64,
-    /// What was unsent when it came here, ...
     data: Vec<u8>,
-    /// ... where that stands in the reply, ...
-    base: usize,
-    /// ... and how much of it has been sent since.
+    /// Bytes of it that the socket has taken.
     sent: usize,
 }
+
+/// Empty buffers that are kept.
+const SPARE_BUFFERS: usize = 8;
 
 /// Replies that wait, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     unsent: VecDeque<Unsent>,
     bytes: usize,
+    spare: Vec<Vec<u8>>,
 }
 
 impl Outbox {
-    /// Sends a reply, or keeps what the socket does not take.
+    /// Sends a reply, or keeps it when the socket does not take all; `data` is another buffer then.
     ///
     /// # Errors
     /// The socket is closed or broken.
@@ -37,15 +39,15 @@ impl Outbox {
         peer: &mut ServerPeer,
         txn: u32,
         status: i64,
-        data: &[u8],
+        data: &mut Vec<u8>,
     ) -> Result<(), PeerError> {
         let mut sent = 0;
-        if self.unsent.is_empty() && send_pieces(peer, txn, status, data, 0, &mut sent)? {
+        if self.unsent.is_empty() && send_pieces(peer, txn, status, data, &mut sent)? {
             return Ok(());
         }
-        let data = data.get(sent..).unwrap_or_default().to_vec();
-        self.bytes += data.len();
-        self.unsent.push_back(Unsent { txn, status, data, base: sent, sent: 0 });
+        let data = std::mem::replace(data, self.spare.pop().unwrap_or_default());
+        self.bytes += data.len() - sent;
+        self.unsent.push_back(Unsent { txn, status, data, sent });
         Ok(())
     }
 
@@ -57,13 +59,18 @@ impl Outbox {
         peer.flush()?;
         while let Some(first) = self.unsent.front_mut() {
             let before = first.sent;
-            let done = send_pieces(peer, first.txn, first.status, &first.data, first.base, &mut first.sent)?;
+            let done = send_pieces(peer, first.txn, first.status, &first.data, &mut first.sent)?;
             self.bytes = self.bytes.saturating_sub(first.sent - before);
             if !done {
                 break;
             }
             self.bytes = self.bytes.saturating_sub(first.data.len() - first.sent);
-            self.unsent.pop_front();
+            if let Some(Unsent { mut data, .. }) = self.unsent.pop_front()
+                && self.spare.len() < SPARE_BUFFERS
+            {
+                data.clear();
+                self.spare.push(data);
+            }
         }
         Ok(())
     }
@@ -85,19 +92,17 @@ impl Outbox {
     }
 }
 
-/// Sends pieces of `data`, which stands at `base` in the reply, until it is sent (true) or the socket
-/// takes no more (false).
+/// Sends pieces of `data` from `sent` on, until all is sent (true) or the socket takes no more (false).
 fn send_pieces(
     peer: &mut ServerPeer,
     txn: u32,
     status: i64,
     data: &[u8],
-    base: usize,
     sent: &mut usize,
 ) -> Result<bool, PeerError> {
     while !peer.wants_write() {
         let rest = data.get(*sent..).unwrap_or_default();
-        let offset = u32::try_from(base + *sent).unwrap_or(u32::MAX);
+        let offset = u32::try_from(*sent).unwrap_or(u32::MAX);
         if rest.len() <= MAX_DATA {
             peer.send(&ToClient::Reply { txn, status, offset, data: rest })?;
             return Ok(true);

@@ -33,8 +33,9 @@ use crate::sys::{self, ThreadIdentity};
 
 /// Packets taken from the socket before the requests in them are begun.
 const RECEIVE_BURST: usize = 32;
-/// Reply buffers above this size are given back after use.
-const KEEP_BUFFER: usize = 256 * 1024;
+/// Reply buffers above this size are given back after use. A full READ is not: the kernel would have to find, clear and take
+/// back 256 pages for each.
+const KEEP_BUFFER: usize = MAX_REPLY;
 /// Identities whose refusal has been logged; more are not remembered, and not logged either.
 const LOGGED_REFUSALS: usize = 64;
 
@@ -178,7 +179,7 @@ impl Service {
                 drop(shared);
                 let (job, outcome) = self.run(job, &mut switcher, &mut reply);
                 shared = self.lock();
-                shared.state.finish(job, outcome, &reply)?;
+                shared.state.finish(job, outcome, &mut reply)?;
                 let freed = self.export.locks().take_freed();
                 if !freed.is_empty() {
                     shared.state.retry_locks(&freed);

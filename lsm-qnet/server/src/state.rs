@@ -231,11 +231,17 @@ impl State {
         job
     }
 
-    /// Books what became of a job and answers its caller. `data` is the reply's.
+    /// Books what became of a job and answers its caller. `data` is the reply's; what stands there afterwards is of no
+    /// use, and may be other memory.
     ///
     /// # Errors
     /// The socket is closed or broken.
-    pub(crate) fn finish(&mut self, mut job: Job, outcome: Outcome, data: &[u8]) -> Result<(), PeerError> {
+    pub(crate) fn finish(
+        &mut self,
+        mut job: Job,
+        outcome: Outcome,
+        data: &mut Vec<u8>,
+    ) -> Result<(), PeerError> {
         self.running -= 1;
         self.memory.keep(std::mem::take(&mut job.request.spent));
         self.shares.entry(job.nd).or_default().running -= 1;
@@ -268,7 +274,12 @@ impl State {
         self.peer.send(&ToClient::ConnectOk { conn, scoid, limit: MAX_DATA as u32 })
     }
 
-    fn finish_transaction(&mut self, job: Job, outcome: Outcome, data: &[u8]) -> Result<(), PeerError> {
+    fn finish_transaction(
+        &mut self,
+        job: Job,
+        outcome: Outcome,
+        data: &mut Vec<u8>,
+    ) -> Result<(), PeerError> {
         let Some((txn, serial)) = job.txn else { return Ok(()) };
         let known = self.transactions.get(&txn).is_some_and(|t| t.serial == serial);
         if !known {

@@ -73,6 +73,7 @@ impl OpenFile {
         cancel: &Cancel,
     ) -> Result<(), Failure> {
         let start = out.len();
+        out.reserve_exact(max);
         while out.len() - start < max {
             let have = out.len() - start;
             let at = offset.checked_add(have as i64).ok_or(Errno::EINVAL)?;

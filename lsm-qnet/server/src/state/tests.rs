@@ -61,7 +61,7 @@ impl Rig {
     }
 
     fn finish(&mut self, job: Job, outcome: Outcome) {
-        self.state.finish(job, outcome, b"").unwrap();
+        self.state.finish(job, outcome, &mut Vec::new()).unwrap();
     }
 
     /// Connections whose jobs may start now, in their order; the jobs.
