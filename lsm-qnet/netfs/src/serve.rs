@@ -169,6 +169,7 @@ impl<'a> Server<'a> {
                 }
                 Err(error) => warn!("the kernel refused a reply of {} bytes: {error}", reply.len()),
             }
+            self.engine.recycle(reply);
         }
         if self.engine.is_ready() && !self.was_ready {
             self.was_ready = true;

@@ -36,6 +36,9 @@ pub(super) const LINK_MAX: usize = libc::PATH_MAX as usize - 1;
 pub(super) const FOR_EXECUTION: i32 = 0x20;
 /// Room for the list of nodes.
 const NODES_ROOM: usize = 1 << 20;
+/// Memory of replies that is kept for the next ones: from so many bytes on, so often.
+const WORTH_KEEPING: usize = 128 << 10;
+const SPARES: usize = 8;
 
 impl Engine {
     pub(super) fn send(
@@ -197,8 +200,21 @@ impl Engine {
                 (Message::from(message), room)
             }
         };
-        let reply = buffer.unwrap_or_else(|| Buffer::new(room));
+        let reply = buffer.unwrap_or_else(|| self.buffer(room));
         Ok((session, Request { coid, message, reply, filled: job.filled }))
+    }
+
+    /// Room for a reply: where there is much of it, in memory that the kernel need not find and clear first.
+    fn buffer(&mut self, room: usize) -> Buffer {
+        let spare = if room >= WORTH_KEEPING { self.spares.pop() } else { None };
+        spare.map_or_else(|| Buffer::new(room), |spare| Buffer::reusing(spare, room))
+    }
+
+    /// Takes back the memory of a reply that was written to `/dev/fuse`.
+    pub fn recycle(&mut self, reply: Vec<u8>) {
+        if reply.capacity() >= WORTH_KEEPING && self.spares.len() < SPARES {
+            self.spares.push(reply);
+        }
     }
 }
 

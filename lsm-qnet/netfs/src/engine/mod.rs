@@ -137,6 +137,8 @@ pub struct Engine {
     deadlines: BTreeSet<(Instant, u64)>,
     patience: Patience,
     replies: VecDeque<Vec<u8>>,
+    /// Memory of large replies that were written, for the next ones.
+    spares: Vec<Vec<u8>>,
     /// Counts what was changed from here: what was asked before the last one may be old.
     changes: u64,
     last_fh: u64,
@@ -162,6 +164,7 @@ impl Engine {
             deadlines: BTreeSet::new(),
             patience: Patience::default(),
             replies: VecDeque::new(),
+            spares: Vec::new(),
             changes: 0,
             last_fh: 0,
             last_coid: 0,

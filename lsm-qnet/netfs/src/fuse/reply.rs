@@ -73,6 +73,13 @@ impl Buffer {
         Self { bytes: vec![0; HEADER], limit }
     }
 
+    /// The same in memory that was used before.
+    pub fn reusing(mut bytes: Vec<u8>, limit: usize) -> Self {
+        bytes.clear();
+        bytes.resize(HEADER, 0);
+        Self { bytes, limit }
+    }
+
     /// Places `data` at `offset`; bytes beyond the limit are dropped, a gap in front of it reads as zeros.
     pub fn place(&mut self, offset: usize, data: &[u8]) {
         let room = self.limit.saturating_sub(offset);
