@@ -1,7 +1,8 @@
 //! What comes from this machine: local channels, the control socket, the kernel's FUSE, module files.
 
 use io_pkt_host::inspect;
-use qnet_iomsg::{Connect, Dirents, StatReply, chain};
+use qnet_iomsg::filesys::{self, lock, special, xattr};
+use qnet_iomsg::{Connect, Dirents, Extra, Io, Stat, StatReply, chain};
 use qnet_iomsg::{netmgr, signal};
 use qnet_ipc::{ToClient, ToServer};
 use qnet_netfs::fuse::Request;
@@ -42,11 +43,20 @@ pub(super) fn control(data: &[u8]) {
 /// Messages to managers.
 pub(super) fn iomsg(data: &[u8]) {
     for message in chain(data).take(1000) {
-        if message.is_err() {
-            break;
+        match message {
+            Ok((Io::Msg { mgrid: filesys::MGRID, subtype, data }, _)) => ours(subtype, data),
+            Ok(_) => {}
+            Err(_) => break,
         }
     }
-    let _ = Connect::parse(data);
+    if let Ok(connect) = Connect::parse(data) {
+        let _ = connect.guard();
+        if let Extra::Messages(messages) = connect.extra {
+            let _ = filesys::by_path(messages);
+        }
+    }
+    let _ = Stat::parse_wide(data);
+    let _ = filesys::Statvfs::parse(data);
     let _ = Connect::declared_len(data);
     let _ = StatReply::parse(data);
     let _ = netmgr::nodes(data);
@@ -58,6 +68,34 @@ pub(super) fn iomsg(data: &[u8]) {
         if entry.is_err() {
             break;
         }
+    }
+}
+
+/// One of our file messages: what is read is written and read again as the same.
+fn ours(subtype: u16, data: &[u8]) {
+    if let Ok(request) = filesys::Request::parse(subtype, data) {
+        again(&request.to_bytes(), |subtype, data| {
+            assert_eq!(filesys::Request::parse(subtype, data), Ok(request))
+        });
+    }
+    if let Ok(request) = lock::Request::parse(subtype, data) {
+        again(&request.emit(), |subtype, data| assert_eq!(lock::Request::parse(subtype, data), Ok(request)));
+    }
+    if let Ok(request) = xattr::Request::parse(subtype, data) {
+        again(&request.emit(), |subtype, data| assert_eq!(xattr::Request::parse(subtype, data), Ok(request)));
+    }
+    if let Ok(request) = special::Request::parse(subtype, data) {
+        again(&request.emit(), |subtype, data| {
+            assert_eq!(special::Request::parse(subtype, data), Ok(request))
+        });
+    }
+    let _ = lock::Holder::parse(data);
+}
+
+fn again(message: &[u8], check: impl FnOnce(u16, &[u8])) {
+    match Io::parse(message) {
+        Ok((Io::Msg { mgrid: filesys::MGRID, subtype, data }, None)) => check(subtype, data),
+        other => panic!("{other:?}"),
     }
 }
 
