@@ -74,6 +74,12 @@ impl OpenFile {
             return cancel.retry(|| ftruncate(self.fd(), size));
         }
         self.may_change(export)?;
+        match u32::from(sys::statx(self.fd(), true)?.stx_mode) & libc::S_IFMT {
+            libc::S_IFREG => {}
+            libc::S_IFDIR => return Err(Errno::EISDIR),
+            libc::S_IFLNK => return Err(Errno::ELOOP),
+            _ => return Err(Errno::EINVAL),
+        }
         let file = cancel.retry(|| export.open_found(self.fd(), OFlag::O_WRONLY | OFlag::O_NONBLOCK))?;
         cancel.retry(|| ftruncate(&file, size))
     }

@@ -236,6 +236,8 @@ fn sizes_are_set() {
     assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"con");
     assert_eq!(size_of_path(&mut server, conn, "", 3), Err(libc::EISDIR));
     assert_eq!(size_of_path(&mut server, conn, "f", u64::MAX), Err(libc::EINVAL));
+    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(size_of_path(&mut server, conn, "fifo", 3), Err(libc::EINVAL));
     let coid = open(&mut server, conn, "f", WRITE, 0).unwrap();
     let grow = Io::Space { subtype: space::FREE, whence: 0, start: 5, len: 0 };
     assert_eq!(server.io(conn, coid, &grow, 8).unwrap().data, 5_u64.to_le_bytes(), "the new size");
