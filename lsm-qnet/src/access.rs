@@ -180,7 +180,7 @@ fn as_is(info: &ClientInfo) -> Claim {
         rgid: info.rgid.cast_unsigned(),
         egid: info.egid.cast_unsigned(),
         sgid: info.sgid.cast_unsigned(),
-        groups: info.groups.iter().map(|gid| gid.cast_unsigned()).collect(),
+        groups: info.groups.iter().map(|gid| gid.cast_unsigned()).take(qnet_ipc::MAX_GROUPS).collect(),
         ..Claim::default()
     }
 }

@@ -1,14 +1,15 @@
 //! Who is behind a file request, as far as the other node needs to know.
 //!
 //! The kernel puts the file-system uid and gid into each request. Supplementary groups are not there; they are read from
-//! `/proc/PID/status` of the asking process. QNX's `_client_info` has room for eight, so no more are passed on.
+//! `/proc/PID/status` of the asking process. A node of ours is told all of them, a plain QNX node the first eight, for which
+//! QNX's `_client_info` has room.
 
 use std::{fs::File, io::Read};
 
 use qnet_ipc::Claim;
 
-/// Most supplementary groups that a node is told, QNX's `NGROUPS_MAX`.
-pub const MAX_GROUPS: usize = 8;
+/// Most supplementary groups that a node is told.
+pub const MAX_GROUPS: usize = qnet_ipc::MAX_GROUPS;
 
 /// The identity under which a node decides what may be done. Equal callers share one connection to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,9 +35,9 @@ pub fn groups_of(pid: u32) -> Vec<u32> {
     if pid == 0 {
         return Vec::new();
     }
-    // This happens for every look-up. One read suffices: the line is near the beginning, and of a long one the first
-    // groups are enough.
-    let mut status = [0; 2048];
+    // This happens for every look-up. One read suffices: the line is near the beginning, and this is room for as many groups
+    // as are passed on.
+    let mut status = [0; 4096];
     let read = File::open(format!("/proc/{pid}/status")).and_then(|mut file| file.read(&mut status));
     let text = String::from_utf8_lossy(&status[..read.unwrap_or_default()]);
     parse_groups(&text)
@@ -102,8 +103,10 @@ mod tests {
     }
 
     #[test]
-    fn no_more_groups_than_qnx_knows_are_passed_on() {
-        assert_eq!(parse_groups("Groups:\t1 2 3 4 5 6 7 8 9 10\n"), [1, 2, 3, 4, 5, 6, 7, 8]);
+    fn no_more_groups_than_local_channels_carry_are_passed_on() {
+        let many: Vec<String> = (0..1000).map(|group| group.to_string()).collect();
+        let groups = parse_groups(&format!("Groups:\t{}\n", many.join(" ")));
+        assert_eq!(groups, (0..MAX_GROUPS as u32).collect::<Vec<u32>>());
     }
 
     #[test]

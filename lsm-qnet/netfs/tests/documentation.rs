@@ -30,8 +30,8 @@ fn every_test_that_the_document_names_exists() {
 
 #[test]
 fn the_numbers_that_the_document_quotes_are_those_of_the_code() {
-    assert!(DOCUMENT.contains("at most eight supplementary groups"));
-    assert_eq!(caller::MAX_GROUPS, 8);
+    assert!(DOCUMENT.contains("at most 256 supplementary groups"));
+    assert_eq!(caller::MAX_GROUPS, 256);
     assert!(DOCUMENT.contains("requests of up to 1 MiB"));
     assert_eq!(fuse::MAX_TRANSFER, 1 << 20);
 }

@@ -38,7 +38,11 @@ impl Pair {
     }
 
     fn attach(&mut self, client: ClientId) -> Result<(), CommandError> {
-        let cred = ClientInfo { pid: 77, euid: 1000, ..ClientInfo::default() };
+        self.attach_with(client, Vec::new())
+    }
+
+    fn attach_with(&mut self, client: ClientId, groups: Vec<i32>) -> Result<(), CommandError> {
+        let cred = ClientInfo { pid: 77, euid: 1000, groups, ..ClientInfo::default() };
         let nd = self.nd();
         self.net.command(self.a, Command::Attach { client, nd, pid: 4242, chid: 3, cred })
     }
@@ -96,6 +100,33 @@ fn nothing_is_sent_for_a_connection_that_is_not_used() {
     assert!(pair.net.events(pair.b).iter().all(|event| !matches!(event, Event::Connect { .. })));
     pair.net.command(pair.a, Command::Disconnect { client: CLIENT }).unwrap();
     pair.attach(CLIENT).unwrap();
+}
+
+#[test]
+fn a_node_of_ours_learns_all_groups_before_the_first_message_or_pulse() {
+    for (with_pulse, count) in [(false, 300), (true, 300), (false, 2000)] {
+        for acquainted in [false, true] {
+            let mut pair = if acquainted { Pair::acquainted(false) } else { Pair::new(false) };
+            let groups: Vec<i32> = (0..count).collect();
+            pair.attach_with(CLIENT, groups.clone()).unwrap();
+            if with_pulse {
+                pair.pulse(7)
+            } else {
+                pair.send(CLIENT, 1, 100)
+            }
+            let (server, told) = pair.wait(pair.b, |event| match event {
+                Event::Connect { server, cred: Some(cred), .. } => Some((*server, cred.groups.clone())),
+                _ => None,
+            });
+            assert_eq!(told, groups[..groups.len().min(1024)]);
+            pair.net.command(pair.b, Command::Accept { server, scoid: 5, nbytes: 8192 }).unwrap();
+            pair.wait(pair.b, |event| match event {
+                Event::Message { info, .. } if !with_pulse && info.srcmsglen == 100 => Some(()),
+                Event::Pulse { pulse, .. } if with_pulse && pulse.value == 7 => Some(()),
+                _ => None,
+            });
+        }
+    }
 }
 
 #[test]

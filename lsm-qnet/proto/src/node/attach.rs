@@ -13,6 +13,7 @@ use crate::event::NodeId;
 use crate::session::message::Message;
 use crate::source::{Body, Source};
 use crate::time::Instant;
+use crate::wire::groups;
 use crate::wire::kif::{self, ClientInfo, Connect, Kif, MsgSend};
 use crate::wire::tlv::ABILITY_CONNECT_PULSE;
 
@@ -81,6 +82,10 @@ impl Node {
 
     /// Sends a connect, perhaps with more in it.
     pub(super) fn say_connect(&mut self, now: Instant, number: u32, connect: Option<Kif>, data: Body) {
+        let data = match &connect {
+            Some(Kif::Connect(Connect { cred: Some(cred), .. })) => Body::Bytes(groups::emit(cred)),
+            _ => data,
+        };
         let client = self.clients.connections.get(number).map(|client| (client.nd, client.qos));
         let (Some(connect), Some((nd, qos))) = (connect, client) else { return };
         let message = Message::kif(&connect, data);
@@ -99,7 +104,8 @@ impl Node {
     ) -> Option<Body> {
         let Some(connect) = self.leave_attached(client) else { return Some(first) };
         let nd = self.clients.connections.get(client).map_or(0, |client| client.nd);
-        let ours = self.abilities(nd).is_some();
+        // a connect with groups behind it is full
+        let ours = self.abilities(nd).is_some() && !has_more_groups(&connect);
         let Some(send) = self.clients.sends.get_mut(transaction).filter(|_| ours) else {
             self.say_connect(now, client, Some(Kif::Connect(*connect)), Body::empty());
             return Some(first);
@@ -121,7 +127,8 @@ impl Node {
         let Some(connect) = self.leave_attached(client) else { return };
         let Some(connection) = self.clients.connections.get_mut(client) else { return };
         let nd = connection.nd;
-        let first = if self.abilities(nd).is_some_and(|abilities| abilities & ABILITY_CONNECT_PULSE != 0) {
+        let abilities = self.abilities(nd).filter(|_| !has_more_groups(&connect));
+        let first = if abilities.is_some_and(|abilities| abilities & ABILITY_CONNECT_PULSE != 0) {
             Kif::ConnectPulse(*connect, pulse)
         } else {
             if let Some(Client { state: ClientState::Connecting { held }, .. }) =
@@ -133,4 +140,9 @@ impl Node {
         };
         self.say_connect(now, client, Some(first), Body::empty());
     }
+}
+
+/// Whether the client has more groups than the credentials hold.
+fn has_more_groups(connect: &Connect) -> bool {
+    connect.cred.as_ref().is_some_and(|cred| cred.groups.len() > kif::MAX_GROUPS)
 }

@@ -14,8 +14,8 @@ use crate::session::order::{Class, GateKey};
 use crate::sink::Outlet;
 use crate::source::{Body, Source};
 use crate::time::Instant;
-use crate::wire::WireError;
 use crate::wire::kif::{self, ClientInfo, Kif, MsgSend, Xfer};
+use crate::wire::{WireError, groups};
 
 use super::frames::Incoming;
 use super::tables::{Asked, Client, ClientState, First, Held, Send, SendState};
@@ -461,7 +461,12 @@ impl Node {
             Kif::MsgWrite(_) | Kif::MsgReply(_) | Kif::MsgReadXfer(_) => self.on_transfer(nd, &message),
             Kif::MsgError(xfer) => self.on_msg_error(nd, xfer),
 
-            Kif::Connect(connect) => self.on_connect(now, nd, connect, None, incoming.order),
+            Kif::Connect(mut connect) => {
+                if let Some(cred) = &mut connect.cred {
+                    cred.groups.extend(groups::parse(&incoming.bytes, range.end, incoming.order));
+                }
+                self.on_connect(now, nd, connect, None, incoming.order);
+            }
             Kif::ConnectMsgSend(connect, send) => {
                 let order = incoming.order;
                 let first = First::Send(send, data(incoming, range.start, send.nbytes));

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::time::Instant;
 use crate::wire::ack::{AckHead, Span, Whole};
-use crate::wire::kif::{Kif, MAX_HEAD, XFER_HEAD};
+use crate::wire::kif::{Kif, MAX_GROUPS, MAX_HEAD, XFER_HEAD};
 use crate::wire::lwl4::{FIRST, Header, LAST, Layer};
 
 use super::partial::{Early, Partial, Stored};
@@ -498,6 +498,11 @@ fn announced(header: &Header, payload: &[u8]) -> Option<u32> {
         return None;
     }
     let (message, head) = Kif::parse_head(payload, header.order).ok()?;
+    // more groups may follow: see [`crate::wire::groups`]
+    if matches!(&message, Kif::Connect(connect) if connect.cred.as_ref().is_some_and(|cred| cred.groups.len() == MAX_GROUPS))
+    {
+        return Some(LONGEST);
+    }
     let total = head as u64 + u64::from(message.nbytes());
     // A total beyond the bound is refused byte by byte, like any fragment past its end.
     Some(u32::try_from(total).unwrap_or(u32::MAX).min(LONGEST))

@@ -61,7 +61,7 @@ pub struct ClientInfo {
     pub egid: i32,
     /// Saved group.
     pub sgid: i32,
-    /// Supplementary groups; only the first [`MAX_GROUPS`] travel.
+    /// Supplementary groups; the first [`MAX_GROUPS`] travel in here, the others behind a CONNECT ([`super::groups`]).
     pub groups: Vec<i32>,
 }
 

@@ -8,6 +8,7 @@
 pub mod ack;
 pub mod bytes;
 pub mod crc;
+pub mod groups;
 pub mod kif;
 pub mod lr;
 pub mod lwl4;
