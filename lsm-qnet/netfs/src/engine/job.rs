@@ -22,6 +22,7 @@ use super::{
 use crate::{
     caller::Caller,
     fuse::reply::{self, Buffer},
+    inodes::Inode,
     link::{Failure, Message, Reply, SessionId, TxnId},
 };
 
@@ -144,6 +145,11 @@ impl Engine {
                 }
             }
             (Stage::Reply, Ok(reply)) => {
+                if let Some((nodeid, _)) = job.task.start()
+                    && let Some(node) = self.inodes.get(nodeid).map(Inode::node)
+                {
+                    self.note_health(now, node, None);
+                }
                 self.changes += u64::from(job.task.changes());
                 match self.complete(now, unique, &mut job, reply) {
                     Ok(Outcome::Answer(answer)) => self.finish(unique, &job, answer),
@@ -249,6 +255,14 @@ impl Engine {
     /// Ends a job with an error; "no such file" is remembered by the kernel where everybody may know it.
     fn fail(&mut self, now: Instant, unique: u64, job: &Job, failure: Failure) {
         let errno = job.errno(failure);
+        if let Some((nodeid, _)) = job.task.start()
+            && (failure.lost || matches!(job.stage, Stage::Resolve(_)))
+            && matches!(errno, libc::EHOSTDOWN | libc::EHOSTUNREACH)
+            && self.link.descriptor().is_some()
+            && let Some(node) = self.inodes.get(nodeid).map(Inode::node)
+        {
+            self.note_health(now, node, Some(errno));
+        }
         debug!(unique, errno, "{:?}", job.task);
         let answer = match &job.task {
             Task::LookupNode { .. } if errno == libc::ENOENT => self.absent(unique, LIFETIME),
@@ -279,7 +293,7 @@ impl Engine {
         self.finish(unique, job, answer);
     }
 
-    fn finish(&mut self, unique: u64, job: &Job, answer: Vec<u8>) {
+    pub(super) fn finish(&mut self, unique: u64, job: &Job, answer: Vec<u8>) {
         if let Some(deadline) = job.deadline {
             self.deadlines.remove(&(deadline, unique));
         }

@@ -91,6 +91,7 @@ impl Engine {
         };
         let location = location.ok_or(stale)?;
         let node = location.node;
+        self.known_dead(now, node)?;
         // Reconnects first if need be: numbers of an earlier connection mean nothing on this one.
         let netmgr = self.link.session(now, &Target::Netmgr)?;
         let Some(nd) = self.inodes.nd(node, self.link.generation()) else {

@@ -23,6 +23,7 @@
 //! | `change.rs` | what was made, moved, removed, written |
 //! | `files.rs` | open files |
 //! | `directory.rs` | open directories |
+//! | `health.rs` | which nodes answer |
 //! | `interrupt.rs` | signals for who waits |
 //! | `nodes.rs` | `/net` itself |
 //! | `statistics.rs` | `/net/.qnetstats` |
@@ -30,6 +31,7 @@
 mod change;
 mod directory;
 mod files;
+mod health;
 mod interrupt;
 mod job;
 mod links;
@@ -50,7 +52,14 @@ use std::{
 
 use tracing::{debug, info, trace};
 
-use self::{directory::Wanted, files::Handle, interrupt::Patience, job::Job, task::Task};
+use self::{
+    directory::Wanted,
+    files::Handle,
+    health::{Health, Probe},
+    interrupt::Patience,
+    job::Job,
+    task::Task,
+};
 use crate::{
     caller::Caller,
     fuse::{
@@ -117,12 +126,14 @@ pub struct Watch {
 }
 
 /// Whom a transaction belongs to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Owner {
     /// The request with this `unique`.
     Job(u64),
     /// The question whether everybody may search this directory.
     Search(u64),
+    /// The question whether the node of this name is there.
+    Probe(Probe),
 }
 
 /// The file system.
@@ -136,6 +147,7 @@ pub struct Engine {
     owners: HashMap<TxnId, Owner>,
     deadlines: BTreeSet<(Instant, u64)>,
     patience: Patience,
+    health: Health,
     replies: VecDeque<Vec<u8>>,
     /// Memory of large replies that were written, for the next ones.
     spares: Vec<Vec<u8>>,
@@ -163,6 +175,7 @@ impl Engine {
             owners: HashMap::new(),
             deadlines: BTreeSet::new(),
             patience: Patience::default(),
+            health: Health::default(),
             replies: VecDeque::new(),
             spares: Vec::new(),
             changes: 0,
@@ -346,7 +359,12 @@ impl Engine {
         }
         let mut job = Job::new(task, caller, header.pid, deadline);
         job.payload = payload;
-        self.advance(now, header.unique, job, None);
+        match job.task {
+            Task::Getattr { nodeid } if self.is_node(nodeid) => {
+                self.ask_whether_there(now, header.unique, job)
+            }
+            _ => self.advance(now, header.unique, job, None),
+        }
     }
 
     fn init(&mut self, unique: u64, asked: InitIn, flags2: u32) -> Vec<u8> {
@@ -377,6 +395,7 @@ impl Engine {
             match self.owners.remove(&done.txn) {
                 Some(Owner::Job(unique)) => self.on_reply(now, unique, done.result),
                 Some(Owner::Search(nodeid)) => self.on_search(now, nodeid, done.result),
+                Some(Owner::Probe(probe)) => self.on_probe(now, probe, done.result),
                 None => {}
             }
         }

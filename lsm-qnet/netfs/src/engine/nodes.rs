@@ -27,7 +27,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Listed {
     ino: u64,
-    name: Vec<u8>,
+    pub(super) name: Vec<u8>,
+    /// The node's number; `.` and `..` have none.
+    pub(super) nd: Option<u32>,
 }
 
 /// The task for a name in `/net`. What cannot be a node's name is answered without asking the network: hidden names
@@ -131,6 +133,7 @@ impl Engine {
         data: &[u8],
     ) -> Result<Vec<u8>, i32> {
         let listed = list(data)?;
+        self.health.note_listing(&listed);
         let answer = entries(unique, &listed, 0, size, plus);
         *self.handles.get_mut(&fh).ok_or(libc::EBADF)? = Handle::Nodes(listed);
         Ok(answer)
@@ -144,8 +147,10 @@ fn list(data: &[u8]) -> Result<Vec<Listed>, i32> {
     // A record without a name tells the directory's domain; without it, that is the own node's.
     let domain = nodes.iter().find(|node| node.name.is_empty()).or(nodes.iter().find(|node| node.nd == 0));
     let own_domain = domain.map(|node| node.domain).unwrap_or_default();
-    let mut listed: Vec<_> =
-        [&b"."[..], b".."].into_iter().map(|name| Listed { ino: ROOT_ID, name: name.to_vec() }).collect();
+    let mut listed: Vec<_> = [&b"."[..], b".."]
+        .into_iter()
+        .map(|name| Listed { ino: ROOT_ID, name: name.to_vec(), nd: None })
+        .collect();
     for node in nodes.iter().filter(|node| !node.name.is_empty()) {
         let mut name = node.name.to_vec();
         let ours = |other: &&netmgr::Node<'_>| other.domain.eq_ignore_ascii_case(own_domain);
@@ -163,7 +168,7 @@ fn list(data: &[u8]) -> Result<Vec<Listed>, i32> {
         }
         // What the kernel would take for a broken directory is left out.
         if name.len() <= 255 && !name.iter().any(|byte| matches!(byte, 0 | b'/')) {
-            listed.push(Listed { ino: attributes::node_ino(node.nd), name });
+            listed.push(Listed { ino: attributes::node_ino(node.nd), name, nd: Some(node.nd) });
         }
     }
     Ok(listed)

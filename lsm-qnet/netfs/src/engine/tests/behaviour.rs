@@ -6,8 +6,9 @@ use qnet_iomsg::{Connect, Io, Stat, Subtype, chain, stat};
 use qnet_ipc::ToClient;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::bench::{Answer, Bench, DEADLINE, Heard, directory, ended, is_close, regular};
+use super::bench::{ALIVE, Answer, Bench, DEADLINE, DIES, Heard, directory, ended, is_close, regular};
 use crate::{
+    engine::{health::DEAD_FOR, interrupt::LOOK_AGAIN},
     fuse::{
         INIT_FLAGS, Opcode, ROOT_ID,
         abi::{AttrOut, EntryOut, InitIn, InitOut},
@@ -111,6 +112,30 @@ fn an_interrupted_request_ends_once_and_the_node_is_told() {
     assert!(
         bench.engine.jobs.is_empty() && bench.engine.owners.is_empty() && bench.engine.deadlines.is_empty()
     );
+}
+
+#[test]
+fn a_signal_that_ends_nobody_ends_no_request() {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    bench.thread = ALIVE;
+    let unique = bench.lookup(node, "etc");
+    let (txn, ..) = bench.sent();
+    bench.interrupt(unique);
+    assert!(bench.answers().is_empty() && bench.heard().is_empty(), "stat(2) is not interrupted");
+    bench.pass(LOOK_AGAIN);
+    assert!(bench.answers().is_empty());
+    bench.reply(txn, 0, &directory(0o755).emit(stat::REPLY_LEN));
+    assert_eq!(bench.entry(unique).attr.mode, libc::S_IFDIR | 0o755);
+
+    let unique = bench.lookup(node, "var");
+    let (txn, ..) = bench.sends().pop().unwrap();
+    bench.interrupt(unique);
+    DIES.set(true);
+    bench.pass(LOOK_AGAIN);
+    DIES.set(false);
+    assert_eq!(bench.answer(), ended(unique, libc::EINTR), "the kernel does not tell us again");
+    assert_eq!(bench.heard(), [Heard::Unblock { txn }]);
 }
 
 #[test]
@@ -240,6 +265,7 @@ fn a_refused_connection_is_an_error_of_the_node() {
             }
         }
         assert_eq!(bench.answer(), ended(unique, seen));
+        bench.pass(DEAD_FOR);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The engine between a scripted kernel and a scripted `lsm-qnet`. Time is an argument; nothing waits.
 
+mod ahead;
 mod behaviour;
 mod bench;
 mod changes;

@@ -1,10 +1,20 @@
 //! The entries of `/net`: whether their nodes are there, and how they are struck off the list.
 
-use qnet_iomsg::{Connect, netmgr, stat};
-use zerocopy::FromBytes;
+use qnet_iomsg::{
+    Connect,
+    netmgr::{self, NodeState},
+    stat,
+};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::bench::{Bench, directory, ended};
-use crate::fuse::{Opcode, ROOT_ID, abi::AttrOut};
+use crate::{
+    engine::health::DEAD_FOR,
+    fuse::{
+        Opcode, ROOT_ID,
+        abi::{AttrOut, OpenOut, ReadIn},
+    },
+};
 
 const MODE: u32 = libc::S_IFDIR | 0o555;
 
@@ -75,6 +85,90 @@ fn only_nodes_can_be_struck_off() {
     let unique = bench.ask(Opcode::Rmdir, ROOT_ID, b".qnetstats\0");
     assert_eq!(bench.answer(), ended(unique, libc::ENOTDIR));
     assert_eq!(bench.heard(), []);
+}
+
+/// Lists `/net` with these nodes, whose numbers are 1, 2, …
+fn list(bench: &mut Bench, names: &[&str]) {
+    let unique = bench.ask(Opcode::Opendir, ROOT_ID, &[0; 8]);
+    let fh = OpenOut::read_from_bytes(&bench.answer_to(unique).body).unwrap().fh;
+    let read = ReadIn { fh, size: 4096, ..ReadIn::default() };
+    bench.ask(Opcode::Readdir, ROOT_ID, read.as_bytes());
+    let (txn, ..) = bench.sent();
+    let mut records = Vec::new();
+    for (nd, name) in (1..).zip(names) {
+        let (state, name) = (NodeState::Known, name.as_bytes());
+        netmgr::Node { nd, state, flags: 0, name, domain: b"" }.emit(&mut records).unwrap();
+    }
+    bench.reply(txn, 0, &records);
+    bench.answers();
+}
+
+#[test]
+fn all_nodes_of_a_listing_are_asked_at_the_same_time() {
+    let mut bench = Bench::new();
+    list(&mut bench, &["joseph", "karl", "eileen"]);
+    assert_eq!(bench.heard(), [], "a listing contacts nobody");
+    let joseph = bench.node("joseph");
+    let first = bench.ask(Opcode::Getattr, joseph, &[0; 16]);
+    let sends = bench.sends();
+    assert_eq!(sends.len(), 3, "the others, too: {sends:?}");
+    let stat = directory(0o755).emit(stat::REPLY_LEN);
+    bench.reply(sends[0].0, 0, &stat);
+    assert_eq!((bench.answer().unique, bench.answers().len()), (first, 0));
+    let karl = bench.node("karl");
+    let second = bench.ask(Opcode::Getattr, karl, &[0; 16]);
+    assert_eq!(bench.heard(), [], "it has been asked");
+    assert!(bench.answers().is_empty());
+    bench.reply(sends[1].0, 0, &stat);
+    assert_eq!((bench.answer().unique, bench.answers().len()), (second, 0));
+    bench.error(sends[2].0, libc::EHOSTDOWN);
+    let (second_attempt, ..) = bench.sent();
+    bench.error(second_attempt, libc::EHOSTDOWN);
+    let eileen = bench.node("eileen");
+    let third = bench.ask(Opcode::Getattr, eileen, &[0; 16]);
+    assert_eq!(bench.answer(), ended(third, libc::EHOSTDOWN), "known to be dead");
+    let again = bench.ask(Opcode::Getattr, karl, &[0; 16]);
+    assert_eq!(bench.answer().unique, again, "known to be there");
+    assert_eq!(bench.heard(), []);
+    assert!(bench.engine.jobs.is_empty() && bench.engine.owners.is_empty());
+}
+
+#[test]
+fn a_request_that_waits_for_anothers_question_can_be_given_up() {
+    let mut bench = Bench::new();
+    list(&mut bench, &["joseph", "karl"]);
+    let joseph = bench.node("joseph");
+    bench.ask(Opcode::Getattr, joseph, &[0; 16]);
+    let sends = bench.sends();
+    let karl = bench.node("karl");
+    let waiting = bench.ask(Opcode::Getattr, karl, &[0; 16]);
+    bench.interrupt(waiting);
+    assert_eq!(bench.answer(), ended(waiting, libc::EINTR));
+    bench.reply(sends[1].0, 0, &directory(0o755).emit(stat::REPLY_LEN));
+    assert!(bench.answers().is_empty());
+}
+
+#[test]
+fn a_dead_node_is_not_tried_again_at_once() {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    let unique = bench.lookup(node, "etc");
+    let (txn, ..) = bench.sent();
+    bench.error(txn, libc::EHOSTDOWN);
+    let (txn, ..) = bench.sent();
+    // The network manager does not find it any more.
+    bench.error(txn, libc::ENOENT);
+    assert_eq!(bench.answer(), ended(unique, libc::EHOSTUNREACH));
+    let unique = bench.lookup(node, "var");
+    assert_eq!(bench.answer(), ended(unique, libc::EHOSTUNREACH));
+    assert_eq!(bench.heard(), []);
+    bench.pass(DEAD_FOR);
+    let unique = bench.lookup(node, "var");
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 5, b"");
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 0, &directory(0o755).emit(stat::REPLY_LEN));
+    assert_eq!(bench.answer().unique, unique);
 }
 
 #[test]

@@ -1,0 +1,216 @@
+//! What comes along with an open, and how long it may be used; what is remembered at all.
+
+use std::time::Duration;
+
+use qnet_iomsg::{
+    Connect, Dirent, DirentWriter, Extra, Io, Stat, chain,
+    message::{XTYPE_DIR_ATTRIBUTES, XTYPE_DIR_EXTRA_HINT},
+    stat,
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::bench::{Answer, Bench, directory, ended, regular};
+use crate::{
+    engine::{Cache, names::LIFETIME},
+    fuse::{
+        Opcode, ROOT_ID,
+        abi::{self, EntryOut, FOPEN_DIRECT_IO, OpenIn, OpenOut, ReadIn},
+    },
+};
+
+const CONTENT: &[u8] = b"0123456789";
+
+/// A small file, looked up.
+fn small_file() -> (Bench, u64) {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    let file = bench.file(node, "f", &regular(10, 10)).nodeid;
+    (bench, file)
+}
+
+/// Opens the small file, which brings its content along; its handle.
+fn open_with_content(bench: &mut Bench, file: u64) -> u64 {
+    let unique = bench.open(file);
+    let (txn, _, message) = bench.sent();
+    let connect = Connect::parse(&message).unwrap();
+    let Extra::Messages(messages) = connect.extra else { panic!("{connect:?}") };
+    let asked: Vec<_> = chain(messages).map(|io| io.unwrap().0).collect();
+    assert_eq!(asked, [Io::Stat, Io::Read { nbytes: 10, xtype: 0, offset: Some(0) }]);
+    bench.reply(txn, 10, &[&regular(10, 10).emit(stat::REPLY_LEN)[..], CONTENT].concat());
+    let answer = bench.answer_to(unique);
+    OpenOut::read_from_bytes(&answer.body).unwrap().fh
+}
+
+#[test]
+fn a_small_file_comes_along_with_its_open() {
+    let (mut bench, file) = small_file();
+    let fh = open_with_content(&mut bench, file);
+    let unique = bench.read(fh, 4);
+    assert_eq!(bench.answer(), Answer { unique, error: 0, body: CONTENT[..4].to_vec() });
+    let args = ReadIn { fh, offset: 4, size: 4096, ..ReadIn::default() };
+    let unique = bench.ask(Opcode::Read, 0, args.as_bytes());
+    assert_eq!(bench.answer(), Answer { unique, error: 0, body: CONTENT[4..].to_vec() });
+    assert_eq!(bench.heard(), []);
+    bench.read(fh, 4);
+    assert_eq!(bench.sends().len(), 1, "it is given out once");
+}
+
+#[test]
+fn content_that_came_along_gets_old() {
+    let (mut bench, file) = small_file();
+    let fh = open_with_content(&mut bench, file);
+    bench.pass(LIFETIME);
+    bench.read(fh, 10);
+    assert_eq!(bench.sends().len(), 1, "after a while");
+
+    let (mut bench, file) = small_file();
+    let fh = open_with_content(&mut bench, file);
+    let node = bench.engine.inodes.get(file).unwrap().node();
+    bench.ask(Opcode::Unlink, node, b"other\0");
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 0, b"");
+    bench.answers();
+    bench.read(fh, 10);
+    assert_eq!(bench.sends().len(), 1, "when anything was changed from here");
+}
+
+#[test]
+fn only_readers_of_whole_small_files_get_them_along() {
+    let (mut bench, file) = small_file();
+    for flags in [libc::O_RDWR, libc::O_DIRECT] {
+        let args = OpenIn { flags: flags.cast_unsigned(), open_flags: 0 };
+        bench.ask(Opcode::Open, file, args.as_bytes());
+        let (_, _, message) = bench.sent();
+        let Extra::Messages(messages) = Connect::parse(&message).unwrap().extra else { panic!() };
+        assert_eq!(chain(messages).count(), 1, "{flags:o}");
+    }
+    // It has grown since the look-up: a part of it is of no use.
+    let unique = bench.open(file);
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 10, &[&regular(10, 11).emit(stat::REPLY_LEN)[..], CONTENT].concat());
+    let fh = OpenOut::read_from_bytes(&bench.answer_to(unique).body).unwrap().fh;
+    bench.read(fh, 11);
+    assert_eq!(bench.sends().len(), 1);
+}
+
+/// The reply to an open of a directory with two entries.
+fn listing(room: usize) -> (i64, Vec<u8>) {
+    let mut writer = DirentWriter::new(room, true);
+    for (next, name, stat) in
+        [(1, &b"."[..], Some(directory(0o755))), (2, b"one", Some(regular(21, 5))), (3, b"two", None)]
+    {
+        let file_type = Some(libc::S_IFREG);
+        let ino = stat.map_or(22, |stat: Stat| stat.ino);
+        assert!(writer.push(&Dirent { ino, next, name, file_type, stat }));
+    }
+    let entries = writer.finish();
+    let stat = Stat { ino: 77, ..directory(0o755) }.emit(stat::REPLY_LEN);
+    (entries.len() as i64, [stat, entries].concat())
+}
+
+/// An open directory that everybody may search, with its entries.
+fn open_directory() -> (Bench, u64) {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    let d = bench.file(node, "d", &Stat { ino: 77, ..directory(0o755) }).nodeid;
+    let unique = bench.ask(Opcode::Opendir, d, OpenIn::default().as_bytes());
+    let (txn, _, message) = bench.sent();
+    let Extra::Messages(messages) = Connect::parse(&message).unwrap().extra else { panic!() };
+    let asked: Vec<_> = chain(messages).map(|io| io.unwrap().0).collect();
+    let [Io::Stat, Io::Read { xtype, offset: Some(0), .. }] = asked[..] else { panic!("{asked:?}") };
+    assert_eq!(xtype, XTYPE_DIR_EXTRA_HINT | XTYPE_DIR_ATTRIBUTES);
+    let (status, data) = listing(4096);
+    bench.reply(txn, status, &data);
+    let fh = OpenOut::read_from_bytes(&bench.answer_to(unique).body).unwrap().fh;
+    (bench, fh)
+}
+
+fn readdir(bench: &mut Bench, opcode: Opcode, fh: u64, offset: u64) -> u64 {
+    let args = ReadIn { fh, offset, size: 4096, ..ReadIn::default() };
+    bench.ask(opcode, 0, args.as_bytes())
+}
+
+/// nodeid and name of each entry of a READDIRPLUS.
+fn plus_entries(mut body: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    let mut found = Vec::new();
+    while let Ok((entry, rest)) = EntryOut::read_from_prefix(body) {
+        let (dirent, rest) = abi::Dirent::read_from_prefix(rest).unwrap();
+        let len = dirent.namelen as usize;
+        found.push((entry.nodeid, rest[..len].to_vec()));
+        body = &rest[len.next_multiple_of(8)..];
+    }
+    found
+}
+
+#[test]
+fn a_directory_costs_one_round_trip() {
+    let (mut bench, fh) = open_directory();
+    let unique = readdir(&mut bench, Opcode::Readdirplus, fh, 0);
+    let answer = bench.answer();
+    assert_eq!((answer.unique, answer.error), (unique, 0));
+    let entries = plus_entries(&answer.body);
+    let names: Vec<_> = entries.iter().map(|(_, name)| name.as_slice()).collect();
+    assert_eq!(names, [&b"."[..], b"one", b"two"]);
+    assert_eq!((entries[0].0, entries[2].0), (0, 0), "nothing is said of itself and of what nobody told");
+    let one = bench.engine.inodes.get(entries[1].0).unwrap();
+    assert_eq!(one.name(), b"one");
+    let unique = readdir(&mut bench, Opcode::Readdirplus, fh, 3);
+    assert_eq!(bench.answer(), ended(unique, 0), "the room was not used up, so there are no more");
+    assert_eq!(bench.heard(), []);
+    bench.forget(entries[1].0, 1);
+    assert!(bench.engine.inodes.get(entries[1].0).is_none(), "an entry counts as a look-up");
+}
+
+#[test]
+fn attributes_that_may_be_old_are_not_given() {
+    for old in [true, false] {
+        let (mut bench, fh) = open_directory();
+        if old {
+            bench.now += LIFETIME;
+        } else {
+            bench.engine.changes += 1;
+        }
+        // A pass that begins anew asks anew.
+        readdir(&mut bench, Opcode::Readdirplus, fh, 0);
+        let (txn, ..) = bench.sent();
+        let (status, data) = listing(1000);
+        bench.reply(txn, status, &data[stat::REPLY_LEN..]);
+        assert_ne!(plus_entries(&bench.answer().body)[1].0, 0);
+    }
+    let (mut bench, fh) = open_directory();
+    let args = ReadIn { fh, size: 200, ..ReadIn::default() };
+    bench.ask(Opcode::Readdirplus, 0, args.as_bytes());
+    assert_eq!(plus_entries(&bench.answer().body).len(), 1, "only `.` fits");
+    bench.engine.changes += 1;
+    readdir(&mut bench, Opcode::Readdirplus, fh, 1);
+    let entries = plus_entries(&bench.answer().body);
+    assert_eq!(entries[0], (0, b"one".to_vec()), "the kernel looks it up itself");
+    assert_eq!(bench.heard(), []);
+}
+
+#[test]
+fn with_cache_none_everything_is_asked_of_the_node() {
+    let mut bench = Bench::new();
+    bench.engine.config.cache = Cache::Nothing;
+    let node = bench.node("joseph");
+    for _ in 0..2 {
+        let entry = bench.file(node, "f", &regular(10, 10));
+        assert_eq!((entry.entry_valid, entry.attr_valid), (0, 0));
+    }
+    let file = bench.file(node, "f", &regular(10, 10)).nodeid;
+    let unique = bench.open(file);
+    let (txn, _, message) = bench.sent();
+    let Extra::Messages(messages) = Connect::parse(&message).unwrap().extra else { panic!() };
+    assert_eq!(chain(messages).count(), 1, "no content comes along");
+    bench.reply(txn, 0, &regular(10, 10).emit(stat::REPLY_LEN));
+    let open = OpenOut::read_from_bytes(&bench.answer_to(unique).body).unwrap();
+    assert_ne!(open.open_flags & FOPEN_DIRECT_IO, 0);
+    let unique = bench.read(open.fh, 20);
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 10, CONTENT);
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 0, b"");
+    assert_eq!(bench.answer().unique, unique, "whether it has grown meanwhile the node knows");
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.engine.inodes.child((ROOT_ID, b"joseph")), Some(node));
+}
