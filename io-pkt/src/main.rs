@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     if args.check {
         return check::run(args.root.as_deref());
     }
-    let launch = match if args.background { Launch::background() } else { Ok(Launch::foreground()) } {
+    let mut launch = match if args.background { Launch::background() } else { Ok(Launch::foreground()) } {
         Ok(launch) => launch,
         Err(error) => {
             logging::say(format_args!("going to the background: {error}"));
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         logging::say(sentence);
         return ExitCode::from(2);
     }
-    match start::run(args, launch) {
+    match start::run(args, &mut launch) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             logging::say(format_args!("{error:#}"));

@@ -12,11 +12,13 @@ use std::{
 };
 
 use nix::{
+    fcntl::OFlag,
     sys::resource::{Resource, getrlimit, setrlimit},
-    unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe, setsid},
+    unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid},
 };
 
-/// The background half tells the waiting foreground half that it is ready, or ends without doing so.
+/// The background half tells the waiting foreground half that it is ready, or ends without doing so. Keep it until the end of
+/// the process: who waits goes on when it is dropped, and may start the next daemon at once.
 #[derive(Debug)]
 pub struct Launch {
     tell: Option<File>,
@@ -40,7 +42,8 @@ impl Launch {
     /// # Errors
     /// As pipe(2) and fork(2).
     pub fn background() -> io::Result<Self> {
-        let (hear, tell) = pipe()?;
+        // No helper must have it: the half that waits would wait for that, too.
+        let (hear, tell) = pipe2(OFlag::O_CLOEXEC)?;
         if sys::fork()? {
             drop(tell);
             let mut word = Vec::new();
@@ -55,8 +58,8 @@ impl Launch {
     ///
     /// # Errors
     /// When the standard descriptors cannot be redirected.
-    pub fn ready(self) -> io::Result<()> {
-        let Some(mut tell) = self.tell else { return Ok(()) };
+    pub fn ready(&mut self) -> io::Result<()> {
+        let Some(mut tell) = self.tell.take() else { return Ok(()) };
         let null = File::options().read(true).write(true).open("/dev/null")?;
         std::env::set_current_dir("/")?;
         dup2_stdin(&null)?;

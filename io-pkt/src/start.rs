@@ -34,7 +34,7 @@ const SPIN: Duration = Duration::from_micros(50);
 ///
 /// # Errors
 /// One sentence (with causes) when the start fails; everything made so far has been removed then.
-pub fn run(args: Args, launch: Launch) -> anyhow::Result<Signal> {
+pub fn run(args: Args, launch: &mut Launch) -> anyhow::Result<Signal> {
     let signals = take_signals().context("taking over signals")?;
     process::raise_descriptor_limit();
     // Device files and the control socket are for everybody, whatever the caller's habit.
@@ -112,7 +112,7 @@ fn mount_all(registry: &mut Registry, mounts: &[MountArg]) -> anyhow::Result<()>
     Ok(())
 }
 
-fn ready(args: &Args, launch: Launch) -> anyhow::Result<()> {
+fn ready(args: &Args, launch: &mut Launch) -> anyhow::Result<()> {
     tracing::info!(
         "{} {} ready: instance {}, pid {}",
         args.program,

@@ -151,6 +151,7 @@ fn called_by_a_qnx_name_it_returns_when_it_is_ready() {
     let output = run(&["-dnosuch"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no such module"));
+    assert_eq!(names(place.root().dir()), [""; 0], "nothing is held any more by what failed");
 }
 
 #[test]
