@@ -1,7 +1,7 @@
 //! Two nodes see each other in `/net` and read each other's files, as far as `nobody` may.
 
 use anyhow::{Context, Result, ensure};
-use qnet_lab::{Isolation, Options, Wire};
+use qnet_lab::{Isolation, Node, Options, Wire};
 use system_tests::{Need, Pair, cases, eventually, refused, shell_as};
 
 const DENIED: &str = "Permission denied";
@@ -69,6 +69,33 @@ fn a_wire_on_a_packet_thread_carries_qnet() -> Result<()> {
     let there = joseph.shell("head -c 20000001 /dev/urandom >/tmp/big && sha256sum </tmp/big")?;
     let here = alonzo.shell("sha256sum </net/joseph/tmp/big")?;
     ensure!(there == here, "there {there} here {here}");
+    Ok(())
+}
+
+/// Frames that Qnet sends by AF_XDP arrive like others, and pass by an egress chain that would drop them all.
+fn both_ways_of_sending_carry_qnet_and_one_passes_by_egress_rules() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::bare()?;
+    for (node, send) in [(alonzo, "mmsg"), (joseph, "xdp")] {
+        let mut start = node.usual_start(&[]);
+        let device = start.args.iter_mut().find(|arg| arg.starts_with("dev=")).context("a device")?;
+        device.push_str(&format!(",send={send}"));
+        node.start(&start)?;
+    }
+    let reads = |from: &Node, to: &Node| {
+        let read = from.shell(&format!("cat /net/{}/etc/hostname", to.name()));
+        read.is_ok_and(|text| text.trim_end() == to.name())
+    };
+    eventually("both nodes", || reads(alonzo, joseph) && reads(joseph, alonzo))?;
+    let there = joseph.shell("head -c 5000001 /dev/urandom >/tmp/big && sha256sum </tmp/big")?;
+    let here = alonzo.shell("sha256sum </net/joseph/tmp/big")?;
+    ensure!(there == here, "there {there} here {here}");
+    let chain = "nft 'add table netdev out; add chain netdev out out \
+                 { type filter hook egress device eth0 priority 0; policy drop; }'";
+    joseph.shell(&format!("{chain} && echo one >/tmp/one && echo two >/tmp/two"))?;
+    let one = alonzo.shell("cat /net/joseph/tmp/one").context("what joseph says does not meet his rules")?;
+    ensure!(one == "one\n");
+    alonzo.shell(chain)?;
+    refused(alonzo, "cat /net/joseph/tmp/two", "")?;
     Ok(())
 }
 
@@ -242,6 +269,9 @@ cases! {
     a_segment_carries_qnet: [Need::RootNodes, Need::Fuse],
     a_large_file_arrives_intact: [Need::RootNodes, Need::Fuse],
     a_wire_on_a_packet_thread_carries_qnet: [Need::RootNodes, Need::Fuse],
+    both_ways_of_sending_carry_qnet_and_one_passes_by_egress_rules: [
+        Need::RootNodes, Need::Fuse, Need::Program("nft")
+    ],
     many_readers_share_the_wire: [Need::RootNodes, Need::Fuse],
     files_without_a_size_are_read_to_their_end: [Need::RootNodes, Need::Fuse],
     attributes_and_links_are_the_other_nodes: [Need::RootNodes, Need::Fuse],
