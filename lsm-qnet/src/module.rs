@@ -268,6 +268,9 @@ impl Qnet {
         if let Some(own) = engine.take_own_address() {
             self.ports.on_own_address(engine.node(), now, own);
         }
+        for (link, addr) in engine.take_addresses() {
+            self.ports.take_address(engine.node(), now, link, addr);
+        }
         let drained = self.ports.transmit(engine.node(), now, budget);
         engine.pump();
         if engine.wants_statistics() {

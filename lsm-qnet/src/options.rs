@@ -191,6 +191,7 @@ fn template(args: &Args<'_>) -> Result<Config, Error> {
             *field = value;
         }
     };
+    config.may_move = true;
     set(&mut config.auto_add, "auto_add");
     set(&mut config.mtu_en, "mtu_en");
     set(&mut config.tx_ticks, "tx_ticks");

@@ -8,6 +8,8 @@
 //! Nothing is allocated for a frame: the core writes it where the driver takes it from, into a chunk of the pool. Only one
 //! that is longer than a chunk is written elsewhere first, and copied into several.
 
+mod sys;
+
 use std::collections::BTreeMap;
 
 use io_pkt_sdk::{
@@ -30,16 +32,31 @@ const LONGEST: usize = 65_536;
 const PADDING: [u8; SHORTEST] = [0; SHORTEST];
 
 /// An interface that Qnet uses.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Port {
     /// Its name.
     pub(crate) name: String,
+    /// Its name in Linux, if it has one.
+    system_name: String,
     /// Its address.
     pub(crate) mac: Mac,
+    /// The address that Qnet has there, when another node has the interface's.
+    moved: Option<(Mac, Option<sys::Hearing>)>,
     /// Whether it has a carrier.
     pub(crate) up: bool,
     /// Longest payload.
     mtu: usize,
+}
+
+impl Port {
+    /// Qnet's address there.
+    fn station(&self) -> Mac {
+        self.moved.as_ref().map_or(self.mac, |(mac, _)| *mac)
+    }
+
+    fn info(&self) -> LinkInfo {
+        LinkInfo { addr: LinkAddr::mac(self.station().0), mtu: self.mtu as u32, name: self.name.clone() }
+    }
 }
 
 /// All interfaces, and the way out.
@@ -57,6 +74,8 @@ pub(crate) struct Ports {
     pub(crate) no_memory: u64,
     /// Frames whose header was cut short.
     pub(crate) runts: u64,
+    /// Frames for other stations, which an interface hears that hears everything.
+    pub(crate) strangers: u64,
     /// The other carrier, when there is one.
     internet: Option<Internet>,
     /// Sockets of it that may have packets.
@@ -78,6 +97,7 @@ impl Ports {
             vlan: None,
             no_memory: 0,
             runts: 0,
+            strangers: 0,
         }
     }
 
@@ -171,8 +191,13 @@ impl Ports {
         } else {
             let interface = &event.interface;
             let mtu = (interface.mtu as usize).min(LONGEST);
-            let port = Port { name: event.name.clone(), mac: interface.mac, up: interface.link_up, mtu };
-            self.ports.insert(event.id, port).is_none()
+            let before = self.ports.remove(&event.id);
+            let is_new = before.is_none();
+            let moved = before.filter(|port| port.mac == interface.mac).and_then(|port| port.moved);
+            let (name, system_name) = (event.name.clone(), interface.system_name.clone());
+            let port = Port { name, system_name, mac: interface.mac, moved, up: interface.link_up, mtu };
+            self.ports.insert(event.id, port);
+            is_new
         };
         self.longest = self.ports.values().map(|port| port.mtu).max().unwrap_or(0);
         is_new
@@ -182,17 +207,39 @@ impl Ports {
     pub(crate) fn tell(&self, node: &mut Node, now: Instant, event: &Event) {
         let link = LinkId(event.id.0);
         match self.ports.get(&event.id) {
-            Some(port) if port.up => {
-                let addr = LinkAddr::mac(port.mac.0);
-                node.link_up(now, link, LinkInfo { addr, mtu: event.interface.mtu, name: port.name.clone() });
-            }
+            Some(port) if port.up => node.link_up(now, link, port.info()),
             _ => node.link_down(now, link),
+        }
+    }
+
+    /// Another node has the address of an interface: Qnet is to have this one there.
+    pub(crate) fn take_address(&mut self, node: &mut Node, now: Instant, link: LinkId, addr: LinkAddr) {
+        let Some(mac) = addr.as_mac().map(Mac) else { return };
+        let Some(port) = self.ports.get_mut(&InterfaceId(link.0)).filter(|port| port.up) else { return };
+        let (name, taken) = (&port.name, port.station());
+        let hearing = match port.system_name.as_str() {
+            "" => Ok(None),
+            system => sys::Hearing::open(system, mac).map(Some),
+        };
+        match hearing {
+            Ok(hearing) => {
+                tracing::info!(
+                    "{name}: Qnet takes the address {mac} there, because another node has {taken}"
+                );
+                port.moved = Some((mac, hearing));
+                node.link_up(now, link, port.info());
+            }
+            Err(error) => tracing::warn!(
+                "{name}: another node has the address {taken}, too, and {} cannot have {mac} beside it: {error}",
+                port.system_name
+            ),
         }
     }
 
     /// Hands received frames to the core.
     pub(crate) fn receive(&mut self, node: &mut Node, now: Instant, interface: InterfaceId, frames: &Batch) {
         let link = LinkId(interface.0);
+        let station = self.ports.get(&interface).map(Port::station);
         for frame in frames.frames() {
             let bytes = match frame.contiguous() {
                 Some(bytes) => bytes,
@@ -205,6 +252,10 @@ impl Ports {
                 self.runts += 1;
                 continue;
             };
+            if frame.destination().is_some_and(|to| !to.is_group() && Some(to) != station) {
+                self.strangers += 1;
+                continue;
+            }
             let header = vlan::header_len(bytes, self.vlan, ETHERTYPE);
             let Some(packet) = header.and_then(|len| bytes.get(len..)) else { continue };
             node.handle_frame(now, link, LinkAddr::mac(source.0), packet);
@@ -316,7 +367,7 @@ fn header_of(
     };
     let mut header = [0; ETHERNET_HEADER + vlan::TAG];
     header[..6].copy_from_slice(&destination);
-    header[6..12].copy_from_slice(&port.mac.0);
+    header[6..12].copy_from_slice(&port.station().0);
     vlan::put_types(&mut header, vlan, ETHERTYPE);
     Some(header)
 }

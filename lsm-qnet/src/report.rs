@@ -56,7 +56,7 @@ fn full_name(config: &Config) -> String {
 
 /// The five counters that QNX documents. Each frame is in exactly one of the last three.
 fn documented(out: &mut dyn Write, c: &Counters, ports: &Ports) -> fmt::Result {
-    let not_ours = c.rx_duplicate + c.rx_not_for_us;
+    let not_ours = c.rx_duplicate + c.rx_not_for_us + ports.strangers;
     let damaged = c.rx_malformed + ports.runts + c.rx_bad_crc + c.rx_no_crc + c.rx_unknown;
     let refused = c.rx_no_session + c.rx_no_room + c.rx_out_of_window;
     let rows = [
@@ -162,6 +162,7 @@ fn dropped(out: &mut dyn Write, c: &Counters, ports: &Ports) -> fmt::Result {
         (c.rx_bad_message, "received whole: a message without sense"),
         (c.rx_duplicate, "received before: the sender did not hear our answer in time"),
         (c.rx_not_for_us, "received: discovery that concerns other nodes"),
+        (ports.strangers, "received: for other stations, by an interface that hears everything"),
     ];
     section(out, "dropped, and why", &rows)
 }

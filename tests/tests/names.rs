@@ -1,6 +1,6 @@
 //! Names and ways to nodes: domains, several network directories, resolvers, routers, entries that leave.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use qnet_lab::{Lab, Node, Options, Start};
 use system_tests::{Need, PATIENCE, Pair, cases, eventually, refused, shell_as};
 
@@ -232,6 +232,34 @@ fn a_changed_host_name_is_followed() -> Result<()> {
     Ok(())
 }
 
+/// The lab's wire is a bridge of Linux, which learns where an address is from who spoke from it last.
+fn of_two_nodes_of_one_address_one_takes_another_and_all_reach_each_other() -> Result<()> {
+    let (_lab, nodes) = bare(3)?;
+    let [alonzo, joseph, _] = &nodes[..] else { anyhow::bail!("{} nodes", nodes.len()) };
+    let address = alonzo.shell("ip -o link show eth0 | grep -o 'ether [^ ]*' | cut -c7-")?;
+    joseph.shell(&format!("ip link set eth0 address {address}"))?;
+    joseph.start(&joseph.usual_start(&[]))?;
+    for node in nodes.iter().filter(|node| node.name() != "joseph") {
+        node.start(&node.usual_start(&[]))?;
+    }
+    for from in &nodes {
+        for to in &nodes {
+            let read = || from.shell(&format!("cat /net/{}/etc/hostname", to.name()));
+            let what = format!("{} for {}", to.name(), from.name());
+            eventually(&what, || read().is_ok_and(|text| text.trim_end() == to.name()))?;
+        }
+    }
+    // Either may count as the newcomer: they start within the same seconds.
+    let logs = format!("{}{}", alonzo.log(), joseph.log());
+    ensure!(logs.contains("two nodes have the address"), "{logs}");
+    let moves = |node: &&Node| node.log().contains("en0: Qnet takes the address 02:ea:");
+    let moved = [alonzo, joseph].into_iter().find(moves).with_context(|| format!("one moves:\n{logs}"))?;
+    // The card hears the new address as well.
+    let heard = moved.shell("bridge fdb show dev eth0")?;
+    ensure!(heard.contains("02:ea:"), "{heard}");
+    Ok(())
+}
+
 cases! {
     ip_carries_qnet_across_a_router: [Need::RootNodes, Need::Fuse],
     ipv6_carries_qnet_across_a_router: [Need::RootNodes, Need::Fuse],
@@ -245,4 +273,5 @@ cases! {
     a_struck_off_node_comes_back_when_it_is_used: [Need::RootNodes, Need::Fuse],
     listing_with_attributes_sweeps_dead_nodes_out: [Need::Nodes, Need::Fuse],
     a_changed_host_name_is_followed: [Need::RootNodes, Need::Fuse],
+    of_two_nodes_of_one_address_one_takes_another_and_all_reach_each_other: [Need::RootNodes, Need::Fuse],
 }

@@ -56,6 +56,9 @@ pub struct Config {
     pub do_crc: bool,
     /// With `do_crc`: drop packets that carry none.
     pub enforce_crc: bool,
+    /// Whether the carrier can give this node another address on a link when two nodes have one
+    /// ([`Event::TakeAddress`](crate::Event::TakeAddress)).
+    pub may_move: bool,
     /// Whether to use the extensions of docs/protocol.md. Off, the node behaves as a plain QNX
     /// peer (tests use it for that).
     pub extensions: bool,
@@ -153,6 +156,7 @@ impl Config {
             directories: Vec::new(),
             do_crc: false,
             enforce_crc: false,
+            may_move: false,
             extensions: true,
             first_message: 1,
             limits: Limits::default(),

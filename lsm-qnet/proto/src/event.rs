@@ -195,6 +195,15 @@ pub enum Event {
         addr: LinkAddr,
     },
 
+    /// Another node has this one's address on a link, and this one is to move: give the link this address
+    /// ([`Node::link_up`](crate::Node::link_up)) if frames for it can be heard.
+    TakeAddress {
+        /// The link.
+        link: LinkId,
+        /// An address that nobody else should have.
+        addr: LinkAddr,
+    },
+
     /// What `Command::RemoteNd` asked for.
     RemoteNd {
         /// From the command.

@@ -84,6 +84,8 @@ struct Host {
     ahead: Duration,
     /// Until when (on the network's clock) nothing on it runs.
     frozen: Option<Instant>,
+    /// Addresses that its node took on segments where another host had its own.
+    moved: BTreeMap<u32, [u8; 6]>,
 }
 
 impl Host {
@@ -250,6 +252,7 @@ impl Network {
             events: Vec::new(),
             ahead: Duration::ZERO,
             frozen: None,
+            moved: BTreeMap::new(),
         });
         self.attach(HostId(id), 0);
         HostId(id)
@@ -289,7 +292,8 @@ impl Network {
     }
 
     fn mac(&self, host: usize, segment: u32) -> [u8; 6] {
-        mac(self.copies.get(&host).copied().unwrap_or(host), segment)
+        let moved = self.hosts[host].moved.get(&segment).copied();
+        moved.unwrap_or_else(|| mac(self.copies.get(&host).copied().unwrap_or(host), segment))
     }
 
     /// Changes the MTU of a host's links.
@@ -384,6 +388,7 @@ impl Network {
         h.node = Node::new(h.config.clone(), h.clock(self.now));
         h.app = None;
         h.events.clear();
+        h.moved.clear();
         h.up = true;
         h.frozen = None;
         for segment in self.segments(host) {

@@ -291,6 +291,89 @@ fn two_nodes_of_one_address_are_told_and_both_reached() {
     assert!(!net.events(a).iter().any(ended), "nobody ends the other's session");
 }
 
+/// Hosts on a switch that learns addresses; the last two have one address, and `start` is when the second of them comes.
+fn twins_on_a_switch(names: [&str; 3], start: Duration, may_move: bool) -> (Network, [HostId; 3]) {
+    let mut net = Network::new(15);
+    net.learning_switches();
+    let [a, b, c] = names;
+    let add = |net: &mut Network, name: &str| net.add_with(name, |config| config.may_move = may_move);
+    let (a, b) = (add(&mut net, a), add(&mut net, b));
+    net.run_for(start);
+    let c = add(&mut net, c);
+    net.copy_addresses(c, b);
+    (net, [a, b, c])
+}
+
+/// Whether a node answers a host.
+fn answers(net: &mut Network, host: HostId, nd: NodeId) -> bool {
+    net.events(host);
+    let ping = Command::Ping { token: 7, nd, link: None, patience: Duration::from_secs(20) };
+    net.command(host, ping).unwrap();
+    let mut answer = None;
+    net.run_while(Duration::from_secs(30), |net| {
+        for event in net.events(host) {
+            match event {
+                Event::Pong { token: 7, .. } => answer = Some(true),
+                Event::PingFailed { token: 7, .. } => answer = Some(false),
+                _ => {}
+            }
+        }
+        answer.is_some()
+    });
+    answer.expect("a ping always ends")
+}
+
+/// Whether each of the hosts reaches the others, by the names that they have there.
+fn all_reach_each_other(net: &mut Network, hosts: [HostId; 3]) -> bool {
+    hosts.into_iter().all(|from| {
+        let others: Vec<NodeId> = net.node(from).nodes().skip(1).map(|view| view.nd).collect();
+        others.len() == 2 && others.into_iter().all(|nd| answers(net, from, nd))
+    })
+}
+
+#[test]
+fn of_two_nodes_of_one_address_on_a_switch_the_newcomer_takes_another_and_all_reach_each_other() {
+    for start in [Duration::ZERO, Duration::from_secs(40)] {
+        for names in [["alonzo", "joseph", "karl"], ["alonzo", "joseph", "joseph"]] {
+            let (mut net, hosts) = twins_on_a_switch(names, start, true);
+            let [_, b, c] = hosts;
+            let before = net.node(b).nodes().next().unwrap().addresses.clone();
+            net.run_for(Duration::from_secs(5));
+            let own = |net: &Network, host| net.node(host).nodes().next().unwrap().addresses.clone();
+            if start > Duration::ZERO {
+                assert_eq!(own(&net, b), before, "who was there stays where it is");
+            }
+            assert_ne!(own(&net, b), own(&net, c));
+            let told: Vec<Event> = [b, c].into_iter().flat_map(|host| net.events(host)).collect();
+            let is_clash = |event: &Event| matches!(event, Event::AddressClash { .. });
+            assert!(told.iter().any(is_clash), "the operator learns of it: {told:?}");
+            // Until the address is forgotten that the copy had before it was one.
+            net.run_for(Duration::from_secs(120));
+            assert!(all_reach_each_other(&mut net, hosts), "{names:?} {start:?}");
+        }
+    }
+}
+
+#[test]
+fn two_nodes_of_one_address_whose_networks_become_one_are_parted_in_the_end() {
+    let (mut net, hosts) = twins_on_a_switch(["alonzo", "joseph", "karl"], Duration::from_secs(1), true);
+    let [a, b, c] = hosts;
+    net.partition(c, a);
+    net.partition(c, b);
+    net.reboot(c);
+    net.run_for(Duration::from_secs(100));
+    net.heal();
+    net.run_for(Duration::from_secs(100));
+    assert!(all_reach_each_other(&mut net, hosts));
+}
+
+#[test]
+fn where_no_other_address_can_be_had_a_switch_keeps_two_nodes_of_one_address_apart() {
+    let (mut net, hosts) = twins_on_a_switch(["alonzo", "joseph", "karl"], Duration::from_secs(40), false);
+    net.run_for(Duration::from_secs(95));
+    assert!(!all_reach_each_other(&mut net, hosts));
+}
+
 #[test]
 fn a_copy_of_a_node_with_its_name_and_address_is_told_apart_by_its_life() {
     let mut net = Network::new(13);

@@ -40,7 +40,7 @@ use std::{
 
 use io_pkt_sdk::Error;
 use qnet_ipc::{ListenError, Listener, ReceiveBuffer, Root};
-use qnet_proto::{Buffer, Config, Instant, LinkAddr, Node, NodeId, Qos, Rcv, ServerId};
+use qnet_proto::{Buffer, Config, Instant, LinkAddr, LinkId, Node, NodeId, Qos, Rcv, ServerId};
 
 use crate::{Access, resolvers::Resolvers};
 use attention::Attention;
@@ -239,6 +239,8 @@ pub struct Engine {
     /// Of names that are being looked for: the policy behind each, and the bytes of the text that name the node.
     wanted_names: HashMap<CallId, (Qos, u32)>,
     meter: Meter,
+    /// Addresses that links are to have.
+    addresses: Vec<(LinkId, LinkAddr)>,
     totals: Totals,
     /// The sentence about refused connections was said.
     told_refusal: bool,
@@ -292,6 +294,7 @@ impl Engine {
             asked: Vec::new(),
             wanted_names: HashMap::new(),
             meter: Meter::default(),
+            addresses: Vec::new(),
             totals: Totals::default(),
             told_refusal: false,
             now,
@@ -412,6 +415,11 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         self.watch.deadline().map(Instant::as_nanos)
+    }
+
+    /// Links that the node wants to have another address on, since the last call.
+    pub fn take_addresses(&mut self) -> Vec<(LinkId, LinkAddr)> {
+        std::mem::take(&mut self.addresses)
     }
 
     fn drain_events(&mut self) {

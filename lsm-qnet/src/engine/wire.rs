@@ -122,6 +122,7 @@ impl Engine {
                 "two nodes have the address {addr}, {name} and {other}: give one of them another \
                  (for a copied virtual machine in its settings, else mac= of its driver)"
             )),
+            Event::TakeAddress { link, addr } => self.addresses.push((link, addr)),
             Event::Connected { client, scoid, limit } => self.on_connected(client, scoid, limit),
             Event::ConnectFailed { client, errno } => self.on_back_gone(client, from_wire(errno)),
             Event::Death { client } => self.on_back_gone(client, libc::ESRCH),

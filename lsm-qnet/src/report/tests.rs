@@ -33,10 +33,14 @@ fn the_documented_grep_prints_the_five_documented_counters() {
     bench.settle();
     // Noise, and something of Qnet that no node has asked for.
     let mut frame = [0_u8; 60];
+    frame[..6].fill(0xff);
     frame[12..14].copy_from_slice(&[0x82, 0x04]);
     bench.receive(EN0, &[&frame]);
     frame[16..20].copy_from_slice(&[0x2a, 9, 3, 0]);
     frame[24] = 1;
+    bench.receive(EN0, &[&frame]);
+    // Somebody else's, on an interface that hears everything.
+    frame[..6].fill(0x02);
     bench.receive(EN0, &[&frame]);
     bench.settle();
     let text = bench.report("").unwrap();
@@ -50,6 +54,7 @@ fn the_documented_grep_prints_the_five_documented_counters() {
     let value = |line: &str| line.split_whitespace().last().unwrap().parse::<u64>().unwrap();
     assert!(value(lines[0]) > 0, "it has announced itself");
     assert!(value(lines[3]) > 0, "noise is damage: {text}");
+    assert!(text.contains("           1  received: for other stations"), "{text}");
 }
 
 #[test]

@@ -65,11 +65,11 @@ impl Node {
         let addr = lr.src.mac.map_or(src, LinkAddr::mac);
         let Ok(name) = party_name(&lr.src) else { return false };
         let incarnation = lr.extensions.map_or(0, |ext| ext.incarnation);
+        let heard = Heard { link, addr, incarnation, lists: true };
         if self.links.values().any(|info| info.addr == addr) {
-            self.on_own_address(link, addr, incarnation, &name);
+            self.on_own_address(now, heard, &name);
             return false;
         }
-        let heard = Heard { link, addr, incarnation, lists: true };
         let to_us = party_name(&lr.dst).is_ok_and(|dst| dst == self.own);
         match lr.kind {
             LrKind::Request if !to_us => false,

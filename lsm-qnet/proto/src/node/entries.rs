@@ -141,6 +141,9 @@ impl Node {
             self.update_paths(now, nd);
             self.event(Event::NodesChanged);
         }
+        for nd in before.into_iter().chain([nd]) {
+            self.cede(now, nd, heard.link);
+        }
         if returned {
             self.on_return(nd, before.unwrap_or(nd), heard);
         }
@@ -196,7 +199,9 @@ impl Node {
         peer.listed = heard.lists;
         peer.add_path(heard.link, heard.addr);
         let nd = self.peers.insert(peer)?;
-        self.peers.spoke(heard.link, heard.addr, nd);
+        if let Some(before) = self.peers.spoke(heard.link, heard.addr, nd) {
+            self.cede(now, before, heard.link);
+        }
         self.event(Event::NodesChanged);
         self.on_found(now, nd);
         Some((nd, true))
@@ -237,15 +242,19 @@ impl Node {
     }
 
     /// Somebody speaks from one of this node's own addresses: usually an echo of its own voice.
-    pub(super) fn on_own_address(&mut self, link: LinkId, addr: LinkAddr, incarnation: u64, name: &Fqnn) {
+    pub(super) fn on_own_address(&mut self, now: Instant, heard: Heard, name: &Fqnn) {
+        let Heard { link, addr, incarnation, .. } = heard;
         let ours = *name == self.own && (incarnation == 0 || incarnation == self.config.incarnation);
         // What it said before it was renamed may still be on its way.
-        if ours || incarnation == self.config.incarnation || self.clash == Some(Clash::Address) {
+        if ours || incarnation == self.config.incarnation {
             return;
         }
-        self.clash = Some(Clash::Address);
-        let event = Event::AddressClash { name: self.own.to_string(), other: name.to_string(), link, addr };
-        self.event(event);
+        if self.clash != Some(Clash::Address) {
+            self.clash = Some(Clash::Address);
+            let (own, other) = (self.own.to_string(), name.to_string());
+            self.event(Event::AddressClash { name: own, other, link, addr });
+        }
+        self.contend(now, link, addr, incarnation);
     }
 
     /// Whether a refusal from the node's address came from somebody else who has the same address.

@@ -28,6 +28,7 @@ const MAX_PATH_MTUS: usize = 4096;
 impl Node {
     /// A link is there, or its description changed; the node announces itself on it.
     pub fn link_up(&mut self, now: Instant, link: LinkId, info: LinkInfo) {
+        self.settle(now, link, info.addr);
         self.links.insert(link, info);
         self.start_announcing(now, link);
         for nd in self.peers.numbers().collect::<Vec<_>>() {
@@ -66,6 +67,7 @@ impl Node {
         if self.links.remove(&link).is_none() {
             return;
         }
+        self.twins.remove(&link);
         self.control.retain(|control| control.link() != link);
         for nd in self.peers.numbers().collect::<Vec<_>>() {
             if let Some(peer) = self.peers.get_mut(nd) {
@@ -131,7 +133,7 @@ impl Node {
         };
     }
 
-    fn update_routes(&mut self, nd: u16) {
+    pub(super) fn update_routes(&mut self, nd: u16) {
         for index in self.qos.indices() {
             let route = self.route(index);
             if let Some(peer) = self.peers.get_mut(nd) {

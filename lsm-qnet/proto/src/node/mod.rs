@@ -22,6 +22,7 @@ mod sessions;
 mod tables;
 mod timers;
 mod transmit;
+mod twins;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -48,6 +49,7 @@ use resolve::Lookup;
 use tables::{Clients, Servers};
 use timers::Timer;
 use transmit::Control;
+use twins::Twins;
 
 pub use holdings::Holdings;
 pub use view::{Clash, NodeState, NodeView, PathView, SessionEnd};
@@ -107,6 +109,7 @@ pub struct Node {
     peers: Peers,
     /// Another living node has this one's name or address.
     clash: Option<Clash>,
+    twins: Twins,
     lookups: BTreeMap<u32, Lookup>,
     replies: BTreeMap<u32, PendingReply>,
     next_id: u32,
@@ -148,6 +151,7 @@ impl Node {
             counters: Counters::default(),
             peers: Peers::default(),
             clash: None,
+            twins: Twins::new(),
             lookups: BTreeMap::new(),
             replies: BTreeMap::new(),
             next_id: 0,

@@ -21,6 +21,8 @@ pub(super) struct Cables {
     mute: BTreeSet<(usize, u32)>,
     /// Bytes of messages that were put on each segment.
     carried: BTreeMap<u32, u64>,
+    /// For segments that are learning switches, the host that spoke last from an address.
+    learned: Option<BTreeMap<(u32, [u8; 6]), usize>>,
     /// Acknowledgements and refusals, on all segments.
     answers: u64,
 }
@@ -34,6 +36,18 @@ impl Cables {
         std::iter::once(segment)
             .chain(others)
             .filter(move |&other| !cut && !self.pulled.contains(&(to, other)))
+    }
+
+    /// A host spoke from an address.
+    pub(super) fn learn(&mut self, segment: u32, addr: [u8; 6], host: usize) {
+        if let Some(learned) = &mut self.learned {
+            learned.insert((segment, addr), host);
+        }
+    }
+
+    /// The only host to which a switch brings what is for that address; `None`: to all.
+    pub(super) fn learned(&self, segment: u32, addr: [u8; 6]) -> Option<usize> {
+        self.learned.as_ref()?.get(&(segment, addr)).copied()
     }
 
     pub(super) fn count(&mut self, segment: u32, frame: &[u8]) {
@@ -52,6 +66,11 @@ impl Network {
     /// Makes these segments one switch: what is sent on one is heard on all.
     pub fn join(&mut self, segments: impl IntoIterator<Item = u32>) {
         self.cables.joined.extend(segments);
+    }
+
+    /// Makes all segments switches that learn where an address is from who spoke from it last; before, they are hubs.
+    pub fn learning_switches(&mut self) {
+        self.cables.learned = Some(BTreeMap::new());
     }
 
     /// Pulls the cable of a host's link out of the switch, or puts it back, without the host's noticing.

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use qnet_proto::{Destination, Instant, LinkAddr, LinkId};
+use qnet_proto::{Destination, Event, Instant, LinkAddr, LinkId};
 
 use super::{HostId, InFlight, Network, Programs};
 
@@ -91,8 +91,13 @@ impl Network {
     pub(super) fn drain(&mut self, id: usize) {
         let now = self.clock(HostId(id));
         loop {
-            let host = &mut self.hosts[id];
-            while let Some(event) = host.node.poll_event() {
+            while let Some(event) = self.hosts[id].node.poll_event() {
+                let host = &mut self.hosts[id];
+                if let Event::TakeAddress { link, addr } = event {
+                    host.moved.insert(link.0, addr.as_mac().expect("the simulated wire is Ethernet"));
+                    self.link_up(HostId(id), link.0);
+                    continue;
+                }
                 match host.app.take() {
                     Some(mut app) => {
                         app.on_event(&mut Programs { now, node: &mut host.node }, event);
@@ -130,6 +135,7 @@ impl Network {
             return;
         }
         self.cables.count(link.0, frame);
+        self.cables.learn(link.0, src, from);
         let wire = self.wire(link.0);
         let egress = self.egress.entry((from, link.0)).or_default();
         let Some(waits) = egress.send(self.now, &wire, frame.len()) else { return };
@@ -149,6 +155,10 @@ impl Network {
         let others = (0..self.hosts.len()).filter(|&to| to != from && !self.cuts.contains(&(from, to)));
         let links = others.flat_map(|to| self.cables.hearing(from, segment, to).map(move |on| (to, on)));
         let hears = |&(to, on): &(usize, u32)| {
+            // A switch brings it only to where it heard that address last.
+            if self.cables.learned(segment, dst).is_some_and(|port| port != to) {
+                return false;
+            }
             // What is longer than the receiver's MTU is thrown away by its network card.
             let there = self.hosts[to].segments.get(&on).is_some_and(|&mtu| len <= mtu as usize);
             there && (dst == [0xff; 6] || dst == self.mac(to, on))
