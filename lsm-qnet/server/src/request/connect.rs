@@ -21,8 +21,13 @@ use crate::resolve::{Found, Nameless, Place, read_link, resolve, resolve_parent}
 /// How often a file that others make and remove all the time is looked for before its opener is told so.
 const CREATE_ATTEMPTS: usize = 8;
 
-/// Carries out a message.
-pub(super) fn run(export: &Export, opener: &Opener, message: &[u8], reply: Reply<'_>) -> Outcome {
+/// Carries out a message; with it may come the open file that it names.
+pub(super) fn run(
+    export: &Export,
+    opener: &Opener,
+    (message, source): (&[u8], Option<&OpenFile>),
+    reply: Reply<'_>,
+) -> Outcome {
     let request = match Connect::parse(message) {
         Ok(request) => request,
         Err(error) => return Outcome::Failed(bad_message(error)),
@@ -47,7 +52,8 @@ pub(super) fn run(export: &Export, opener: &Opener, message: &[u8], reply: Reply
             Ok(readlink(export, &request, reply).map_or_else(Outcome::Failed, Outcome::Done))
         }
         Subtype::Unlink | Subtype::Rename | Subtype::Mknod | Subtype::Link => {
-            Ok(names::run(export, opener, &request, reply).map_or_else(Outcome::Failed, Outcome::Done))
+            Ok(names::run(export, opener, (&request, source), reply)
+                .map_or_else(Outcome::Failed, Outcome::Done))
         }
         Subtype::Unblock | Subtype::Mount => Err(Errno::ENOSYS.into()),
     };

@@ -40,6 +40,8 @@ pub enum Work {
     Connect {
         /// The whole message.
         message: Vec<u8>,
+        /// The open file that QNX's LINK gives one more name.
+        source: Option<Arc<OpenFile>>,
     },
     /// Messages on an open file.
     File {
@@ -110,11 +112,11 @@ impl Request {
                 drop(files);
                 Outcome::Done(0)
             }
-            Work::Connect { message } => {
+            Work::Connect { message, source } => {
                 let opener = Opener { identity: Arc::clone(&self.identity), may_change: self.may_change };
-                let outcome = connect::run(export, &opener, &message, reply);
+                let outcome = connect::run(export, &opener, (&message, source.as_deref()), reply);
                 if matches!(outcome, Outcome::Wait(..)) {
-                    self.work = Work::Connect { message };
+                    self.work = Work::Connect { message, source };
                 }
                 outcome
             }
@@ -143,7 +145,7 @@ impl Request {
     pub fn is_idempotent(&self) -> bool {
         match &self.work {
             Work::Probe | Work::Finished => true,
-            Work::Connect { message } => !connect::changes(message),
+            Work::Connect { message, .. } => !connect::changes(message),
             Work::File { message, file, .. } => {
                 let taken = |io: &Io<'_>| matches!(io, Io::Stat | Io::Read { offset: Some(_), .. });
                 file.has_positions()

@@ -19,7 +19,7 @@ use qnet_iomsg::{Connect, Extra, Subtype};
 
 use super::Reply;
 use crate::export::Export;
-use crate::file::Opener;
+use crate::file::{OpenFile, Opener};
 use crate::resolve::{Nameless, Parent, resolve_parent};
 
 /// Where nothing has a name of its own: what is there already cannot be made.
@@ -30,7 +30,7 @@ const RENAMED: Nameless = Nameless { here: Errno::EBUSY, above: Errno::EBUSY };
 pub(super) fn run(
     export: &Export,
     opener: &Opener,
-    request: &Connect<'_>,
+    (request, source): (&Connect<'_>, Option<&OpenFile>),
     reply: Reply<'_>,
 ) -> Result<i64, Errno> {
     let same = SamePath { export, opener, new: request };
@@ -39,7 +39,8 @@ pub(super) fn run(
         (Subtype::Mknod, _) => same.mknod(reply),
         (Subtype::Link, Extra::Symlink(target)) => same.symlink(target, reply),
         (Subtype::Rename, Extra::Rename(old)) => same.rename((old, None), 0, reply),
-        // QNX names the file of a hard link by a connection to its server; ours by path ([`Filesys::Link`])
+        // QNX names the file by a connection to it; ours by path ([`Filesys::Link`]), which saves the opening
+        (Subtype::Link, Extra::Link(_)) => same.link_file(source.ok_or(Errno::EBADF)?, reply),
         _ => Err(Errno::ENOSYS),
     }
 }
@@ -152,6 +153,22 @@ impl SamePath<'_> {
         let (from, to) = (old.dir.fd.as_fd(), new.dir.fd.as_fd());
         let (old, name) = (old.name.as_c_str(), new.name.as_c_str());
         reply.cancel.retry(|| linkat(from, old, to, name, AtFlags::empty()))?;
+        Ok(tell(&new, reply))
+    }
+
+    /// One more name for an open file.
+    fn link_file(&self, file: &OpenFile, reply: Reply<'_>) -> Result<i64, Errno> {
+        let new = self.parent(MADE, &reply)?;
+        self.may_make(&new)?;
+        file.may_change(self.export)?;
+        if new.directory {
+            return Err(Errno::ENOENT);
+        }
+        let (by_number, number) = self.export.by_number(file.fd());
+        let (to, name) = (new.dir.fd.as_fd(), new.name.as_c_str());
+        // the name in /proc leads to the file itself: a symbolic link is not followed any further
+        let follow = AtFlags::AT_SYMLINK_FOLLOW;
+        reply.cancel.retry(|| linkat(by_number, number.as_str(), to, name, follow))?;
         Ok(tell(&new, reply))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use qnet_iomsg::message::{message_type, peek_type};
-use qnet_iomsg::{Io, errno, filesys, signal};
+use qnet_iomsg::{Connect as ConnectMessage, Extra, Io, Subtype, errno, filesys, signal};
 use qnet_ipc::packet::{Connect, Send, info, right};
 use qnet_ipc::{PeerError, ToClient, ToServer};
 
@@ -141,7 +141,15 @@ impl State {
         if keeps_file && let Err(errno) = self.reserve_file(&send, serial) {
             return self.fail(send.txn, errno);
         }
-        self.queue_transaction(send, serial, Work::Connect { message }, grant)
+        let source = link_source(&message).and_then(|coid| self.open_file(send.conn, coid));
+        self.queue_transaction(send, serial, Work::Connect { message, source }, grant)
+    }
+
+    fn open_file(&self, conn: u32, coid: i32) -> Option<Arc<OpenFile>> {
+        match self.connections.get(&conn)?.files.get(&coid)? {
+            Slot::Open(file) => Some(Arc::clone(file)),
+            Slot::Opening(_) => None,
+        }
     }
 
     fn reserve_file(&mut self, send: &Send, serial: u64) -> Result<(), Errno> {
@@ -203,22 +211,17 @@ impl State {
         message: Vec<u8>,
         grant: Option<Grant>,
     ) -> Result<(), PeerError> {
-        let Some(connection) = self.connections.get_mut(&send.conn) else {
+        let Some(file) = self.open_file(send.conn, send.coid) else {
             return self.fail(send.txn, Errno::EBADF);
         };
-        let file = match connection.files.get(&send.coid) {
-            Some(Slot::Open(file)) => Arc::clone(file),
-            Some(Slot::Opening(_)) | None => return self.fail(send.txn, Errno::EBADF),
-        };
-        let source = copy_source(&message).and_then(|coid| match connection.files.get(&coid) {
-            Some(Slot::Open(source)) => Some(Arc::clone(source)),
-            _ => None,
-        });
         let work = if kind == message_type::CLOSE {
             // later messages do not find it any more; requests that run keep it open until they end
-            connection.files.remove(&send.coid);
+            if let Some(connection) = self.connections.get_mut(&send.conn) {
+                connection.files.remove(&send.coid);
+            }
             Work::Release { files: vec![file] }
         } else {
+            let source = copy_source(&message).and_then(|coid| self.open_file(send.conn, coid));
             Work::File { message, file, source }
         };
         let serial = self.next_serial();
@@ -336,6 +339,16 @@ impl State {
             }
         }
         self.outbox.forget(|txn| of_conn.contains(&txn));
+    }
+}
+
+/// The number of the file that QNX's LINK gives one more name: `coid` in the `_msg_info` behind the path.
+fn link_source(message: &[u8]) -> Option<i32> {
+    match ConnectMessage::parse(message).ok()? {
+        ConnectMessage { subtype: Subtype::Link, extra: Extra::Link(info), .. } => {
+            info.get(24..28)?.try_into().ok().map(i32::from_le_bytes)
+        }
+        _ => None,
     }
 }
 

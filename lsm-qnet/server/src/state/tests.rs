@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use nix::sys::epoll::EpollCreateFlags;
+use qnet_iomsg::flags::IOFLAG_WRITE;
 use qnet_iomsg::{Connect as ConnectMessage, Io};
 use qnet_ipc::packet::Send;
 use qnet_ipc::{Claim, ClientPeer, ReceiveBuffer, ToServer};
@@ -74,12 +75,16 @@ impl Rig {
     fn heard(&mut self) -> Vec<String> {
         let mut buffer = ReceiveBuffer::new();
         let mut heard = Vec::new();
-        while let Some(packet) = self.client.recv(&mut buffer).unwrap() {
+        loop {
+            // the socket does not hold everything at once
+            self.state.settle().unwrap();
+            let Some(packet) = self.client.recv(&mut buffer).unwrap() else { break };
             heard.push(match packet {
                 ToClient::ConnectOk { conn, .. } => format!("ok {conn}"),
                 ToClient::ConnectFail { conn, errno } => format!("refused {conn} {errno}"),
                 ToClient::Reply { txn, .. } => format!("reply {txn}"),
                 ToClient::Error { txn, errno } => format!("error {txn} {errno}"),
+                ToClient::Read { txn, offset, nbytes } => format!("read {txn} {offset} {nbytes}"),
                 other => panic!("{other:?}"),
             });
         }
@@ -257,4 +262,102 @@ fn queues_are_bounded() {
     rig.begin_connect(100, 8);
     rig.lookup(100);
     assert!(rig.heard().is_empty());
+}
+
+/// Begins a WRITE of a mebibyte, of which only the first piece comes along.
+fn begin_write(rig: &mut Rig, conn: u32, coid: i32) -> u32 {
+    rig.last_txn += 1;
+    let txn = rig.last_txn;
+    let mut first = Io::Write { nbytes: 1 << 20, xtype: 0, offset: Some(0), data: &[] }.to_bytes();
+    first.resize(MAX_DATA, 7);
+    let srcmsglen = limits::WRITE_MESSAGE as u32;
+    rig.packet(ToServer::Send(Send { txn, conn, coid, srcmsglen, ..Send::default() }, &first));
+    txn
+}
+
+/// Answers what was asked for of the transaction; how many questions there were.
+fn feed(rig: &mut Rig, asked: &[String], txn: u32) -> usize {
+    let of_txn = asked.iter().filter_map(|text| text.strip_prefix(&format!("read {txn} ")));
+    let pieces: Vec<(u32, usize)> = of_txn
+        .map(|text| text.split_once(' ').unwrap())
+        .map(|(offset, nbytes)| (offset.parse().unwrap(), nbytes.parse().unwrap()))
+        .collect();
+    for (offset, nbytes) in &pieces {
+        rig.packet(ToServer::ReadData { txn, offset: *offset, data: &vec![7; *nbytes] });
+    }
+    pieces.len()
+}
+
+fn with_writable_file(rig: &mut Rig, conn: u32, nd: u32) {
+    rig.connect(conn, nd);
+    rig.open(conn, 5);
+    let opening = rig.state.take_job().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("f"), "").unwrap();
+    let export = Export::open(dir.path()).unwrap();
+    let opener = Opener { identity: Arc::new(Identity::nobody()), may_change: true };
+    let found = resolve(&export, b"f", true).unwrap();
+    let file = OpenFile::open(&export, found, IOFLAG_WRITE, opener, &Cancel::default()).unwrap();
+    rig.finish(opening, Outcome::Opened(0, file));
+    rig.heard();
+}
+
+#[test]
+fn a_long_write_is_asked_for_at_once_and_runs_when_it_is_complete() {
+    let mut rig = Rig::new(2);
+    with_writable_file(&mut rig, 1, 7);
+    let txn = begin_write(&mut rig, 1, 5);
+    let asked = rig.heard();
+    assert_eq!(asked.len(), 16, "{asked:?}");
+    assert!(rig.state.take_job().is_none());
+    assert_eq!(feed(&mut rig, &asked, txn), 16);
+    let job = rig.state.take_job().unwrap();
+    let Work::File { message, .. } = &job.request.work else { panic!("{job:?}") };
+    assert_eq!(message.len(), limits::WRITE_MESSAGE);
+    rig.finish(job, Outcome::Done(1 << 20));
+    assert_eq!(rig.heard(), [format!("reply {txn}")]);
+}
+
+#[test]
+fn a_write_that_ends_early_runs_with_what_there_is() {
+    let mut rig = Rig::new(2);
+    with_writable_file(&mut rig, 1, 7);
+    let txn = begin_write(&mut rig, 1, 5);
+    rig.packet(ToServer::ReadData { txn, offset: MAX_DATA as u32, data: &[7; 10] });
+    // what was asked for beyond is late, and nobody's
+    rig.packet(ToServer::ReadData { txn, offset: 2 * MAX_DATA as u32, data: &[] });
+    let job = rig.state.take_job().unwrap();
+    let Work::File { message, .. } = &job.request.work else { panic!("{job:?}") };
+    assert_eq!(message.len(), MAX_DATA + 10);
+}
+
+#[test]
+fn writes_wait_for_memory_and_those_of_other_nodes_do_not() {
+    let mut rig = Rig::new(2);
+    with_writable_file(&mut rig, 1, 7);
+    with_writable_file(&mut rig, 2, 8);
+    let most = limits::MESSAGES_PER_NODE / limits::WRITE_MESSAGE;
+    let calls: Vec<u32> = (0..most + 2).map(|_| begin_write(&mut rig, 1, 5)).collect();
+    let asked = rig.heard();
+    assert_eq!(asked.len(), 16 * most);
+    let other = begin_write(&mut rig, 2, 5);
+    let asked_other = rig.heard();
+    assert_eq!(asked_other.len(), 16, "another node has its share");
+    feed(&mut rig, &asked_other, other);
+    // who leaves makes room, and so does what is done
+    rig.packet(ToServer::Unblock { txn: calls[0], tid: 1 });
+    rig.state.settle().unwrap();
+    let told = rig.heard();
+    assert_eq!(told[0], format!("error {} {}", calls[0], libc::EINTR));
+    assert_eq!(told.len(), 17, "the next one is asked for");
+    feed(&mut rig, &asked, calls[1]);
+    let (_, jobs) = rig.take_all();
+    jobs.into_iter().for_each(|job| rig.finish(job, Outcome::Done(1)));
+    rig.state.settle().unwrap();
+    assert_eq!(rig.heard().len(), 2 + 16);
+    rig.packet(ToServer::Disconnect { conn: 1 });
+    rig.packet(ToServer::Disconnect { conn: 2 });
+    let (_, jobs) = rig.take_all();
+    jobs.into_iter().for_each(|job| rig.finish(job, Outcome::Done(0)));
+    rig.assert_clean();
 }

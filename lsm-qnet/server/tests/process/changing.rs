@@ -209,9 +209,15 @@ fn links_are_made() {
     }
     fs::create_dir(path("d")).unwrap();
     assert_eq!(link(&mut server, conn, "d", "x"), Err(libc::EPERM), "a directory has one name");
-    // QNX's clients name the file by a connection, which is not done
+    // QNX's clients name the file by a connection to it
+    let coid = server.open(conn, "f").unwrap();
+    let mut info = [0; 48];
+    info[24..28].copy_from_slice(&coid.to_le_bytes());
+    let new = Connect { extra: Extra::Link(&info), ..Connect::new(Subtype::Link, b"q") };
+    assert_eq!(send(&mut server, conn, &new).unwrap().unwrap().nlink, 3);
+    assert_eq!(send(&mut server, conn, &new), Err(libc::EEXIST));
     let new = Connect { extra: Extra::Link(&[0; 48]), ..Connect::new(Subtype::Link, b"x") };
-    assert_eq!(send(&mut server, conn, &new), Err(libc::ENOSYS));
+    assert_eq!(send(&mut server, conn, &new), Err(libc::EBADF));
 }
 
 fn any_byte_makes_a_name() {

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+use std::process::Command;
 
 use qnet_iomsg::filesys::{Request as Filesys, SetTime};
 use qnet_iomsg::flags::{
@@ -15,7 +16,7 @@ use qnet_ipc::packet::right;
 
 use crate::Case;
 use crate::changing::{link, make_symlink, mkdir, mknod, rename_to, rmdir, unlink};
-use crate::support::{NOBODY, Need, PublicDir, Result, Server, Start, public_dir};
+use crate::support::{NOBODY, Need, PublicDir, Result, Server, Start, in_mount_namespace, public_dir};
 use crate::writing::{open, write_at};
 
 pub(crate) const CASES: &[Case] = &[
@@ -28,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     ("sticky_directories_protect_the_files_of_others", Need::Root, sticky_directories),
     ("an_open_file_is_written_as_who_opened_it", Need::Root, open_files_keep_their_identity),
     ("only_root_keeps_setuid_bits_when_writing", Need::Root, setuid_bits_are_dropped),
+    ("blocks_kept_for_root_are_kept_from_nobody", Need::Loop, blocks_kept_for_root),
     ("reserved_names_are_closed", Need::Root, reserved_names_are_closed),
 ];
 
@@ -296,4 +298,40 @@ fn reserved_names_are_closed() {
     assert_eq!(rmdir(&mut server, root, "dev/name/local"), Err(libc::EROFS));
     let own = format!("proc/{}", server.pid());
     assert_eq!(open(&mut server, root, &format!("{own}/oom_score_adj"), IOFLAG_WRITE, 0), Err(libc::EACCES));
+}
+
+/// ext4 keeps some of its blocks for CAP_SYS_RESOURCE.
+fn blocks_kept_for_root() {
+    in_mount_namespace(|| {
+        let dir = public_dir();
+        let (image, mount) = (dir.path().join("image"), dir.path().join("mount"));
+        fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
+        fs::create_dir(&mount).unwrap();
+        let run = |program: &str, words: &[&str]| {
+            let status = Command::new(program).args(words).args([&image]).status().unwrap();
+            assert!(status.success(), "{program}");
+        };
+        run("mkfs.ext4", &["-q", "-m", "40"]);
+        let mounted = Command::new("mount").args(["-o", "loop"]).args([&image, &mount]).status().unwrap();
+        assert!(mounted.success());
+        fs::set_permissions(&mount, Permissions::from_mode(0o777)).unwrap();
+        let mut server = Start::new().export(&mount).start();
+        let (nobody, root) = (server.connect_writer(NOBODY), server.connect_writer(0));
+        let mut fill = |conn, name: &str| {
+            let coid = open(&mut server, conn, name, IOFLAG_WRITE | IOFLAG_CREAT, 0o666).unwrap();
+            let mut at = 0;
+            let full = loop {
+                match write_at(&mut server, conn, coid, Some(at), &[1; 65536]) {
+                    Ok(n) => at += n as u64,
+                    Err(errno) => break errno,
+                }
+                assert!(at < 8 << 20, "it is never full");
+            };
+            assert_eq!(full, libc::ENOSPC);
+            at
+        };
+        let of_nobody = fill(nobody, "f");
+        let of_root = fill(root, "g");
+        assert!(of_nobody > 1 << 20 && of_root > 1 << 20, "{of_nobody} {of_root}");
+    });
 }

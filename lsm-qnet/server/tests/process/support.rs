@@ -35,6 +35,8 @@ pub(crate) enum Need {
     Root,
     /// Root and `/dev/fuse`.
     Fuse,
+    /// Root, a file system that keeps blocks for root, and a loop device to mount it from.
+    Loop,
     /// `unshare -r` for ordinary users.
     UserNamespace,
 }
@@ -43,8 +45,13 @@ impl Need {
     /// Why it is not there.
     pub(crate) fn missing(self) -> Option<&'static str> {
         match self {
-            Self::Root | Self::Fuse if !may_become_nobody() => Some("needs root, and nobody to become"),
+            Self::Root | Self::Fuse | Self::Loop if !may_become_nobody() => {
+                Some("needs root, and nobody to become")
+            }
             Self::Fuse if !Path::new("/dev/fuse").exists() => Some("needs /dev/fuse"),
+            Self::Loop if !(runs("mkfs.ext4", "-V") && runs("losetup", "-f")) => {
+                Some("needs mkfs.ext4 and a free loop device")
+            }
             Self::UserNamespace if !user_namespaces() => Some("needs user namespaces"),
             _ => None,
         }
@@ -58,6 +65,11 @@ fn may_become_nobody() -> bool {
         switcher.become_identity(&Identity::nobody()).ok()
     };
     geteuid().is_root() && std::thread::spawn(attempt).join().unwrap().is_some()
+}
+
+fn runs(program: &str, option: &str) -> bool {
+    let status = Command::new(program).arg(option).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 fn user_namespaces() -> bool {
