@@ -3,29 +3,58 @@
 use qnet_netfs::{caller, fuse};
 
 const DOCUMENT: &str = include_str!("../../../docs/net.md");
-const SOURCES: [&str; 8] = [
+const MOUNTED: [&str; 3] = [
     include_str!("mounted/reading.rs"),
     include_str!("mounted/trouble.rs"),
     include_str!("mounted/mounting.rs"),
+];
+const ENGINE: [&str; 6] = [
+    include_str!("../src/engine/tests/ahead.rs"),
     include_str!("../src/engine/tests/behaviour.rs"),
+    include_str!("../src/engine/tests/changes.rs"),
     include_str!("../src/engine/tests/hostile.rs"),
     include_str!("../src/engine/tests/nodes.rs"),
     include_str!("../src/engine/tests/statistics.rs"),
-    include_str!("../src/attributes.rs"),
 ];
+const FAULTS: [&str; 1] = [include_str!("../../../tests/tests/net_faults/main.rs")];
+const MODEL: [&str; 1] = [include_str!("../../../tests/tests/file_model/main.rs")];
+const SERVER: [&str; 1] = [include_str!("../../server/tests/process/places.rs")];
+const CASES: [&str; 8] = [
+    include_str!("../../../tests/tests/semantics/cases/content.rs"),
+    include_str!("../../../tests/tests/semantics/cases/kinds.rs"),
+    include_str!("../../../tests/tests/semantics/cases/names.rs"),
+    include_str!("../../../tests/tests/semantics/cases/open.rs"),
+    include_str!("../../../tests/tests/semantics/cases/rename.rs"),
+    include_str!("../../../tests/tests/semantics/cases/rights.rs"),
+    include_str!("../../../tests/tests/semantics/cases/special.rs"),
+    include_str!("../../../tests/tests/semantics/cases/times.rs"),
+];
+
+/// Where the tests of a letter are, and how one is written there.
+fn place(letter: &str, name: &str) -> Option<(&'static [&'static str], String)> {
+    Some(match letter {
+        "M" => (&MOUNTED, format!("fn {name}()")),
+        "E" => (&ENGINE, format!("fn {name}()")),
+        "S" => (&SERVER, format!("fn {name}()")),
+        "F" => (&FAULTS, format!("case(\"{name}\"")),
+        "T" => (&MODEL, format!("name: \"{name}\"")),
+        "C" => (&CASES, format!("(\"{name}\", ")),
+        _ => return None,
+    })
+}
 
 #[test]
 fn every_test_that_the_document_names_exists() {
-    let last_columns = DOCUMENT.lines().filter_map(|line| line.strip_suffix(" |")?.rsplit(" | ").next());
-    let named: Vec<_> = last_columns
-        .filter(|column| column.starts_with("M `") || column.starts_with("E `"))
-        .map(|column| column[2..].trim_matches('`'))
-        .collect();
-    assert!(named.len() > 10, "the tables were found: {named:?}");
-    for name in named {
-        let definition = format!("fn {name}()");
-        assert!(SOURCES.iter().any(|source| source.contains(&definition)), "{name}");
+    let cells = DOCUMENT.lines().filter_map(|line| line.strip_suffix("` |")?.rsplit("| ").next());
+    let mut named = 0;
+    for cell in cells {
+        let Some((letter, name)) = cell.split_once(" `") else { continue };
+        let (sources, written) =
+            place(letter, name).unwrap_or_else(|| panic!("no tests are called {letter}"));
+        assert!(sources.iter().any(|source| source.contains(&written)), "{letter} `{name}`");
+        named += 1;
     }
+    assert!(named > 60, "the tables were found: {named}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ use nix::{
     sys::statfs::statfs,
     unistd::{getgid, getuid},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 pub use self::table::{MountEntry, entries_at};
 use crate::sys;
@@ -210,7 +210,9 @@ impl Mount {
         let path = format!("/sys/class/bdi/{}/read_ahead_kb", entry.device);
         match fs::write(&path, READ_AHEAD_KB) {
             Ok(()) => debug!("{path} = {READ_AHEAD_KB}"),
-            Err(error) => debug!("{path}: {error}; reading ahead stays at the kernel's default"),
+            Err(error) => {
+                info!("{path}: {error}; reading ahead stays at the kernel's 128 KiB, raising it needs root")
+            }
         }
     }
 }
