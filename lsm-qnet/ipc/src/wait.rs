@@ -36,18 +36,27 @@ const SOCKET_EVERY: u32 = 16;
 pub struct Patience {
     failures: AtomicU32,
     skip: AtomicU32,
+    /// Another length than [`SPIN`].
+    limit: Option<Duration>,
 }
 
 impl Patience {
     /// Full of hope.
     #[must_use]
     pub const fn new() -> Self {
-        Self { failures: AtomicU32::new(0), skip: AtomicU32::new(0) }
+        Self { failures: AtomicU32::new(0), skip: AtomicU32::new(0), limit: None }
+    }
+
+    /// The same with spins of another length than [`SPIN`], for who waits for something that takes longer. The environment
+    /// has precedence.
+    #[must_use]
+    pub const fn lasting(limit: Duration) -> Self {
+        Self { failures: AtomicU32::new(0), skip: AtomicU32::new(0), limit: Some(limit) }
     }
 
     /// Asks `ready` again and again while that is worth it; whether it said yes. `deadline` ends it early.
     pub fn spin(&self, deadline: Option<Instant>, mut ready: impl FnMut() -> bool) -> bool {
-        let limit = limit();
+        let limit = limit().or(self.limit).unwrap_or(SPIN);
         if limit.is_zero() || !self.begin() {
             return false;
         }
@@ -87,16 +96,16 @@ impl Patience {
     }
 }
 
-/// The longest spin in this process.
-fn limit() -> Duration {
-    static LIMIT: OnceLock<Duration> = OnceLock::new();
+/// The longest spin in this process, if somebody said.
+fn limit() -> Option<Duration> {
+    static LIMIT: OnceLock<Option<Duration>> = OnceLock::new();
     *LIMIT.get_or_init(|| spin_of(std::env::var_os("IO_PKT_SPIN").as_deref()))
 }
 
 /// What the environment variable says; nonsense says nothing.
-fn spin_of(text: Option<&OsStr>) -> Duration {
+fn spin_of(text: Option<&OsStr>) -> Option<Duration> {
     let micros = text.and_then(OsStr::to_str).and_then(|text| text.trim().parse().ok());
-    micros.map_or(SPIN, |micros| Duration::from_micros(micros).min(LONGEST))
+    micros.map(|micros| Duration::from_micros(micros).min(LONGEST))
 }
 
 /// Waits for one peer while the peer itself is behind somebody's lock: see [`crate::Peer::watch`].
@@ -206,9 +215,9 @@ mod tests {
     #[test]
     fn the_environment_sets_the_spin_and_nonsense_does_not() {
         let spin = |text: &str| spin_of(Some(OsStr::new(text)));
-        assert_eq!((spin("0"), spin(" 20 ")), (Duration::ZERO, Duration::from_micros(20)));
-        assert_eq!((spin("-1"), spin("fast"), spin_of(None)), (SPIN, SPIN, SPIN));
-        assert_eq!(spin("18446744073709551615"), LONGEST);
+        assert_eq!((spin("0"), spin(" 20 ")), (Some(Duration::ZERO), Some(Duration::from_micros(20))));
+        assert_eq!((spin("-1"), spin("fast"), spin_of(None)), (None, None, None));
+        assert_eq!(spin("18446744073709551615"), Some(LONGEST));
     }
 
     #[test]
@@ -217,5 +226,7 @@ mod tests {
         assert!(patience.spin(None, || true));
         let now = Instant::now();
         assert!(!Patience::new().spin(Some(now), || false));
+        assert!(Patience::lasting(2 * SPIN).spin(None, || true));
+        assert!(!Patience::lasting(Duration::ZERO).spin(None, || true), "nothing is looked at");
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Descriptors are edge-triggered, so each is read until it is empty. A turn takes bounded shares of each and goes round
 //! again without sleeping while something is left; no source can starve another.
+//!
+//! Before it sleeps it looks again and again for a moment, while that pays ([`Patience`]): to be woken costs more than a whole
+//! round trip to another node, and whoever reads small files asks again at once.
 
 use std::{
     io::{self, Read, Write},
@@ -14,6 +17,7 @@ use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
 };
+use qnet_ipc::Patience;
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -26,6 +30,8 @@ const DEVICE: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const LINK: Token = Token(2);
 
+/// Longest look before it sleeps: another node's answer takes as long, so a shorter one would be in vain each time.
+const ROUND_TRIP: Duration = Duration::from_micros(200);
 /// Requests taken in one turn.
 const REQUESTS: usize = 64;
 /// Packets taken in one turn.
@@ -66,6 +72,7 @@ struct Server<'a> {
     mount: &'a Mount,
     signals: &'a SignalFd,
     poll: Poll,
+    patience: Patience,
     buffer: Vec<u8>,
     /// What is watched of the link.
     watched: Option<Watch>,
@@ -84,6 +91,7 @@ impl<'a> Server<'a> {
             mount,
             signals,
             poll,
+            patience: Patience::lasting(ROUND_TRIP),
             buffer: vec![0; READ_BUFFER],
             watched: None,
             requests_wait: true,
@@ -98,7 +106,7 @@ impl<'a> Server<'a> {
             self.engine.handle_timeout(Instant::now());
             self.answer();
             self.watch_link()?;
-            match self.poll.poll(&mut events, self.timeout()) {
+            match self.wait(&mut events) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
@@ -122,6 +130,21 @@ impl<'a> Server<'a> {
                 return Ok(Ended::Unmounted);
             }
         }
+    }
+
+    /// Waits until something happens or is due.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = self.timeout();
+        if timeout != Some(Duration::ZERO) {
+            let deadline = timeout.map(|left| Instant::now() + left);
+            let poll = &mut self.poll;
+            // An error comes again, with the poll that may sleep.
+            let mut look = || poll.poll(events, Some(Duration::ZERO)).is_ok() && !events.is_empty();
+            if self.patience.spin(deadline, &mut look) {
+                return Ok(());
+            }
+        }
+        self.poll.poll(events, timeout)
     }
 
     /// `None` sleeps until something happens.

@@ -6,6 +6,10 @@
 //! thread to thread, and the socket is always watched, even when every other thread hangs on a disk.
 //!
 //! Threads are started when they are needed, at most one more than requests may run at once.
+//!
+//! To wake the next leader costs more than most requests take. So while there is traffic one of the idle threads is the
+//! *deputy*: it looks once in a millisecond whether the socket is still unwatched, and leads then. A leader whose
+//! request is the only one leaves it at that.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -15,13 +19,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
-use qnet_ipc::{PeerError, ReceiveBuffer, ServerPeer};
+use qnet_ipc::{Patience, PeerError, ReceiveBuffer, ServerPeer};
 use thiserror::Error;
 
 use crate::export::Export;
@@ -31,6 +36,12 @@ use crate::request::{MAX_REPLY, Outcome};
 use crate::state::{Job, SOCKET, State, TIMER};
 use crate::sys::{self, ThreadIdentity};
 
+/// Longest look before a leader sleeps: the next request of a caller that waits for each answer takes a round trip.
+const ROUND_TRIP: Duration = Duration::from_micros(200);
+/// The socket is unwatched no longer than about this time, while a request takes long.
+const UNWATCHED: Duration = Duration::from_millis(1);
+/// A deputy that saw no request for so long sleeps.
+const QUIET: Duration = Duration::from_millis(20);
 /// Packets taken from the socket before the requests in them are begun.
 const RECEIVE_BURST: usize = 32;
 /// Reply buffers above this size are given back after use. A full READ is not: the kernel would have to find, clear and take
@@ -73,6 +84,7 @@ struct Service {
     limits: Limits,
     own: ThreadIdentity,
     epoll: Arc<Epoll>,
+    patience: Patience,
     shared: Mutex<Shared>,
     free: Condvar,
     next_name: AtomicUsize,
@@ -84,8 +96,12 @@ struct Shared {
     state: State,
     /// A thread waits for packets.
     leader: bool,
-    /// Threads that wait for something to do.
+    /// Threads that wait for something to do, the deputy among them.
     idle: usize,
+    /// One of them looks by itself.
+    deputy: bool,
+    /// The last request was begun.
+    begun: Instant,
     threads: usize,
 }
 
@@ -109,7 +125,15 @@ pub fn serve(export: Export, peer: ServerPeer, limits: Limits) -> Result<(), Ser
         limits,
         own,
         epoll,
-        shared: Mutex::new(Shared { state, leader: false, idle: 0, threads: 1 }),
+        patience: Patience::lasting(ROUND_TRIP),
+        shared: Mutex::new(Shared {
+            state,
+            leader: false,
+            idle: 0,
+            deputy: false,
+            begun: Instant::now(),
+            threads: 1,
+        }),
         free: Condvar::new(),
         next_name: AtomicUsize::new(0),
         ended,
@@ -173,7 +197,9 @@ impl Service {
         let mut shared = self.lock();
         loop {
             if let Some(job) = shared.state.take_job() {
-                if !shared.leader {
+                shared.begun = Instant::now();
+                let watched = shared.leader || shared.deputy && shared.state.is_idle();
+                if !watched {
                     self.next_leader(&mut shared);
                 }
                 drop(shared);
@@ -197,10 +223,26 @@ impl Service {
                 result?;
             } else {
                 shared.idle += 1;
-                shared = self.free.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                shared = self.rest(shared);
                 shared.idle -= 1;
             }
         }
+    }
+
+    /// Waits for something to do, as the deputy if there is none.
+    fn rest<'s>(&'s self, mut shared: MutexGuard<'s, Shared>) -> MutexGuard<'s, Shared> {
+        while !shared.deputy && shared.begun.elapsed() < QUIET {
+            shared.deputy = true;
+            let (after, timeout) =
+                self.free.wait_timeout(shared, UNWATCHED).unwrap_or_else(PoisonError::into_inner);
+            shared = after;
+            shared.deputy = false;
+            let unwatched = !shared.leader && shared.begun.elapsed() >= UNWATCHED;
+            if !timeout.timed_out() || unwatched || !shared.state.is_idle() {
+                return shared;
+            }
+        }
+        self.free.wait(shared).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds a thread that watches the socket while the calling one is busy.
@@ -216,12 +258,22 @@ impl Service {
         }
     }
 
-    /// Waits until the socket or a file is ready.
+    /// Waits until the socket or a file is ready: looks again and again for a moment, while that pays, then sleeps.
     fn wait(&self) -> Result<Vec<u64>, ServiceError> {
         let mut events = [EpollEvent::empty(); 16];
+        let tokens = |events: &[EpollEvent]| events.iter().map(EpollEvent::data).collect();
+        let mut found = 0;
+        let look = || {
+            // An error comes again, with the wait that sleeps.
+            found = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+            found > 0
+        };
+        if self.patience.spin(None, look) {
+            return Ok(tokens(&events[..found]));
+        }
         loop {
             match self.epoll.wait(&mut events, EpollTimeout::NONE) {
-                Ok(n) => return Ok(events.iter().take(n).map(EpollEvent::data).collect()),
+                Ok(n) => return Ok(tokens(&events[..n])),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(ServiceError::System { what: "wait for the socket", errno }),
             }

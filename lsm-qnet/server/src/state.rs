@@ -222,6 +222,11 @@ impl State {
         None
     }
 
+    /// Whether nothing waits for a worker.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ring.is_empty() && self.releases.is_empty()
+    }
+
     fn start(&mut self, job: Job) -> Job {
         self.running += 1;
         self.shares.entry(job.nd).or_default().running += 1;
