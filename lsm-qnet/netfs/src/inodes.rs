@@ -13,10 +13,7 @@
 //!
 //! An inode lives while the kernel holds references (`nlookup`, taken back by FORGET) or while others lie below it.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Instant,
-};
+use std::{collections::HashMap, rc::Rc, time::Instant};
 
 use qnet_iomsg::{Stat, filesys};
 
@@ -70,11 +67,23 @@ impl Version {
     }
 }
 
-/// A name in a directory.
+/// A name in a directory. The directory has the same bytes as its key: there may be a million.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     parent: u64,
-    name: Box<[u8]>,
+    name: Rc<[u8]>,
+}
+
+/// What only directories have.
+#[derive(Debug, Default)]
+struct Below {
+    names: HashMap<Rc<[u8]>, u64>,
+    /// The link's generation and the node's number in it.
+    nd: Option<(u32, u32)>,
+    /// The last number, valid or not; the inode number is made of it.
+    last_nd: Option<u32>,
+    search: Option<Search>,
+    asking: bool,
 }
 
 /// A file the kernel knows.
@@ -86,39 +95,16 @@ pub struct Inode {
     /// nodeid of the node's directory, its own for a node; 0 for what is on no node.
     node: u64,
     nlookup: u64,
-    /// Names below it.
-    dependants: u64,
-    names: HashMap<Box<[u8]>, u64>,
-    /// Node directories: the link's generation and the node's number in it.
-    nd: Option<(u32, u32)>,
-    /// Node directories: the last number, valid or not; the inode number is made of it.
-    last_nd: Option<u32>,
-    /// Directories only.
-    pub search: Option<Search>,
-    /// A question about `search` is under way.
-    pub asking: bool,
+    below: Option<Box<Below>>,
     /// What the kernel was told last.
     pub told: Option<Version>,
     /// Handles of those who have it open.
-    pub open: HashSet<u64>,
+    pub open: Vec<u64>,
 }
 
 impl Inode {
     fn new(kind: Kind, node: u64) -> Self {
-        Self {
-            places: Vec::new(),
-            kind,
-            node,
-            nlookup: 0,
-            dependants: 0,
-            names: HashMap::new(),
-            nd: None,
-            last_nd: None,
-            search: None,
-            asking: false,
-            told: None,
-            open: HashSet::new(),
-        }
+        Self { places: Vec::new(), kind, node, nlookup: 0, below: None, told: None, open: Vec::new() }
     }
 
     /// What it stands for.
@@ -138,7 +124,41 @@ impl Inode {
 
     /// The number that the node had when it was last known.
     pub fn last_nd(&self) -> Option<u32> {
-        self.last_nd
+        self.below.as_ref()?.last_nd
+    }
+
+    /// Whether everybody may search the directory, as far as that is known.
+    pub fn search(&self) -> Option<Search> {
+        self.below.as_ref()?.search
+    }
+
+    /// Notes who may search the directory; what was known before.
+    pub fn set_search(&mut self, search: Option<Search>) -> Option<Search> {
+        std::mem::replace(&mut self.below_mut().search, search)
+    }
+
+    /// Whether a question about that is under way.
+    pub fn is_asking(&self) -> bool {
+        self.below.as_ref().is_some_and(|below| below.asking)
+    }
+
+    /// Notes whether one is.
+    pub fn set_asking(&mut self, asking: bool) {
+        self.below_mut().asking = asking;
+    }
+
+    fn below_mut(&mut self) -> &mut Below {
+        self.below.get_or_insert_default()
+    }
+
+    /// The file of that name in the directory.
+    fn child(&self, name: &[u8]) -> Option<u64> {
+        self.below.as_ref()?.names.get(name).copied()
+    }
+
+    /// Whether the kernel or something below it needs it.
+    fn is_needed(&self) -> bool {
+        self.nlookup > 0 || self.below.as_ref().is_some_and(|below| !below.names.is_empty())
     }
 
     /// Its last path component; empty for the root, and for a file that has lost its name.
@@ -195,7 +215,7 @@ impl Inodes {
     pub fn intern(&mut self, parent: u64, name: &[u8], kind: Kind) -> Option<u64> {
         let directory = self.inodes.get(&parent)?;
         let node = if directory.kind == Kind::Root { 0 } else { directory.node };
-        if let Some(id) = directory.names.get(name).copied() {
+        if let Some(id) = directory.child(name) {
             if self.inodes.get(&id)?.kind == kind {
                 self.inodes.get_mut(&id)?.nlookup += 1;
                 self.prefer(id, parent, name);
@@ -241,8 +261,7 @@ impl Inodes {
     /// A name is no more.
     pub fn remove_name(&mut self, parent: u64, name: &[u8]) {
         let Some(directory) = self.inodes.get_mut(&parent) else { return };
-        let Some(id) = directory.names.remove(name) else { return };
-        directory.dependants -= 1;
+        let Some(id) = directory.below.as_mut().and_then(|below| below.names.remove(name)) else { return };
         if let Some(inode) = self.inodes.get_mut(&id) {
             inode.places.retain(|place| place.parent != parent || *place.name != *name);
         }
@@ -277,7 +296,7 @@ impl Inodes {
 
     /// The file that a name is known to mean.
     pub fn child(&self, (parent, name): (u64, &[u8])) -> Option<u64> {
-        self.inodes.get(&parent)?.names.get(name).copied()
+        self.inodes.get(&parent)?.child(name)
     }
     /// An inode by its number.
     pub fn get(&self, id: u64) -> Option<&Inode> {
@@ -329,14 +348,21 @@ impl Inodes {
 
     /// The node's number, if it was learned on the link's connection `generation`.
     pub fn nd(&self, node: u64, generation: u32) -> Option<u32> {
-        self.inodes.get(&node)?.nd.filter(|(learned, _)| *learned == generation).map(|(_, nd)| nd)
+        self.inodes
+            .get(&node)?
+            .below
+            .as_ref()?
+            .nd
+            .filter(|(learned, _)| *learned == generation)
+            .map(|(_, nd)| nd)
     }
 
     /// Notes or, with `None`, forgets the number of a node.
     pub fn set_nd(&mut self, node: u64, nd: Option<(u32, u32)>) {
         if let Some(inode) = self.inodes.get_mut(&node) {
-            inode.nd = nd;
-            inode.last_nd = nd.map(|(_, nd)| nd).or(inode.last_nd);
+            let below = inode.below_mut();
+            below.nd = nd;
+            below.last_nd = nd.map(|(_, nd)| nd).or(below.last_nd);
         }
     }
 
@@ -362,10 +388,10 @@ impl Inodes {
 
     fn add_name(&mut self, parent: u64, name: &[u8], id: u64) {
         let Some(directory) = self.inodes.get_mut(&parent) else { return };
-        directory.names.insert(name.into(), id);
-        directory.dependants += 1;
+        let name: Rc<[u8]> = name.into();
+        directory.below_mut().names.insert(Rc::clone(&name), id);
         if let Some(inode) = self.inodes.get_mut(&id) {
-            inode.places.push(Place { parent, name: name.into() });
+            inode.places.push(Place { parent, name });
         }
     }
 
@@ -379,8 +405,7 @@ impl Inodes {
     fn collect(&mut self, id: u64) {
         let mut unneeded = vec![id];
         while let Some(at) = unneeded.pop() {
-            let needed = |inode: &Inode| inode.nlookup > 0 || inode.dependants > 0;
-            if at == ROOT_ID || self.inodes.get(&at).is_none_or(needed) {
+            if at == ROOT_ID || self.inodes.get(&at).is_none_or(Inode::is_needed) {
                 continue;
             }
             let Some(inode) = self.inodes.remove(&at) else { continue };
@@ -391,9 +416,8 @@ impl Inodes {
             }
             for Place { parent, name } in inode.places {
                 let Some(directory) = self.inodes.get_mut(&parent) else { continue };
-                if directory.names.get(&name) == Some(&at) {
-                    directory.names.remove(&name);
-                    directory.dependants -= 1;
+                if directory.child(&name) == Some(at) {
+                    directory.below_mut().names.remove(&name);
                     unneeded.push(parent);
                 }
             }

@@ -258,7 +258,7 @@ impl Engine {
         self.link.hold(session);
         let fh = self.insert_handle(handle);
         if let Some(inode) = self.inodes.get_mut(nodeid) {
-            inode.open.insert(fh);
+            inode.open.push(fh);
         }
         fh
     }
@@ -324,7 +324,7 @@ impl Engine {
         let Some(handle) = self.handles.remove(&fh) else { return };
         let Some(file) = handle.file() else { return };
         if let Some(inode) = self.inodes.get_mut(file.nodeid) {
-            inode.open.remove(&fh);
+            inode.open.retain(|open| *open != fh);
         }
         self.link.tell(file.session, file.coid, Io::Close.to_bytes());
         self.link.release(now, file.session);

@@ -117,7 +117,7 @@ impl Engine {
         let mut at = directory;
         while at != ROOT_ID {
             let Some(inode) = self.inodes.get(at) else { return Duration::ZERO };
-            match inode.search {
+            match inode.search() {
                 Some(Search { everybody: false, seen }) if now < seen + SEARCH_LIFETIME => {
                     return Duration::ZERO;
                 }
@@ -135,7 +135,7 @@ impl Engine {
 
     /// Asks the node, in the background, who may search a directory.
     fn ask_search(&mut self, now: Instant, nodeid: u64, caller: &Rc<Caller>) {
-        if self.inodes.get(nodeid).is_none_or(|inode| inode.asking) {
+        if self.inodes.get(nodeid).is_none_or(Inode::is_asking) {
             return;
         }
         let Some(Location { node, path, .. }) = self.inodes.location(nodeid) else { return };
@@ -150,15 +150,15 @@ impl Engine {
         };
         self.owners.insert(txn, Owner::Search(nodeid));
         if let Some(inode) = self.inodes.get_mut(nodeid) {
-            inode.asking = true;
+            inode.set_asking(true);
         }
     }
 
     pub(super) fn on_search(&mut self, now: Instant, nodeid: u64, result: Result<Reply, Failure>) {
         let stat = result.ok().and_then(|reply| parse(reply.buffer.data()).ok());
         let Some(inode) = self.inodes.get_mut(nodeid) else { return };
-        inode.asking = false;
-        inode.search = None;
+        inode.set_asking(false);
+        inode.set_search(None);
         let same = |stat: &Stat| match inode.kind() {
             Kind::File(id) => is_same(id, stat),
             _ => true,
@@ -183,7 +183,7 @@ impl Engine {
         }
         let Some(inode) = self.inodes.get_mut(nodeid) else { return };
         let everybody = attributes::everybody_searches(stat);
-        let before = inode.search.replace(Search { everybody, seen: now });
+        let before = inode.set_search(Some(Search { everybody, seen: now }));
         if self.has_epochs && !everybody && before.is_some_and(|search| search.everybody) {
             // What lies below was found by people who may not find it any more.
             self.replies.push_back(reply::forget_names());
