@@ -8,13 +8,14 @@ const MOUNTED: [&str; 3] = [
     include_str!("mounted/trouble.rs"),
     include_str!("mounted/mounting.rs"),
 ];
-const ENGINE: [&str; 6] = [
+const ENGINE: [&str; 7] = [
     include_str!("../src/engine/tests/ahead.rs"),
     include_str!("../src/engine/tests/behaviour.rs"),
     include_str!("../src/engine/tests/changes.rs"),
     include_str!("../src/engine/tests/hostile.rs"),
     include_str!("../src/engine/tests/nodes.rs"),
     include_str!("../src/engine/tests/statistics.rs"),
+    include_str!("../src/engine/tests/waiting.rs"),
 ];
 const FAULTS: [&str; 1] = [include_str!("../../../tests/tests/net_faults/main.rs")];
 const MODEL: [&str; 1] = [include_str!("../../../tests/tests/file_model/main.rs")];

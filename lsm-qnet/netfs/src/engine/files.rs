@@ -47,6 +47,8 @@ pub(super) struct OpenFile {
     pub(super) id: FileId,
     /// Who has opened it; the node lets him do what is done through it.
     pub(super) caller: Rc<Caller>,
+    /// O_RDONLY, O_WRONLY or O_RDWR.
+    access: i32,
     /// What has come is all there is to read now.
     stream: bool,
     /// The page cache has no part in it.
@@ -85,8 +87,25 @@ impl OpenFile {
         id: FileId,
         caller: Rc<Caller>,
     ) -> Self {
-        let (stream, direct, append, small) = (false, false, false, None);
-        Self { session, coid, nodeid, id, caller, stream, direct, append, small }
+        let (access, stream, direct, append, small) = (libc::O_RDONLY, false, false, false, None);
+        Self { session, coid, nodeid, id, caller, access, stream, direct, append, small }
+    }
+
+    /// The `FOPEN_*` flags for the kernel.
+    fn open_flags(&self) -> u32 {
+        match (self.direct, self.stream) {
+            (false, _) => FOPEN_NOFLUSH,
+            (true, false) => FOPEN_NOFLUSH | FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES,
+            (true, true) => FOPEN_NOFLUSH | FOPEN_DIRECT_IO,
+        }
+    }
+
+    /// Whether what is opened with `flags` can be done through this file as well.
+    fn allows(&self, uid: u32, flags: i32) -> bool {
+        let access = flags & libc::O_ACCMODE;
+        let is_new = flags & (libc::O_TRUNC | libc::O_DIRECT) != 0;
+        let same = self.append == (flags & libc::O_APPEND != 0) && self.caller.uid == uid;
+        !is_new && same && (self.access == access || self.access == libc::O_RDWR)
     }
 }
 
@@ -142,7 +161,7 @@ impl Engine {
         open.iter().find(usable).copied()
     }
 
-    /// Whether a task has no deadline of its own.
+    /// Whether a task may wait for a partner: it has no deadline, and any signal ends it.
     pub(super) fn waits_forever(&self, task: &Task) -> bool {
         let (Task::Read { fh, .. } | Task::Write { fh, .. }) = task else { return false };
         self.handle_file(*fh).is_some_and(|file| file.stream)
@@ -240,16 +259,13 @@ impl Engine {
             nodeid: *nodeid,
             id: FileId::of(stat),
             caller: Rc::clone(&job.caller),
+            access: flags & libc::O_ACCMODE,
             stream,
             direct,
             append,
             small,
         };
-        let open_flags = match (direct, stream) {
-            (false, _) => FOPEN_NOFLUSH,
-            (true, false) => FOPEN_NOFLUSH | FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES,
-            (true, true) => FOPEN_NOFLUSH | FOPEN_DIRECT_IO,
-        };
+        let open_flags = file.open_flags();
         (self.insert_file(Handle::File(file), session, *nodeid), open_flags)
     }
 
@@ -319,14 +335,34 @@ impl Engine {
         !file.direct && told.is_some_and(|told| offset.saturating_add(total as u64) >= told.size)
     }
 
+    /// An open of a file that has lost its name, through `/proc/self/fd`: no message could say which file is meant, but one
+    /// that the caller has open already is good for a second time.
+    pub(super) fn open_again(&mut self, unique: u64, uid: u32, nodeid: u64, flags: i32) -> Option<Vec<u8>> {
+        if self.inodes.location(nodeid).is_some() {
+            return None;
+        }
+        let fh = self.live_handle(nodeid, |file| file.allows(uid, flags))?;
+        let Handle::File(file) = self.handles.get(&fh)? else { return None };
+        let (session, open_flags) = (file.session, file.open_flags());
+        let again = OpenFile { caller: Rc::clone(&file.caller), small: None, ..*file };
+        let fh = self.insert_file(Handle::File(again), session, nodeid);
+        Some(reply::body(unique, &OpenOut { fh, open_flags, padding: 0 }))
+    }
+
     /// The kernel has closed a file.
     pub(super) fn close(&mut self, now: Instant, fh: u64) {
         let Some(handle) = self.handles.remove(&fh) else { return };
         let Some(file) = handle.file() else { return };
+        let same = |other: &OpenFile| other.session == file.session && other.coid == file.coid;
+        let mut shared = false;
         if let Some(inode) = self.inodes.get_mut(file.nodeid) {
             inode.open.retain(|open| *open != fh);
+            let others = inode.open.iter().filter_map(|open| self.handles.get(open)?.file());
+            shared = others.into_iter().any(same);
         }
-        self.link.tell(file.session, file.coid, Io::Close.to_bytes());
+        if !shared {
+            self.link.tell(file.session, file.coid, Io::Close.to_bytes());
+        }
         self.link.release(now, file.session);
     }
 

@@ -33,7 +33,7 @@ impl Engine {
     /// A signal hit the process that waits for `unique`. A request that has ended meanwhile needs nothing.
     pub(super) fn interrupt(&mut self, now: Instant, unique: u64) {
         let Some(job) = self.jobs.get(&unique) else { return };
-        if job.deadline.is_some() && !(self.config.is_dying)(job.thread) {
+        if !job.waits && !(self.config.is_dying)(job.thread) {
             self.patience.0.insert((now + LOOK_AGAIN, unique));
         } else if let Some(job) = self.withdraw(unique) {
             debug!(unique, "interrupted: {:?}", job.task);

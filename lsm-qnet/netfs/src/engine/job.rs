@@ -46,6 +46,8 @@ pub(super) struct Job {
     /// The thread that waits, 0 if it is not to be seen from here.
     pub(super) thread: u32,
     pub(super) deadline: Option<Instant>,
+    /// It may wait for ever, and any signal ends it.
+    pub(super) waits: bool,
     /// Number of the open file a path is opened as.
     pub(super) coid: i32,
     pub(super) session: Option<SessionId>,
@@ -69,6 +71,7 @@ impl Job {
             caller,
             thread,
             deadline,
+            waits: false,
             coid: 0,
             session: None,
             filled: 0,
@@ -241,7 +244,7 @@ impl Engine {
             Task::Remove { at, .. } => Ok(self.on_removed(unique, at)),
             Task::Rename { from, to, flags } => Ok(self.on_renamed(unique, from, to, *flags)),
             Task::Readdir { .. } => self.on_entries(now, unique, job, status, data),
-            Task::Write { fh, offset } => self.on_written(unique, *fh, *offset, status),
+            Task::Write { fh, offset, .. } => self.on_written(unique, *fh, *offset, status),
             Task::Allocate { fh, offset, length, mode } => {
                 Ok(self.on_allocated(unique, *fh, offset.saturating_add(*length), *mode))
             }

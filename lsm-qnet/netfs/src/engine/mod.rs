@@ -192,13 +192,13 @@ impl Engine {
     /// are to be sent from where they are.
     pub fn handle_request(&mut self, now: Instant, buffer: &mut Vec<u8>, len: usize) {
         match Request::parse(&buffer[..len]) {
-            Ok(Request { header, operation: Operation::Write { fh, offset, data, .. } }) => {
+            Ok(Request { header, operation: Operation::Write { fh, offset, mapped, data } }) => {
                 let payload = data.len();
                 trace!(
                     header.unique,
                     header.nodeid, "Write {{ fh: {fh}, offset: {offset}, {payload} bytes }}"
                 );
-                self.write(now, &header, (fh, offset), buffer, payload);
+                self.write(now, &header, Task::Write { fh, offset, mapped }, buffer, payload);
             }
             Ok(Request { header, operation }) => {
                 trace!(header.unique, header.nodeid, "{operation:?}");
@@ -305,6 +305,12 @@ impl Engine {
                 }
             }
             Operation::Opendir if header.nodeid == ROOT_ID => self.open_nodes(unique),
+            Operation::Open { flags } => {
+                match self.open_again(unique, header.uid, header.nodeid, flags.cast_signed()) {
+                    Some(answer) => answer,
+                    None => return self.start(now, header, operation),
+                }
+            }
             Operation::Readdir { fh, offset, size, plus } => {
                 match self.buffered_entries(now, unique, Wanted { fh, offset, size, plus }) {
                     Some(answer) => answer,
@@ -329,21 +335,15 @@ impl Engine {
     }
 
     /// Begins to write the `len` bytes of data in a request.
-    fn write(
-        &mut self,
-        now: Instant,
-        header: &InHeader,
-        (fh, offset): (u64, u64),
-        buffer: &mut Vec<u8>,
-        len: usize,
-    ) {
+    fn write(&mut self, now: Instant, header: &InHeader, task: Task, buffer: &mut Vec<u8>, len: usize) {
+        let Task::Write { fh, offset, .. } = task else { return };
         match self.regular(fh) {
             Ok(_) => {
                 let payload = self.write_message(fh, offset, buffer, len);
                 if buffer.is_empty() {
                     *buffer = self.link.take_spare().unwrap_or_else(|| vec![0; READ_BUFFER]);
                 }
-                self.begin(now, header, Task::Write { fh, offset }, Some(payload));
+                self.begin(now, header, task, Some(payload));
             }
             Err(errno) => self.replies.push_back(reply::status(header.unique, errno)),
         }
@@ -353,12 +353,14 @@ impl Engine {
         let (uid, gid) = (header.uid, header.gid);
         let groups = if task.is_by_path() { (self.config.groups_of)(header.pid) } else { Vec::new() };
         let caller = Rc::new(Caller { uid, gid, groups });
-        let deadline = (!self.waits_forever(&task)).then(|| now + self.config.deadline);
+        let waits = self.waits_forever(&task);
+        let deadline = (!waits && !task.takes_its_time()).then(|| now + self.config.deadline);
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, header.unique));
         }
         let mut job = Job::new(task, caller, header.pid, deadline);
         job.payload = payload;
+        job.waits = waits;
         match job.task {
             Task::Getattr { nodeid } if self.is_node(nodeid) => {
                 self.ask_whether_there(now, header.unique, job)

@@ -8,7 +8,7 @@ use crate::{
     inodes::{Inode, Kind},
 };
 
-/// Bytes that one COPY moves at most: it has to be through before the deadline, also on a slow disk.
+/// Bytes that one COPY moves at most, so that who copies more can be interrupted.
 const COPY_MAX: u64 = 64 << 20;
 
 /// A name in a directory.
@@ -81,8 +81,8 @@ pub(super) enum Task {
     Read { fh: u64, offset: u64, size: u32 },
     /// Entries of an open directory.
     Readdir { fh: u64, offset: u64, size: u32, plus: bool },
-    /// Bytes for an open file; they are kept with the job.
-    Write { fh: u64, offset: u64 },
+    /// Bytes for an open file; they are kept with the job. `mapped`: pages of a mapping, for which no program waits.
+    Write { fh: u64, offset: u64, mapped: bool },
     /// An open file or directory to the medium.
     Sync { fh: u64, data_only: bool },
     /// Space of an open file.
@@ -121,6 +121,15 @@ impl Task {
             | Self::Copy { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether it takes as long as the disk over there takes, while somebody waits who can be killed: no deadline would be
+    /// right, and a node that dies ends it anyhow. Pages of a mapping are written by the kernel, which must not hang.
+    pub(super) fn takes_its_time(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { mapped: false, .. } | Self::Sync { .. } | Self::Allocate { .. } | Self::Copy { .. }
+        )
     }
 
     /// Whether an open file comes of it.
@@ -209,10 +218,6 @@ impl Engine {
             Operation::Read { fh, offset, size } => {
                 self.regular(fh)?;
                 Task::Read { fh, offset, size: size.min(MAX_TRANSFER) }
-            }
-            Operation::Write { fh, offset, .. } => {
-                self.regular(fh)?;
-                Task::Write { fh, offset }
             }
             Operation::Fsync { fh, data_only } => Task::Sync { fh, data_only },
             Operation::Fallocate { fh, offset, length, mode } => {

@@ -268,7 +268,16 @@ impl Bench {
         self.entry(unique)
     }
 
-    /// Opens a file that has these attributes; its number there and its handle.
+    /// Opens a file that has these attributes; its handle.
+    #[track_caller]
+    pub(super) fn open_with(&mut self, nodeid: u64, args: OpenIn, stat: &Stat) -> u64 {
+        let unique = self.ask(Opcode::Open, nodeid, args.as_bytes());
+        let (txn, ..) = self.sent();
+        self.reply(txn, 0, &stat.emit(stat::REPLY_LEN));
+        OpenOut::read_from_bytes(&self.answer_to(unique).body).unwrap().fh
+    }
+
+    /// Opens a file that has these attributes, for reading; its number there and its handle.
     #[track_caller]
     pub(super) fn opened(&mut self, nodeid: u64, stat: &Stat) -> (i32, u64) {
         let unique = self.open(nodeid);

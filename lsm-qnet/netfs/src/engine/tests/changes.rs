@@ -12,7 +12,7 @@ use qnet_iomsg::{
 use qnet_ipc::ToClient;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::bench::{Answer, Bench, Heard, directory, ended, regular};
+use super::bench::{Answer, Bench, Heard, directory, ended, is_close, regular};
 use crate::fuse::{
     Opcode,
     abi::{
@@ -249,9 +249,21 @@ fn a_removed_file_lives_on_for_who_has_it_open() {
     bench.read(open.fh, 3);
     assert_eq!(bench.sent().1, coid);
 
+    // As `/proc/self/fd` does.
+    let args = OpenIn { flags: libc::O_RDONLY.cast_unsigned(), open_flags: 0 };
+    let unique = bench.ask(Opcode::Open, f, args.as_bytes());
+    let again = OpenOut::read_from_bytes(&bench.answer_to(unique).body).unwrap();
+    bench.read(again.fh, 3);
+    assert_eq!(bench.sent().1, coid);
+    bench.release(again.fh);
+    assert!(bench.heard().is_empty(), "it is still open");
+    bench.uid = 2000;
+    let unique = bench.ask(Opcode::Open, f, args.as_bytes());
+    assert_eq!(bench.answer_to(unique).error, libc::ESTALE, "not for another user");
+
     bench.release(open.fh);
     bench.answers();
-    bench.heard();
+    assert!(bench.sends().iter().any(|(_, on, message)| *on == coid && is_close(message)));
     let unique = bench.ask(Opcode::Getattr, f, GetattrIn::default().as_bytes());
     assert_eq!(bench.answer(), ended(unique, libc::ESTALE), "now nothing is left of it");
 }

@@ -7,3 +7,4 @@ mod changes;
 mod hostile;
 mod nodes;
 mod statistics;
+mod waiting;
