@@ -193,7 +193,9 @@ impl Ports {
             let mtu = (interface.mtu as usize).min(LONGEST);
             let before = self.ports.remove(&event.id);
             let is_new = before.is_none();
-            let moved = before.filter(|port| port.mac == interface.mac).and_then(|port| port.moved);
+            // Without a carrier all is forgotten: it may come back as another device, in another network.
+            let stays = |port: &Port| port.mac == interface.mac && interface.link_up;
+            let moved = before.filter(stays).and_then(|port| port.moved);
             let (name, system_name) = (event.name.clone(), interface.system_name.clone());
             let port = Port { name, system_name, mac: interface.mac, moved, up: interface.link_up, mtu };
             self.ports.insert(event.id, port);
