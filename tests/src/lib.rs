@@ -7,6 +7,8 @@ pub mod capture;
 mod harness;
 mod pair;
 pub mod sys;
+mod trouble;
 
 pub use harness::{Case, Need, main};
 pub use pair::{PATIENCE, Pair, eventually, refused, shell_as};
+pub use trouble::{has_lost, lose};

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use qnet_lab::{Node, Options};
-use system_tests::{Need, Pair, cases, eventually};
+use system_tests::{Need, Pair, cases, eventually, has_lost, lose};
 
 /// Files that are read, one after the other, and their size in KiB.
 const FILES: usize = 3;
@@ -87,15 +87,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// From now on so many of a hundred Qnet frames that the node sends are lost.
-fn lose(node: &Node, percent: u32) -> Result<()> {
-    node.shell(&format!(
-        "nft 'add table netdev loss; add chain netdev loss out {{ type filter hook egress device eth0 priority 0; }}; \
-         add rule netdev loss out ether type 0x8204 numgen random mod 100 < {percent} counter drop'"
-    ))?;
-    Ok(())
-}
-
 fn files_are_read_and_written_right_on_a_lossy_wire() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &Pair::up(&Options::default())?;
     let sums = files(joseph)?;
@@ -106,8 +97,7 @@ fn files_are_read_and_written_right_on_a_lossy_wire() -> Result<()> {
     reader.goes_on("files read on a lossy wire", FILES * 2)?;
     ensure!(reader.stop()? >= FILES * 2);
     for node in [alonzo, joseph] {
-        let rules = node.shell("nft list table netdev loss")?;
-        ensure!(!rules.contains("packets 0 "), "nothing was lost: {rules}");
+        ensure!(has_lost(node)?, "nothing was lost");
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn lab(wire: Wire, isolation: Isolation) -> LabRecord {
-        LabRecord { wire, isolation, switch: None, programs: "/nowhere".into() }
+        LabRecord { wire, isolation, switch: None, programs: "/nowhere".into(), share: Vec::new() }
     }
 
     fn usual(wire: Wire, isolation: Isolation, more: &[&str]) -> String {

@@ -63,6 +63,7 @@ pub(crate) fn hold_node(
             address: &net::address(number),
             programs: &programs,
             wire: &state.wire_dir(),
+            share: &lab.share,
         };
         root.enter().context("private root")?;
         sethostname(name).context("host name")?;

@@ -34,11 +34,14 @@ pub struct Options {
     pub start: bool,
     /// Options of Qnet, such as `do_crc=1`.
     pub qnet: Vec<String>,
+    /// Folders of the machine that the nodes see, too, under the same names and read-only. They see those of the system
+    /// anyway; this is for what a user keeps in his home.
+    pub share: Vec<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { wire: Wire::Packet, isolation: None, start: true, qnet: Vec::new() }
+        Self { wire: Wire::Packet, isolation: None, start: true, qnet: Vec::new(), share: Vec::new() }
     }
 }
 
@@ -215,8 +218,13 @@ impl Lab {
                 Some(self.hold(&["switch".to_owned(), "--user-namespace".to_owned()])?)
             }
         };
-        let lab =
-            LabRecord { wire: options.wire, isolation, switch, programs: self.programs.folder().to_owned() };
+        let lab = LabRecord {
+            wire: options.wire,
+            isolation,
+            switch,
+            programs: self.programs.folder().to_owned(),
+            share: options.share.clone(),
+        };
         for folder in [self.state.wire_dir(), self.state.links_dir()] {
             fs::create_dir_all(&folder).map_err(|source| LabError::State { path: folder, source })?;
         }

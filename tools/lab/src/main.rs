@@ -129,6 +129,9 @@ struct How {
     /// Do not start io-pkt in the nodes
     #[arg(long)]
     bare: bool,
+    /// A folder of the machine that the first nodes and all later ones see, too, read-only
+    #[arg(long, value_name = "DIR")]
+    share: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -166,6 +169,7 @@ impl How {
             }),
             start: !self.bare,
             qnet: self.qnet.clone(),
+            share: self.share.clone(),
         }
     }
 }

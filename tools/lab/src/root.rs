@@ -54,6 +54,8 @@ pub(crate) struct Root<'a> {
     pub(crate) programs: &'a Programs,
     /// Bound to `/lab/wire`.
     pub(crate) wire: &'a Path,
+    /// Bound under the same names.
+    pub(crate) share: &'a [PathBuf],
 }
 
 impl Root<'_> {
@@ -75,6 +77,11 @@ impl Root<'_> {
             .context("a container that hides parts of /proc does not allow this; see --isolation roots")?;
         self.fill_sys()?;
         self.fill_lab()?;
+        for folder in self.share {
+            let to = self.below(&folder.to_string_lossy());
+            fs::create_dir_all(&to).with_context(|| to.display().to_string())?;
+            self.bind_read_only(folder, &to)?;
+        }
         self.pivot()
     }
 

@@ -95,6 +95,9 @@ pub struct LabRecord {
     pub switch: Option<Process>,
     /// Where the programs are: cargo's folder, or an install prefix.
     pub programs: PathBuf,
+    /// Further folders of the machine that every node sees.
+    #[serde(default)]
+    pub share: Vec<PathBuf>,
 }
 
 /// One node.
