@@ -66,13 +66,44 @@ const PARTS: &[Part] = &[
         target: "faults",
         filter: "killed",
     },
+    Part {
+        name: "net",
+        what: "10,000 runs of two nodes on one file",
+        package: "system-tests",
+        target: "file_model",
+        filter: "",
+    },
+    Part {
+        name: "net",
+        what: "what was written while cables are pulled 50 times, io-pkt is killed 200 times",
+        package: "system-tests",
+        target: "net_faults",
+        filter: "",
+    },
+    Part {
+        name: "net",
+        what: "3,000 files copied both ways under 120 kills, a directory of a million entries",
+        package: "system-tests",
+        target: "net_trees",
+        filter: "",
+    },
+    Part {
+        name: "net",
+        what: "fio, sqlite and others with more to do",
+        package: "system-tests",
+        target: "net_programs",
+        filter: "",
+    },
 ];
 
 /// Runs the named parts, or all of them and an hour of fuzzing.
 pub(crate) fn soak(names: &[String]) -> Result<()> {
     let known = || PARTS.iter().map(|part| part.name).chain(["fuzz"]);
     if let Some(unknown) = names.iter().find(|name| !known().any(|known| known == *name)) {
-        bail!("no part {unknown}; there are: {}", known().collect::<Vec<_>>().join(" "));
+        let mut parts: Vec<&str> = known().collect();
+        // A part may be tests of several targets.
+        parts.dedup();
+        bail!("no part {unknown}; there are: {}", parts.join(" "));
     }
     let chosen = |name: &str| names.is_empty() || names.iter().any(|chosen| chosen == name);
     run(cargo().args(["build", "--workspace", "--release"]))?;
