@@ -7,7 +7,8 @@
 //! 3. while [`Peer::wants_writable`], watches the socket for writability; calls [`Peer::flush`] when it is readable or writable.
 //!
 //! While [`Peer::wants_write`] is true and [`Peer::wants_writable`] is not, the packets wait for room in shared memory: the
-//! socket becomes readable when there is some.
+//! socket becomes readable when there is some, and [`Peer::recv`], which takes the bell, flushes as well. So whoever waits
+//! for the queue looks at it after receiving.
 //!
 //! Whoever stops receiving before `None`, however the socket is watched, comes back by itself: what is left in shared memory
 //! makes nothing readable ([`Peer::has_packets`]).
@@ -439,7 +440,10 @@ impl<R: Role> Peer<R> {
             codec::encode_inner(answer, &mut self.head);
             let then_ring = matches!(answer, Inner::Switch | Inner::Answer { errno: 0 });
             self.enqueue(Waiting { bytes: self.head.clone(), head: self.head.len(), then_ring });
-            // That nothing can be sent any more shows up when the socket is read.
+        }
+        if self.wants_write() {
+            // The bell may have been about room, and once it is taken nobody rings again for that. That nothing can be
+            // sent any more shows up when the socket is read.
             let _gone = self.flush();
         }
         Ok(false)

@@ -149,6 +149,27 @@ fn a_full_ring_queues_and_the_reader_rings_for_more() {
 }
 
 #[test]
+fn a_bell_for_room_that_a_receive_takes_is_not_lost() {
+    for attended in [false, true] {
+        let (mut client, mut server) = ringed();
+        server.set_attended(attended);
+        let mut buffer = ReceiveBuffer::new();
+        let write = ToClient::Write { txn: 1, offset: 0, data: &[7; 4000] };
+        while !server.wants_write() {
+            server.send(&write).unwrap();
+        }
+        // The owner of an event loop flushes, there is no room; it goes on to receive, and now there is some.
+        server.flush().unwrap();
+        assert!(server.wants_write());
+        assert_eq!(client.recv(&mut buffer).unwrap(), Some(write));
+        assert!(is_readable(&server), "the reader rings for the room");
+        server.socket_is_ready();
+        assert_eq!(server.recv(&mut buffer).unwrap(), None);
+        assert!(!is_readable(&server) && !server.wants_write(), "nobody will ring for that again");
+    }
+}
+
+#[test]
 fn what_went_through_the_ring_before_the_end_is_read() {
     for attended in [false, true] {
         let (mut client, mut server) = ringed();
