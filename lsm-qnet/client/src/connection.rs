@@ -233,6 +233,11 @@ impl Connection {
         ServerInfo { nd, pid, chid, scoid: self.scoid(), coid: 0, flags: dead | net }
     }
 
+    #[cfg(test)]
+    pub(crate) fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
+    }
+
     /// Whether it goes over that link, and is that one of it.
     pub(crate) fn is_on(&self, link: &Link, conn: Option<u32>) -> bool {
         std::ptr::eq(&*self.link, link) && conn.is_none_or(|conn| conn == self.conn)

@@ -61,6 +61,12 @@ impl<K: Copy + PartialEq> Crew<K> {
         }
     }
 
+    /// Whether a thread sleeps that waits for `key`.
+    #[cfg(test)]
+    pub(crate) fn has_asleep(&self, key: K) -> bool {
+        self.asleep.iter().any(|(wants, _)| *wants == key)
+    }
+
     /// Everything changed.
     pub(crate) fn wake_all(&self) {
         for (_, parker) in &self.asleep {

@@ -152,14 +152,15 @@ impl Link {
     /// Sends a packet, waiting for room as long as it takes.
     pub(crate) fn send(&self, packet: &ToServer<'_>) -> Result<(), Error> {
         let mut state = self.lock();
-        loop {
+        let sent = loop {
             match state.send(packet) {
-                Ok(()) => return Ok(()),
                 Err(PeerError::Full { .. }) => {}
-                Err(error) => return Err(Error::Peer(error)),
+                sent => break sent,
             }
             (state, _) = self.step(state, 0, None, None)?;
-        }
+        };
+        self.leave(state);
+        sent.map_err(Error::Peer)
     }
 
     /// Waits a moment until everything is sent; whether it is. Not for a server that was waited for in vain, nor for this very
@@ -303,3 +304,6 @@ fn in_turn(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,8 +201,11 @@ impl<'l> Running<'l, '_, '_, '_> {
         if self.leaving.is_some() {
             return false;
         }
-        // What the server said up to now counts.
-        state.take_in(direct);
+        // What the server said up to now counts. A thread that leads takes it in by itself: from under its eyes it would be
+        // taken without waking it, and what was for itself would not be seen.
+        if !state.crew.leading {
+            state.take_in(direct);
+        }
         let Some(txn) = state.txn(self.txn) else { return true };
         if txn.done.is_some() {
             return false;

@@ -143,7 +143,9 @@ impl State {
 
     /// Sends or queues a packet; `Full`: not now.
     pub(crate) fn send(&mut self, packet: &ToServer<'_>) -> Result<(), PeerError> {
+        let wrote = self.peer.wants_write();
         let sent = self.peer.send(packet);
+        self.tell_room(wrote);
         if let Err(error) = &sent
             && error.is_fatal()
         {
@@ -217,9 +219,6 @@ impl State {
         if self.peer.flush().is_err() {
             // What the other end said before it left is still to be read.
         }
-        if wrote && !self.peer.wants_write() {
-            self.crew.wake(0);
-        }
         let mut buffer = std::mem::take(&mut self.buffer);
         loop {
             match self.peer.recv_lent(&mut buffer) {
@@ -232,6 +231,15 @@ impl State {
             }
         }
         self.buffer = buffer;
+        self.tell_room(wrote);
+    }
+
+    /// Packets waited to be sent, if `waited`: threads that wait for room are told when none does any more, whoever saw to
+    /// that.
+    fn tell_room(&self, waited: bool) {
+        if waited && !self.peer.wants_write() {
+            self.crew.wake(0);
+        }
     }
 
     fn on_packet(&mut self, packet: ToClient<'_>, loan: Option<&Loan>, direct: Option<&mut Direct<'_, '_>>) {

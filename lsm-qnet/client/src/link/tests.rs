@@ -1,0 +1,131 @@
+//! Threads that share a link, against a server whose every packet the test decides.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use qnet_ipc::{Listener, Loan, MAX_DATA, MAX_LENT, ReceiveBuffer, Root, ServerPeer, ToClient, ToServer};
+
+use super::*;
+use crate::Connection;
+
+const CHID: i32 = 77;
+
+/// Waits until something holds, for longer than any machine needs.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::yield_now();
+    }
+}
+
+/// What a scripted server hears.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    Connect(u32),
+    Send { txn: u32, first: usize },
+    ReadData { offset: u32 },
+    Pulse(u64),
+    Unblock(u32),
+}
+
+struct Server {
+    peer: ServerPeer,
+    buffer: ReceiveBuffer,
+    /// Of the last message.
+    loan: Option<Loan>,
+}
+
+impl Server {
+    fn say(&mut self, packet: &ToClient<'_>) {
+        self.peer.send(packet).unwrap();
+    }
+
+    fn hear(&mut self) -> Option<Heard> {
+        let (packet, loan) = self.peer.recv_lent(&mut self.buffer).unwrap()?;
+        let lent = loan.as_ref().map_or(0, Loan::len);
+        Some(match packet {
+            ToServer::Connect(connect) => Heard::Connect(connect.conn),
+            ToServer::Send(send, data) => {
+                self.loan = loan;
+                Heard::Send { txn: send.txn, first: data.len() + lent }
+            }
+            ToServer::ReadData { offset, .. } => Heard::ReadData { offset },
+            ToServer::Pulse(pulse) => Heard::Pulse(pulse.value),
+            ToServer::Unblock { txn, .. } => Heard::Unblock(txn),
+            other => panic!("nobody asked for {other:?}"),
+        })
+    }
+
+    fn expect(&mut self) -> Heard {
+        let mut heard = None;
+        until("the client says nothing", || {
+            heard = self.hear();
+            heard.is_some()
+        });
+        heard.unwrap()
+    }
+}
+
+/// A server and a connection to it that goes through shared memory.
+fn ringed() -> (tempfile::TempDir, Server, Connection) {
+    let directory = tempfile::tempdir().unwrap();
+    let root = Root::at(directory.path()).unwrap();
+    let listener = Listener::channel(&root.channel(process::pid(), CHID).unwrap()).unwrap();
+    let connection = Connection::attach(&root, 0, process::pid(), CHID).unwrap();
+    let (peer, _) = listener.accept().unwrap().unwrap();
+    let mut server = Server { peer, buffer: ReceiveBuffer::new(), loan: None };
+    let Heard::Connect(conn) = server.expect() else { panic!("it connects first") };
+    server.say(&ToClient::ConnectOk { conn, scoid: 1, limit: MAX_LENT as u32 });
+    let link = connection.link();
+    until("there is no ring", || {
+        connection.pulse(10, 0, 0).unwrap();
+        link.look();
+        while let Some(heard) = server.hear() {
+            assert_eq!(heard, Heard::Pulse(0));
+        }
+        server.peer.uses_ring()
+    });
+    (directory, server, connection)
+}
+
+#[test]
+fn a_thread_that_waits_for_room_goes_on_when_another_thread_sent_what_waited() {
+    let (_directory, server, connection) = ringed();
+    let link = connection.link();
+    let message = vec![0; 4 * MAX_LENT];
+    thread::scope(|scope| {
+        // Owned in here: a failure closes the socket, and the threads end.
+        let mut server = server;
+        scope.spawn(|| connection.send(b"waits and reads for everybody", &mut []));
+        let Heard::Send { txn: leader, .. } = server.expect() else { panic!("a message was sent") };
+        until("nobody reads", || link.lock().crew.leading);
+        scope.spawn(|| connection.send(&message, &mut []));
+        let Heard::Send { txn, first } = server.expect() else { panic!("a message was sent") };
+        assert_eq!(first, MAX_LENT);
+        // More than arena, ring and queue hold beside the first piece.
+        let pieces = ((message.len() - first) / MAX_DATA) as u32;
+        for n in 0..pieces {
+            let (offset, nbytes) = (first as u32 + n * MAX_DATA as u32, MAX_DATA as u32);
+            server.say(&ToClient::Read { txn, offset, nbytes });
+        }
+        until("there is room for everything", || link.lock().crew.has_asleep(0));
+        // There is room again, of which no bell tells; a third thread finds it.
+        server.loan = None;
+        connection.pulse(10, 0, 9).unwrap();
+        assert!(!link.lock().has_unsent());
+        let mut got = Vec::new();
+        while got.len() < pieces as usize {
+            match server.expect() {
+                Heard::ReadData { offset } => got.push(offset),
+                heard => assert_eq!(heard, Heard::Pulse(9)),
+            }
+        }
+        assert!(got.is_sorted());
+        for txn in [txn, leader] {
+            server.say(&ToClient::Reply { txn, status: 0, offset: 0, data: &[] });
+        }
+    });
+}
