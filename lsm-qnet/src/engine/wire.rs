@@ -210,7 +210,8 @@ impl Engine {
     /// A reply is there: what was not passed on yet goes with it.
     fn on_reply(&mut self, handle: Handle, status: i32) {
         let Some(id) = number(handle.0) else { return };
-        let Some(inlet) = self.calls.get_mut(&id).and_then(|call| call.inlet.take()) else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let (Caller::Local { client, .. }, Some(inlet)) = (call.caller, call.inlet.take()) else { return };
         let mut runs = inlet.take_all();
         let last = runs.pop();
         for run in runs {
@@ -224,21 +225,26 @@ impl Engine {
             }
             None => self.reply(id, status.into(), 0, &[]),
         }
+        self.tell_room(client);
     }
 
     /// Passes on what has gathered of replies that are still coming.
     pub(super) fn pass_replies(&mut self) {
         let ready = self.ready.take();
         for id in ready {
-            let Some(inlet) = self.calls.get(&id).and_then(|call| call.inlet.clone()) else { continue };
+            let Some(call) = self.calls.get(&id) else { continue };
+            let (Caller::Local { client, .. }, Some(inlet)) = (call.caller, call.inlet.clone()) else {
+                continue;
+            };
             for run in inlet.take_full() {
                 self.reply_write(id, run.offset, &run.bytes);
                 inlet.give_back(run);
             }
+            self.tell_room(client);
         }
     }
 
-    /// A client may have read: other nodes that wait for room are told.
+    /// A client may have read, or have got what was held for it: other nodes that wait for room are told.
     pub(super) fn tell_room(&mut self, token: Token) {
         let Some(client) = self.clients.get(&token).filter(|client| client.allowance.has_room_again()) else {
             return;
