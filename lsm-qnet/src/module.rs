@@ -153,9 +153,6 @@ impl Protocol for Qnet {
             work.more();
         }
         self.turn(&mut Budget::Work(work));
-        if self.engine.as_ref().is_some_and(Engine::has_more) {
-            work.more();
-        }
         Ok(())
     }
 
@@ -166,9 +163,6 @@ impl Protocol for Qnet {
         self.ports.receive(engine.node(), now, interface, frames);
         frames.clear();
         self.turn(&mut Budget::Frames(FRAMES_AFTER_RECEIVE));
-        if self.engine.as_ref().is_some_and(Engine::has_more) {
-            self.host.wake();
-        }
         Ok(())
     }
 
@@ -237,8 +231,6 @@ impl Qnet {
             access: self.settings.access.clone(),
             verbosity: Verbosity::new(self.settings.verbose, self.settings.tuning.qos_verbose),
         };
-        // A wake-up between rings of ours and of programs gets lost under bulk from several threads.
-        qnet_ipc::keep_to_sockets();
         let now = self.host.now();
         let mut engine = Engine::new(setup, Rc::new(HostWatcher(self.host.clone())), now);
         engine.listen()?;
@@ -279,7 +271,8 @@ impl Qnet {
             let _ = report::write(&mut text, engine, &self.ports, &self.helpers, now.as_nanos());
             engine.answer_statistics(&text);
         }
-        if !drained {
+        // Who was called asks to be called again: a program that is looked at does not ring.
+        if !drained || engine.has_more() {
             match budget {
                 Budget::Work(work) => work.more(),
                 Budget::Frames(_) => self.host.wake(),

@@ -69,8 +69,7 @@ pub use address::{ChannelAddress, pid_namespace};
 pub use codec::DecodeError;
 pub use packet::{Claim, ToClient, ToServer};
 pub use peer::{
-    ClientPeer, ClientSide, Lent, Peer, PeerError, ReceiveBuffer, Role, ServerPeer, ServerSide,
-    keep_to_sockets, wait_ready,
+    ClientPeer, ClientSide, Lent, Peer, PeerError, ReceiveBuffer, Role, ServerPeer, ServerSide, wait_ready,
 };
 pub use ring::{Broken, Loan};
 pub use root::{Root, RootError};

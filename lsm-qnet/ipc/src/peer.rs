@@ -41,7 +41,6 @@ use crate::{
 };
 pub use error::PeerError;
 use pathway::Pathway;
-pub use pathway::keep_to_sockets;
 pub(crate) use pathway::ring_bell;
 pub use role::{ClientSide, Role, ServerSide};
 

@@ -64,16 +64,9 @@ struct Up {
 #[derive(Debug)]
 pub(super) struct Pathway(Stage);
 
-static SOCKETS_ONLY: OnceLock<bool> = OnceLock::new();
-
-/// Keeps all peers that this process makes from now on to their sockets, unless the environment says `IO_PKT_RING=1`. No
-/// effect after the first peer.
-pub fn keep_to_sockets() {
-    SOCKETS_ONLY.get_or_init(|| std::env::var_os("IO_PKT_RING").is_none_or(|value| value != "1"));
-}
-
 impl Default for Pathway {
     fn default() -> Self {
+        static SOCKETS_ONLY: OnceLock<bool> = OnceLock::new();
         // For whoever suspects the ring, and for benchmarks that compare.
         let only =
             SOCKETS_ONLY.get_or_init(|| std::env::var_os("IO_PKT_RING").is_some_and(|value| value == "0"));
