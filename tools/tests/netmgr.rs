@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 
 use qnet_iomsg::netmgr::Request;
-use qnet_ipc::{Listener, ReceiveBuffer, ServerPeer, ToClient, ToServer, wait_ready};
+use qnet_ipc::{Listener, ReceiveBuffer, ServerPeer, Signals, ToClient, ToServer, wait_ready};
 
 /// Status and data, or an errno.
 pub(crate) type Answer = Result<(i64, Vec<u8>), i32>;
@@ -17,7 +17,7 @@ pub(crate) type Answer = Result<(i64, Vec<u8>), i32>;
 pub(crate) fn stand_in(root: &Path, answer: fn(Request<'_>) -> Answer) {
     let listener = Listener::at_path(&root.join("qnet.sock"), 0o600).expect("a socket");
     thread::spawn(move || {
-        while wait_ready(listener.as_fd(), true, false, None).is_ok() {
+        while wait_ready(listener.as_fd(), true, false, None, &Signals::unnoticed()).is_ok() {
             if let Ok(Some((peer, _))) = listener.accept() {
                 thread::spawn(move || serve(peer, answer));
             }
@@ -43,7 +43,7 @@ fn serve(mut peer: ServerPeer, answer: fn(Request<'_>) -> Answer) {
                 }
             }
             Ok(Some(_)) => continue,
-            Ok(None) => match wait_ready(peer.as_fd(), true, false, None) {
+            Ok(None) => match wait_ready(peer.as_fd(), true, false, None, &Signals::unnoticed()) {
                 Ok(_) => continue,
                 Err(_) => return,
             },

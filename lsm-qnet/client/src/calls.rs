@@ -11,10 +11,8 @@
 //! child begins with an empty one. The root of the node is the one that [`Root::locate`] finds at the first call.
 //!
 //! A call that waits ends with `EINTR` when a signal handler ran, whatever `SA_RESTART` says (as in QNX); under the rule of
-//! `_NTO_CHF_UNBLOCK` when its message was received already.
-//!
-//! DEVIATION: a signal that arrives in the microseconds in which the thread looks for packets before it sleeps is handled and
-//! does not end the call.
+//! `_NTO_CHF_UNBLOCK` when its message was received already. It does not matter in which moment of the wait the signal comes:
+//! signals are held back while the thread looks for packets, and let in by its sleep ([`qnet_ipc::Signals`]).
 
 mod channels;
 mod events;

@@ -4,17 +4,22 @@
 //! arrives and wakes those whom it concerns. A thread that got what it wanted and was the leader wakes one of those that
 //! still sleep, so that somebody leads as long as anybody waits.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use crate::sys::Parker;
 
 thread_local! {
-    static PARKER: Arc<Parker> = Arc::default();
+    static PARKER: RefCell<Arc<Parker>> = RefCell::default();
 }
 
 /// The sleeping place of the calling thread.
 pub(crate) fn parker() -> Arc<Parker> {
-    PARKER.with(Arc::clone)
+    PARKER.with_borrow_mut(|parker| {
+        if !parker.is_ours() {
+            *parker = Arc::default();
+        }
+        Arc::clone(parker)
+    })
 }
 
 /// Who waits, and for what; `K` tells it.

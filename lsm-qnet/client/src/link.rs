@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use qnet_ipc::{ChannelAddress, ClientPeer, ConnectError, PeerError, PeerIdentity, Root, ToServer};
+use qnet_ipc::{ChannelAddress, ClientPeer, ConnectError, PeerError, PeerIdentity, Root, Signals, ToServer};
 
 use crate::{
     Error, LOCAL_NODE,
@@ -157,7 +157,7 @@ impl Link {
                 Err(PeerError::Full { .. }) => {}
                 sent => break sent,
             }
-            (state, _) = self.step(state, 0, None, None)?;
+            (state, _) = self.step(state, 0, None, None, &Signals::unnoticed())?;
         };
         self.leave(state);
         sent.map_err(Error::Peer)
@@ -176,7 +176,7 @@ impl Link {
         }
         let deadline = Instant::now() + patience;
         while state.has_unsent() && !state.is_dead() {
-            match self.step(state, 0, Some(deadline), None) {
+            match self.step(state, 0, Some(deadline), None, &Signals::unnoticed()) {
                 Ok((now, Step::TimedOut)) => {
                     state = now;
                     state.stuck = true;
@@ -206,7 +206,7 @@ impl Link {
             if state.is_dead() {
                 return Err(Error::Errno(libc::EBADF));
             }
-            (state, _) = self.step(state, key, None, None)?;
+            (state, _) = self.step(state, key, None, None, &Signals::unnoticed())?;
         }
     }
 
@@ -218,6 +218,7 @@ impl Link {
         key: u32,
         deadline: Option<Instant>,
         direct: Option<&mut Direct<'_, '_>>,
+        signals: &Signals,
     ) -> Result<(MutexGuard<'s, State>, Step), Error> {
         if deadline.is_some_and(|at| at <= Instant::now()) {
             return Ok((state, Step::TimedOut));
@@ -226,7 +227,7 @@ impl Link {
         if !read && !write {
             let parker = state.crew.join(key);
             drop(state);
-            let woken = parker.park(deadline);
+            let woken = parker.park(deadline, signals);
             let mut state = self.lock();
             state.crew.leave(&parker);
             let step = if woken.is_err() { Step::Interrupted } else { Step::Something };
@@ -236,7 +237,7 @@ impl Link {
         state.writing |= write;
         let watch = state.watch();
         drop(state);
-        let woken = watch.wait(read, write, deadline);
+        let woken = watch.wait(read, write, deadline, signals);
         let mut state = self.lock();
         state.crew.leading &= !read;
         state.writing &= !write;

@@ -23,7 +23,7 @@ use nix::{
         eventfd::{EfdFlags, EventFd},
     },
 };
-use qnet_ipc::{Claim, Listener, Root};
+use qnet_ipc::{Claim, Listener, Root, Signals};
 
 use crate::{
     ChannelFlags, Error, Event, MessageInfo, Pulse,
@@ -113,10 +113,13 @@ impl Port {
 
     /// Waits for the next message or pulse.
     pub(crate) fn receive(self: &Arc<Self>, how: Wait) -> Result<Ready, Error> {
+        // Dropped after the lock: then the handlers run that came too late for the call.
+        let mut signals = Signals::new(how.interruptible);
         let mut state = self.lock()?;
         // What arrived meanwhile may be more urgent than what waits already.
         if state.has_ready() && !state.crew.leading {
-            (state, _) = self.advance(state, Key::Receive, Some(Instant::now()), None)?;
+            let now = Some(Instant::now());
+            (state, _) = self.advance(state, Key::Receive, now, None, &mut Signals::unnoticed())?;
         }
         // A deadline that is over already still gives what is there: so programs ask without waiting.
         let mut looked = false;
@@ -143,11 +146,16 @@ impl Port {
             }
             let step;
             (state, step) = if looked {
-                self.step(state, Key::Receive, how.deadline, None)?
+                self.step(state, Key::Receive, how.deadline, None, &mut signals)?
             } else {
-                self.advance(state, Key::Receive, how.deadline, None)?
+                self.advance(state, Key::Receive, how.deadline, None, &mut signals)?
             };
             looked = true;
+            // A thread that always finds something, for others, never sleeps.
+            let step = match step {
+                Step::Something if !state.has_ready() && signals.came() => Step::Interrupted,
+                step => step,
+            };
             match step {
                 Step::TimedOut if state.has_ready() => {}
                 Step::TimedOut => return Err(self.give_up(&state, libc::ETIMEDOUT)),
@@ -273,11 +281,12 @@ impl Port {
         key: Key,
         deadline: Option<Instant>,
         wanted: Option<&mut Wanted<'_, '_>>,
+        signals: &mut Signals,
     ) -> Result<(MutexGuard<'s, State>, Step), Error> {
         if deadline.is_some_and(|at| at <= Instant::now()) && !state.is_closed() {
             return Ok((state, Step::TimedOut));
         }
-        self.advance(state, key, deadline, wanted)
+        self.advance(state, key, deadline, wanted, signals)
     }
 
     /// As [`Port::step`], and looks into the sockets also when the deadline is over.
@@ -287,14 +296,16 @@ impl Port {
         key: Key,
         deadline: Option<Instant>,
         wanted: Option<&mut Wanted<'_, '_>>,
+        signals: &mut Signals,
     ) -> Result<(MutexGuard<'s, State>, Step), Error> {
         if state.is_closed() {
             return Err(Error::Errno(libc::ESRCH));
         }
         if state.crew.leading {
+            signals.hold();
             let parker = state.crew.join(key);
             drop(state);
-            let woken = parker.park(deadline);
+            let woken = parker.park(deadline, signals);
             let mut state = self.lock()?;
             state.crew.leave(&parker);
             let step = if woken.is_err() { Step::Interrupted } else { Step::Something };
@@ -308,7 +319,7 @@ impl Port {
         let lookout = state.lookout();
         drop(state);
         let mut events = [EpollEvent::empty(); 64];
-        let woken = self.vigil.wait(&self.epoll, &lookout, &mut events, deadline);
+        let woken = self.vigil.wait(&self.epoll, &lookout, &mut events, deadline, signals);
         let mut state = self.lock()?;
         state.crew.leading = false;
         match woken {

@@ -5,7 +5,7 @@
 )]
 
 mod fork;
-mod futex;
+mod parker;
 pub(crate) mod timerfd;
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 
 pub(crate) use fork::KeptFromChild;
 pub use fork::generation;
-pub(crate) use futex::Parker;
+pub(crate) use parker::Parker;
 
 /// Queues signal `signo` with a value to this process; any thread that does not block it takes it.
 ///

@@ -61,6 +61,7 @@ pub mod packet;
 mod peer;
 mod ring;
 mod root;
+mod signals;
 mod socket;
 mod sys;
 mod wait;
@@ -68,14 +69,13 @@ mod wait;
 pub use address::{ChannelAddress, pid_namespace};
 pub use codec::DecodeError;
 pub use packet::{Claim, ToClient, ToServer};
-pub use peer::{
-    ClientPeer, ClientSide, Lent, Peer, PeerError, ReceiveBuffer, Role, ServerPeer, ServerSide, wait_ready,
-};
+pub use peer::{ClientPeer, ClientSide, Lent, Peer, PeerError, ReceiveBuffer, Role, ServerPeer, ServerSide};
 pub use ring::{Broken, Loan};
 pub use root::{Root, RootError};
+pub use signals::Signals;
 pub use socket::{ConnectError, ListenError, Listener, connect_channel, connect_path, pair};
 pub use sys::PeerIdentity;
-pub use wait::{Patience, SPIN, Watch};
+pub use wait::{Patience, SPIN, Watch, wait_ready};
 
 /// Most bytes of message data in one packet. Longer messages and replies travel in pieces.
 pub const MAX_DATA: usize = 64 * 1024;

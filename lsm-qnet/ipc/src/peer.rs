@@ -27,13 +27,11 @@ use std::{
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use crate::{
-    MAX_DATA, MAX_LENT, MAX_PACKET, PeerIdentity, VERSION, Watch,
+    MAX_DATA, MAX_LENT, MAX_PACKET, PeerIdentity, Signals, VERSION, Watch,
     codec::{self, DecodeError, Inner},
     packet::{Hello, ability},
     ring::{Inlet, Loan, Popped},
@@ -284,7 +282,7 @@ impl<R: Role> Peer<R> {
     /// # Errors
     /// As [`Watch::wait`].
     pub fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
-        self.watch().wait(true, self.wants_writable(), deadline)
+        self.watch().wait(true, self.wants_writable(), deadline, &Signals::unnoticed())
     }
 
     /// What is needed for waiting while the peer itself is behind a lock. It keeps the connection open. Take a new one for
@@ -501,29 +499,6 @@ impl<R: Role> AsRawFd for Peer<R> {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
-}
-
-/// Waits until `socket` is readable (if `read`), writable (if `write`) or broken; `false` when `deadline` passed first.
-///
-/// # Errors
-/// `EINTR` when a signal came; other errors of `poll`.
-pub fn wait_ready(
-    socket: BorrowedFd<'_>,
-    read: bool,
-    write: bool,
-    deadline: Option<Instant>,
-) -> io::Result<bool> {
-    let timeout = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-        None => PollTimeout::NONE,
-        // Rounded up, so that a caller who loops does not spin through the last millisecond.
-        Some(left) => {
-            PollTimeout::try_from(left.saturating_add(Duration::from_micros(999))).unwrap_or(PollTimeout::MAX)
-        }
-    };
-    let mut interest = PollFlags::empty();
-    interest.set(PollFlags::POLLIN, read);
-    interest.set(PollFlags::POLLOUT, write);
-    Ok(poll(&mut [PollFd::new(socket, interest)], timeout)? > 0)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::{
     ffi::OsStr,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -16,10 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    peer::{arm, wait_ready},
-    ring::Inlet,
+use nix::{
+    poll::{PollFd, PollFlags},
+    sys::time::TimeSpec,
 };
+
+use crate::{peer::arm, ring::Inlet, signals::Signals};
 
 /// Longest spin, unless the environment variable `IO_PKT_SPIN` gives another number of microseconds; 0 never spins.
 pub const SPIN: Duration = Duration::from_micros(50);
@@ -121,10 +123,16 @@ impl Watch {
     /// [`crate::Peer::wants_writable`]), or the other end is gone. `false` when `deadline` passed first.
     ///
     /// # Errors
-    /// `EINTR` when a signal came; other errors of `poll`.
-    pub fn wait(&self, read: bool, write: bool, deadline: Option<Instant>) -> io::Result<bool> {
+    /// `EINTR` when a signal handler ran, if `signals` says so at any time since they are held; other errors of `ppoll`.
+    pub fn wait(
+        &self,
+        read: bool,
+        write: bool,
+        deadline: Option<Instant>,
+        signals: &Signals,
+    ) -> io::Result<bool> {
         if !read {
-            return wait_ready(self.socket.as_fd(), read, write, deadline);
+            return wait_ready(self.socket.as_fd(), read, write, deadline, signals);
         }
         if self.has_packets() || !write && self.spin(deadline) {
             return Ok(true);
@@ -132,7 +140,7 @@ impl Watch {
         if !self.arm() {
             return Ok(true);
         }
-        let ready = wait_ready(self.socket.as_fd(), read, write, deadline);
+        let ready = wait_ready(self.socket.as_fd(), read, write, deadline, signals);
         if let Some(inlet) = &self.inlet {
             inlet.disarm();
             if !matches!(ready, Ok(false)) {
@@ -163,8 +171,11 @@ impl Watch {
     }
 
     fn spin(&self, deadline: Option<Instant>) -> bool {
-        let now =
-            || wait_ready(self.socket.as_fd(), true, false, Some(Instant::now())).is_ok_and(|ready| ready);
+        let unnoticed = Signals::unnoticed();
+        let now = || {
+            let looked = wait_ready(self.socket.as_fd(), true, false, Some(Instant::now()), &unnoticed);
+            looked.is_ok_and(|ready| ready)
+        };
         let Some(inlet) = &self.inlet else { return self.patience.spin(deadline, now) };
         inlet.disarm();
         let mut turn = 0;
@@ -181,6 +192,24 @@ impl Watch {
             spoken
         })
     }
+}
+
+/// Waits until `socket` is readable (if `read`), writable (if `write`) or broken; `false` when `deadline` passed first.
+///
+/// # Errors
+/// `EINTR` when a signal handler ran, or had to wait in `signals`; other errors of `ppoll`.
+pub fn wait_ready(
+    socket: BorrowedFd<'_>,
+    read: bool,
+    write: bool,
+    deadline: Option<Instant>,
+    signals: &Signals,
+) -> io::Result<bool> {
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    let mut interest = PollFlags::empty();
+    interest.set(PollFlags::POLLIN, read);
+    interest.set(PollFlags::POLLOUT, write);
+    Ok(signals.poll(&mut [PollFd::new(socket, interest)], left.map(TimeSpec::from_duration))? > 0)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::{
 };
 
 use qnet_ipc::{
-    MAX_DATA, PeerError, ToServer,
+    MAX_DATA, PeerError, Signals, ToServer,
     packet::{self, info},
 };
 
@@ -48,13 +48,20 @@ struct Running<'l, 'c, 'p, 'b> {
     timeout: Option<Timeout>,
     /// The server was asked to let us go, with this errno in the end.
     leaving: Option<i32>,
+    /// Those that may end the call.
+    signals: &'c Signals,
+    /// One did while the call waited for something else.
+    interrupted: bool,
 }
 
 impl Link {
     /// Sends and waits for the reply.
     pub(crate) fn call(&self, call: &Call<'_, '_>, reply: &mut [IoSliceMut<'_>]) -> Result<Reply, Error> {
+        // Before anything is sent: its server may be the one who signals.
+        let mut signals = Signals::new(call.interruptible);
+        signals.hold();
         loop {
-            match self.call_once(call, reply) {
+            match self.call_once(call, reply, &signals) {
                 // The server wants to see it again (`MsgError(rcvid, ERESTART)`).
                 Err(Error::Errno(libc::ERESTART)) => {}
                 outcome => return outcome,
@@ -62,7 +69,12 @@ impl Link {
         }
     }
 
-    fn call_once(&self, call: &Call<'_, '_>, reply: &mut [IoSliceMut<'_>]) -> Result<Reply, Error> {
+    fn call_once(
+        &self,
+        call: &Call<'_, '_>,
+        reply: &mut [IoSliceMut<'_>],
+        signals: &Signals,
+    ) -> Result<Reply, Error> {
         let too_long = |_| Error::Errno(libc::EMSGSIZE);
         let room: usize = reply.iter().map(|part| part.len()).sum();
         let srcmsglen = u32::try_from(iov::len(call.message)).map_err(too_long)?;
@@ -83,7 +95,9 @@ impl Link {
             flags: if exact { info::TELL_RECEIVED } else { 0 },
             ..packet::Send::default()
         };
-        let mut running = Running { link: self, call, txn, timeout: call.timeout, leaving: None };
+        let timeout = call.timeout;
+        let mut running =
+            Running { link: self, call, txn, timeout, leaving: None, signals, interrupted: false };
         let mut direct = Direct { txn, parts: reply, end: 0 };
         let outcome = running.begin(state, head, limit).and_then(|state| running.finish(state, &mut direct));
         let mut state = self.lock();
@@ -124,7 +138,7 @@ impl<'l> Running<'l, '_, '_, '_> {
                 // It was gone before: nothing was sent.
                 Err(_) => return Err(Error::Errno(libc::EBADF)),
             }
-            let (now, step) = self.link.step(state, 0, self.deadline(state::SEND), None)?;
+            let (now, step) = self.link.step(state, 0, self.deadline(state::SEND), None, self.signals)?;
             state = now;
             match (step, self.timeout.map(|timeout| timeout.event)) {
                 (Step::Interrupted, _) if self.call.interruptible => return Err(Error::Errno(libc::EINTR)),
@@ -156,10 +170,17 @@ impl<'l> Running<'l, '_, '_, '_> {
             let waits_in = if txn.received.is_some() { state::REPLY } else { state::SEND };
             let since = txn.received;
             let deadline = self.deadline_since(waits_in, since);
-            let (now, step) = self.link.step(state, self.txn, deadline, Some(direct))?;
-            state = now;
+            let step;
+            (state, step) = match std::mem::take(&mut self.interrupted) {
+                true => (state, Step::Interrupted),
+                false => self.link.step(state, self.txn, deadline, Some(direct), self.signals)?,
+            };
             let why = match step {
-                Step::Something => continue,
+                Step::Something => {
+                    // A thread that always finds something, for others, never sleeps.
+                    self.interrupted = !state.concerns(self.txn) && self.signals.came();
+                    continue;
+                }
                 Step::Interrupted if !self.call.interruptible => continue,
                 Step::Interrupted => libc::EINTR,
                 Step::TimedOut if self.timeout.is_some_and(|timeout| timeout.event != Event::Unblock) => {
@@ -176,7 +197,7 @@ impl<'l> Running<'l, '_, '_, '_> {
 
     /// Hands over a piece of the message.
     fn serve(
-        &self,
+        &mut self,
         mut state: MutexGuard<'l, State>,
         offset: u32,
         nbytes: u32,
@@ -192,7 +213,9 @@ impl<'l> Running<'l, '_, '_, '_> {
                 Err(PeerError::Full { .. }) => {}
                 Err(error) => return Err(Error::Peer(error)),
             }
-            (state, _) = self.link.step(state, 0, None, None)?;
+            let step;
+            (state, step) = self.link.step(state, 0, None, None, self.signals)?;
+            self.interrupted |= step == Step::Interrupted;
         }
     }
 

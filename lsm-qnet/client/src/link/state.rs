@@ -137,6 +137,13 @@ impl State {
         self.txns.get_mut(&id)
     }
 
+    /// Whether something is there for a transaction.
+    pub(super) fn concerns(&self, id: u32) -> bool {
+        self.txns
+            .get(&id)
+            .is_none_or(|txn| txn.done.is_some() || !txn.reads.is_empty() || !txn.pieces.is_empty())
+    }
+
     pub(super) fn end_txn(&mut self, id: u32) {
         self.txns.remove(&id);
     }

@@ -17,7 +17,7 @@ use nix::{
     errno::Errno,
     sys::epoll::{Epoll, EpollEvent, EpollTimeout},
 };
-use qnet_ipc::{Patience, Watch, wait_ready};
+use qnet_ipc::{Patience, Signals, Watch, wait_ready};
 
 /// Clients that are looked at while spinning.
 const MOST: usize = 8;
@@ -90,12 +90,15 @@ impl Vigil {
         lookout: &Lookout,
         events: &mut [EpollEvent],
         deadline: Option<Instant>,
+        signals: &mut Signals,
     ) -> nix::Result<usize> {
         let looks = self.looks.load(Ordering::Relaxed) + 1;
         self.looks.store(looks % SOCKETS_EVERY, Ordering::Relaxed);
         if lookout.speaks() {
             return if looks < SOCKETS_EVERY { Ok(0) } else { epoll.wait(events, EpollTimeout::ZERO) };
         }
+        // From here on a handler that runs runs during the wait.
+        signals.hold();
         lookout.disarm();
         let (mut turn, mut found) = (0, Ok(0));
         let event = self.patience.spin(deadline, || {
@@ -109,7 +112,7 @@ impl Vigil {
             return found;
         }
         // poll(2) and not epoll_wait(2), which SIGSTOP and SIGCONT, a debugger's too, end with `EINTR` without any handler.
-        match wait_ready(epoll.0.as_fd(), true, false, deadline) {
+        match wait_ready(epoll.0.as_fd(), true, false, deadline, signals) {
             Ok(true) => epoll.wait(events, EpollTimeout::ZERO),
             Ok(false) => Ok(0),
             Err(error) => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),

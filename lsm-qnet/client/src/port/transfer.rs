@@ -6,14 +6,14 @@
 use std::{
     collections::VecDeque,
     io::{IoSlice, IoSliceMut},
-    sync::Arc,
+    sync::{Arc, MutexGuard},
     time::{Duration, Instant},
 };
 
-use qnet_ipc::{MAX_DATA, ToClient};
+use qnet_ipc::{MAX_DATA, Signals, ToClient};
 
 use super::{
-    Port, Step,
+    Port, State, Step,
     state::{Id, Key},
 };
 use crate::{
@@ -223,14 +223,28 @@ impl Port {
         if !(1..4096).contains(&errno) {
             return Err(Error::Errno(libc::EINVAL));
         }
+        drop(self.heard(rcvid)?);
         self.end(rcvid, |txn| ToClient::Error { txn, errno })
     }
 
     /// How many of the bytes find room in the sender's buffers at `offset`.
     fn room(&self, rcvid: i32, parts: &[IoSlice<'_>], offset: usize) -> Result<usize, Error> {
-        let state = self.lock()?;
+        let state = self.heard(rcvid)?;
         let room = state.id_of(rcvid).and_then(|id| state.reply_len(id)).ok_or(Error::Errno(libc::ESRCH))?;
         Ok(iov::len(parts).min(room.saturating_sub(offset)))
+    }
+
+    /// The state, with what the sender of a message has said up to now: the answer to one that has left is refused.
+    fn heard(&self, rcvid: i32) -> Result<MutexGuard<'_, State>, Error> {
+        let mut state = self.lock()?;
+        if state.hear(rcvid) {
+            // It may have said something for others, too: for who reads, or for an event loop.
+            if state.crew.leading || state.exposed && (state.has_ready() || state.has_stopped()) {
+                let _no_bell = self.ring();
+            }
+            state.crew.hand_over();
+        }
+        Ok(state)
     }
 
     fn end<'a>(self: &Arc<Self>, rcvid: i32, packet: impl Fn(u32) -> ToClient<'a>) -> Result<(), Error> {
@@ -257,7 +271,8 @@ impl Port {
                 None => {}
             }
             let step;
-            (state, step) = self.step(state, Key::Room(id.0), Some(deadline), None)?;
+            (state, step) =
+                self.step(state, Key::Room(id.0), Some(deadline), None, &mut Signals::unnoticed())?;
             if step == Step::TimedOut {
                 // A client that reads nothing and asks for more is not worth its memory.
                 state.remove(id.0);
@@ -281,7 +296,7 @@ impl Port {
         let flush = move || {
             let Ok(mut state) = port.lock() else { return };
             while state.has_unsent() {
-                match port.step(state, Key::Flush, None, None) {
+                match port.step(state, Key::Flush, None, None, &mut Signals::unnoticed()) {
                     Ok((again, _)) => state = again,
                     Err(_) => return,
                 }
@@ -305,5 +320,6 @@ fn step<'s>(
     deadline: Instant,
     wanted: &mut Wanted<'_, '_>,
 ) -> Result<(std::sync::MutexGuard<'s, super::State>, Step), i32> {
-    port.step(state, Key::Answer(id), Some(deadline), Some(wanted)).map_err(|error| error.errno())
+    port.step(state, Key::Answer(id), Some(deadline), Some(wanted), &mut Signals::unnoticed())
+        .map_err(|error| error.errno())
 }

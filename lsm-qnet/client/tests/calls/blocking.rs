@@ -174,7 +174,7 @@ fn another_event() {
 extern "C" fn nothing(_signal: i32) {}
 
 /// A handler for SIGUSR1.
-fn take_signals(flags: SaFlags) {
+pub(crate) fn take_signals(flags: SaFlags) {
     let action = SigAction::new(SigHandler::Handler(nothing), flags, SigSet::empty());
     // SAFETY: the handler does nothing, which is safe anywhere.
     unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();

@@ -13,6 +13,7 @@ mod handles;
 mod limits;
 mod processes;
 mod roles;
+mod signals;
 mod support;
 
 use std::{env, process::Command};
@@ -43,6 +44,7 @@ fn main() {
         handles::trials(),
         data::trials(),
         blocking::trials(),
+        signals::trials(),
         deaths::trials(),
         events::trials(),
         processes::trials(),

@@ -36,6 +36,10 @@ pub(crate) fn play(role: &str, args: &[String]) {
         "forker" => forker(),
         "clients" => clients(arg(0), arg(1), arg(2)),
         "channels" => channels(arg(0)),
+        "signalled" => {
+            crate::signals::signalled();
+            say("every wait ended");
+        }
         "waiter" => waiter(arg(0), arg(1)),
         other => panic!("no role {other}"),
     }

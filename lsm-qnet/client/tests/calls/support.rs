@@ -149,9 +149,15 @@ pub(crate) struct Role {
 
 impl Role {
     pub(crate) fn start(role: &str, args: &[i32]) -> Self {
+        Self::start_with(role, args, &[])
+    }
+
+    /// With more in its environment.
+    pub(crate) fn start_with(role: &str, args: &[i32], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["role", role])
             .args(args.iter().map(i32::to_string))
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -13,7 +13,12 @@ use nix::{
 use qnet_ipc::{Claim, PeerError, PeerIdentity, ToClient};
 
 use super::{super::lookout::Lookout, Client, Key, LISTENER, State, Wanted, pulse};
-use crate::{ChannelFlags, Pulse, process, sys::KeptFromChild, thread::DEFAULT_PRIORITY};
+use crate::{
+    ChannelFlags, Pulse,
+    process::{self, SEQUENCE_BITS},
+    sys::KeptFromChild,
+    thread::DEFAULT_PRIORITY,
+};
 
 /// Packets of one client that are taken in before the others have their turn.
 const PACKETS: usize = 64;
@@ -109,9 +114,10 @@ impl State {
         }
     }
 
-    /// Takes in what a client has said.
-    pub(in super::super) fn read(&mut self, number: u32, mut wanted: Option<&mut Wanted<'_, '_>>) {
+    /// Takes in what a client has said; whether it said anything.
+    pub(in super::super) fn read(&mut self, number: u32, mut wanted: Option<&mut Wanted<'_, '_>>) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut heard = false;
         for n in 0..=PACKETS {
             let Some(client) = self.clients.get_mut(&number) else { break };
             if n == PACKETS {
@@ -124,6 +130,7 @@ impl State {
             let _gone = client.peer.flush();
             match client.peer.recv_lent(&mut buffer) {
                 Ok(Some((packet, loan))) => {
+                    heard = true;
                     self.on_packet(number, packet, loan, wanted.as_deref_mut());
                     if n == 0 {
                         self.attend(number);
@@ -134,12 +141,23 @@ impl State {
                     break;
                 }
                 Err(_) => {
+                    heard = true;
                     self.remove(number);
                     break;
                 }
             }
         }
         self.buffer = buffer;
+        heard
+    }
+
+    /// Takes in what the client behind a message has said up to now: it may have left. Whether it said anything.
+    pub(in super::super) fn hear(&mut self, rcvid: i32) -> bool {
+        let number = rcvid.cast_unsigned() >> SEQUENCE_BITS;
+        let Some(client) = self.clients.get(&number) else { return false };
+        // In memory it can be seen, on a socket it must be asked for.
+        let speaks = if client.peer.uses_ring() { client.peer.has_packets() } else { true };
+        speaks && self.read(number, None)
     }
 
     /// Answers at once; a client that does not read its answers is dropped.
