@@ -22,10 +22,6 @@ const QUEUE_LIMIT: usize = 16 * 1024 * 1024;
 const PACKETS: usize = 64;
 /// Bytes that may be on their way from one node to one server, because it asked for them.
 const MAX_FETCHING: usize = 4 * 1024 * 1024;
-/// Sockets to channels; beyond, connecting ends with `EAGAIN`.
-const MAX_CHANNELS: usize = 1024;
-/// Of these, for the processes of one node.
-const MAX_CHANNELS_OF_ONE: usize = 256;
 
 /// A process and the channel that it calls: its node and number there, the server's process and channel.
 pub(super) type Callers = ((u16, i32), (i32, i32));
@@ -81,7 +77,7 @@ impl Engine {
             return Ok(*token);
         }
         let of_node = self.by_callers.keys().filter(|((nd, _), _)| *nd == caller.0).count();
-        if self.by_callers.len() >= MAX_CHANNELS || of_node >= MAX_CHANNELS_OF_ONE {
+        if self.by_callers.len() >= self.shares.channels || of_node >= self.shares.channels_of_node {
             return Err(libc::EAGAIN);
         }
         let address = self.root.channel(pid, chid).map_err(|_| libc::ESRCH)?;

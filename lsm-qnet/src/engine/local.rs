@@ -15,10 +15,8 @@ use super::{
     Back, CLOGGED, CallId, Caller, ConnId, Engine, Front, Token, Watched, flow::Gauge, inlet::Allowance,
 };
 
-/// Clients in all; beyond, new ones are turned away. Descriptors are shared with the drivers.
-const MAX_CLIENTS: usize = 512;
-/// Clients of one user other than the node's owner.
-const MAX_CLIENTS_OF_ONE: usize = 64;
+/// Programs of the node's owner beyond the share of all.
+const OWNERS_OWN: usize = 64;
 /// Connections of one client; beyond, `EAGAIN`.
 const MAX_CONNS: usize = 65_536;
 /// Calls of one client; beyond, `EAGAIN`.
@@ -95,10 +93,10 @@ impl Engine {
     /// Whether one more client of that user is welcome. The owner's own (`qnet-netfs`) always find room.
     fn has_room_for(&self, identity: &PeerIdentity) -> bool {
         if identity.uid == owner() {
-            return self.clients.len() < MAX_CLIENTS + MAX_CLIENTS_OF_ONE;
+            return self.clients.len() < self.shares.clients + OWNERS_OWN;
         }
         let same = self.clients.values().filter(|client| client.identity.uid == identity.uid).count();
-        self.clients.len() < MAX_CLIENTS && same < MAX_CLIENTS_OF_ONE
+        self.clients.len() < self.shares.clients && same < self.shares.clients_of_user
     }
 
     /// Whether a call comes from a program of root or of the node's owner.

@@ -28,6 +28,7 @@ mod pinging;
 mod remote;
 mod reply;
 mod resolving;
+mod shares;
 mod signals;
 mod watch;
 mod wire;
@@ -48,6 +49,7 @@ use channel::{Callers, Channel};
 use inlet::{Inlet, Ready};
 use local::LocalClient;
 use meter::Meter;
+use shares::Shares;
 pub use watch::Verbosity;
 use watch::Watch;
 
@@ -205,6 +207,7 @@ pub struct Engine {
     /// What the resolver says of this node itself.
     own_address: Option<Option<LinkAddr>>,
     access: Access,
+    shares: Shares,
     watch: Watch,
     watcher: Rc<dyn Watcher>,
     listener: Option<(Box<dyn Watched>, Listener)>,
@@ -270,6 +273,7 @@ impl Engine {
             resolvers: None,
             own_address: None,
             access,
+            shares: Shares::of_this_process(),
             watch: Watch::new(verbosity),
             watcher,
             listener: None,

@@ -78,6 +78,38 @@ fn a_process_of_another_node_is_one_client_whatever_its_connections() {
 }
 
 #[test]
+fn a_node_may_have_as_many_callers_as_there_are_descriptors_for_it_and_others_their_share() {
+    let mut lab = Lab::new(Some("connect"));
+    lab.desks[1].engine.shares.channels_of_node = 600;
+    let server = Server::new(&lab, CHID + 2);
+    let mut client = lab.desks[0].client();
+    let mut ends = Vec::new();
+    for pid in 1..=601 {
+        client.say(server.connect(&lab, pid, 0, process(pid.cast_signed())));
+        lab.step();
+    }
+    turns(&mut lab);
+    while let Some(end) = server.accept() {
+        ends.push(end);
+    }
+    assert_eq!(ends.len(), 600);
+    assert_eq!(client.hear(), ToClient::ConnectFail { conn: 601, errno: libc::EAGAIN });
+    // One of the node itself is none of them.
+    let connect = Connect { conn: 1, nd: 0, pid: server.pid, chid: server.chid, flags: 0, claim: None };
+    let mut own = lab.desks[1].client();
+    own.say(ToServer::Connect(connect));
+    turns(&mut lab);
+    assert!(server.accept().is_some());
+    // Nor is there more for all together than the share of all.
+    lab.desks[1].engine.shares.channels = 601;
+    let connect = Connect { conn: 1, nd: 0, pid: server.pid, chid: server.chid, flags: 0, claim: process(9) };
+    let mut other = lab.desks[1].client();
+    other.say(ToServer::Connect(connect));
+    turns(&mut lab);
+    assert_eq!(other.hear(), ToClient::ConnectFail { conn: 1, errno: libc::EAGAIN });
+}
+
+#[test]
 fn a_lazy_connection_brings_its_first_message_along_and_events_come_back() {
     let mut lab = Lab::new(Some("connect"));
     let server = Server::new(&lab, CHID + 1);
