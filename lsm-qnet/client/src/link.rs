@@ -243,8 +243,12 @@ impl Link {
         state.writing &= !write;
         match woken {
             Ok(woken) => {
-                if woken {
+                if woken && read {
                     state.pump(direct);
+                } else if woken {
+                    // Reading is for who leads: it sleeps on, whatever is taken from under its eyes, and does not hear
+                    // of memory that the packets go through from then on.
+                    state.flush();
                 }
                 state = self.pass_on_and_return(state);
                 Ok((state, Step::Something))

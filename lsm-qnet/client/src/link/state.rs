@@ -223,9 +223,8 @@ impl State {
             return;
         }
         let wrote = self.peer.wants_write();
-        if self.peer.flush().is_err() {
-            // What the other end said before it left is still to be read.
-        }
+        // What the other end said before it left is still to be read.
+        let _gone = self.peer.flush();
         let mut buffer = std::mem::take(&mut self.buffer);
         loop {
             match self.peer.recv_lent(&mut buffer) {
@@ -238,6 +237,14 @@ impl State {
             }
         }
         self.buffer = buffer;
+        self.tell_room(wrote);
+    }
+
+    /// Sends what waits, as far as there is room, and reads nothing.
+    pub(super) fn flush(&mut self) {
+        let wrote = self.peer.wants_write();
+        // That the other end is gone shows when its last words are read.
+        let _gone = self.peer.flush();
         self.tell_room(wrote);
     }
 

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use qnet_ipc::{Listener, Loan, MAX_DATA, MAX_LENT, ReceiveBuffer, Root, ServerPeer, ToClient, ToServer};
+use qnet_ipc::{
+    Listener, Loan, MAX_DATA, MAX_LENT, ReceiveBuffer, Root, ServerPeer, ToClient, ToServer, packet,
+};
 
 use super::*;
 use crate::Connection;
@@ -69,8 +71,8 @@ impl Server {
     }
 }
 
-/// A server and a connection to it that goes through shared memory.
-fn ringed() -> (tempfile::TempDir, Server, Connection) {
+/// A server that has said nothing yet, and a connection to it.
+fn young() -> (tempfile::TempDir, Server, Connection, u32) {
     let directory = tempfile::tempdir().unwrap();
     let root = Root::at(directory.path()).unwrap();
     let listener = Listener::channel(&root.channel(process::pid(), CHID).unwrap()).unwrap();
@@ -78,6 +80,12 @@ fn ringed() -> (tempfile::TempDir, Server, Connection) {
     let (peer, _) = listener.accept().unwrap().unwrap();
     let mut server = Server { peer, buffer: ReceiveBuffer::new(), loan: None };
     let Heard::Connect(conn) = server.expect() else { panic!("it connects first") };
+    (directory, server, connection, conn)
+}
+
+/// The same, through shared memory.
+fn ringed() -> (tempfile::TempDir, Server, Connection) {
+    let (directory, mut server, connection, conn) = young();
     server.say(&ToClient::ConnectOk { conn, scoid: 1, limit: MAX_LENT as u32 });
     let link = connection.link();
     until("there is no ring", || {
@@ -128,4 +136,23 @@ fn a_thread_that_waits_for_room_goes_on_when_another_thread_sent_what_waited() {
             server.say(&ToClient::Reply { txn, status: 0, offset: 0, data: &[] });
         }
     });
+}
+
+#[test]
+fn a_thread_that_waits_to_write_leaves_reading_to_the_one_that_leads() {
+    let (_directory, mut server, connection, conn) = young();
+    let link = connection.link();
+    let mut state = link.lock();
+    let pulse = packet::Pulse { conn, code: 0, priority: 10, value: 0 };
+    while !state.wants_writable() {
+        state.send(&ToServer::Pulse(pulse)).unwrap();
+    }
+    // Another thread leads, and has not noticed yet what comes now.
+    state.crew.leading = true;
+    while server.hear().is_some() {}
+    server.say(&ToClient::ConnectOk { conn, scoid: 1, limit: 1 });
+    let (state, step) = link.step(state, 0, None, None, &Signals::unnoticed()).unwrap();
+    assert_eq!(step, Step::Something);
+    assert!(!state.has_unsent());
+    assert_eq!(state.conns.get(&conn), Some(&ConnState::Opening), "that is for the leader to read");
 }
