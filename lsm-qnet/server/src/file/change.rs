@@ -75,6 +75,9 @@ impl OpenFile {
         if mask & access::WRITE != 0 {
             self.may_change(export)?;
         }
+        if self.place() == Place::Network {
+            return if mask & access::EXECUTE == 0 { Ok(()) } else { Err(Errno::ELOOP) };
+        }
         let mode = AccessFlags::from_bits_truncate(mask.cast_signed());
         faccessat(self.fd(), c"", mode, AtFlags::AT_EACCESS | AtFlags::AT_EMPTY_PATH)
     }

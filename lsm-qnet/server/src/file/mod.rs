@@ -191,6 +191,10 @@ impl OpenFile {
     /// # Errors
     /// What who may not change the file is told.
     pub(crate) fn may_change(&self, export: &Export) -> Result<(), Errno> {
+        // to ask the server of a network directory could be to wait for this very request
+        if self.place == Place::Network {
+            return Err(Errno::EROFS);
+        }
         self.refusal.map_or(Ok(()), |refusal| Err(export.refusal(refusal)))
     }
 

@@ -10,6 +10,7 @@ use qnet_iomsg::{Io, Link, Timestamp, chain, terminal};
 use super::{Reply, bad_message};
 use crate::export::Export;
 use crate::file::{CopyArgs, Extras, Failure, MAX_WRITE, OpenFile, ReadArgs, WriteArgs};
+use crate::resolve::Place;
 
 /// An open file that messages are for.
 pub(crate) struct OnFile<'a> {
@@ -165,6 +166,10 @@ fn extras(xtype: u32) -> Extras {
 }
 
 fn limit(file: &OpenFile, name: u16) -> Result<i64, Errno> {
+    // its server would have to be asked
+    if file.place() == Place::Network {
+        return Err(Errno::ELOOP);
+    }
     let variable = match name {
         pathconf::LINK_MAX => PathconfVar::LINK_MAX,
         pathconf::NAME_MAX => PathconfVar::NAME_MAX,

@@ -6,8 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
+use qnet_iomsg::filesys::Request as Filesys;
+use qnet_iomsg::{Connect, Io};
 
 use crate::Case;
+use crate::changing::{link, mkdir, rename_to, rmdir};
 use crate::support::{NOBODY, Need, Server, Start, in_mount_namespace, public_dir};
 
 pub(crate) const CASES: &[Case] = &[
@@ -154,10 +157,41 @@ fn network_directory_is_never_entered() {
         }
         assert_eq!(server.open(conn, "net"), Err(libc::ELOOP));
         assert!(server.list(conn, "", 4096).unwrap().iter().any(|(name, _)| name == b"net"));
+        network_directory_is_not_asked(&mut server);
         // with the mount gone the directory is an ordinary one again
         nix::mount::umount2(&net, nix::mount::MntFlags::MNT_DETACH).unwrap();
         assert_eq!(server.list(conn, "net", 4096).unwrap().len(), 2);
     });
+}
+
+/// Nobody answers for this one: a request that reached it would never end.
+fn network_directory_is_not_asked(server: &mut Server) {
+    use qnet_iomsg::message::pathconf;
+    let root = server.connect_writer(0);
+    let on_path = |server: &mut Server, message: &[u8]| {
+        let connect = Connect::combine_close(b"net", false, message).emit().unwrap();
+        server.call(root, 0, &connect, 4096).map(drop)
+    };
+    for (message, expected) in [
+        (Io::Chmod { mode: 0 }.to_bytes(), Err(libc::EROFS)),
+        (Io::Chown { uid: 0, gid: 0 }.to_bytes(), Err(libc::EROFS)),
+        (Io::Utime { now: true, atime: 0, mtime: 0 }.to_bytes(), Err(libc::EROFS)),
+        (Io::Sync { flag: 0o20 }.to_bytes(), Ok(())),
+        (Io::Pathconf { name: pathconf::NAME_MAX }.to_bytes(), Err(libc::ELOOP)),
+        (Filesys::Statvfs.to_bytes(), Ok(())),
+        (Filesys::Access { mask: 4 }.to_bytes(), Ok(())),
+        (Filesys::Access { mask: 2 }.to_bytes(), Err(libc::EROFS)),
+        (Filesys::Access { mask: 1 }.to_bytes(), Err(libc::ELOOP)),
+    ] {
+        assert_eq!(on_path(server, &message), expected, "{message:?}");
+    }
+    for path in ["net/new", "net/../net/new"] {
+        assert_eq!(mkdir(server, root, path), Err(libc::ELOOP), "{path}");
+    }
+    assert_eq!(mkdir(server, root, "net"), Err(libc::EEXIST));
+    assert_eq!(rmdir(server, root, "net"), Err(libc::EBUSY));
+    assert_eq!(rename_to(server, root, "net", "other"), Err(libc::EBUSY));
+    assert_eq!(link(server, root, "net", "other"), Err(libc::EXDEV));
 }
 
 fn links_in_sticky_directories() {
