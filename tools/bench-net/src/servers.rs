@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -78,10 +78,16 @@ fn listens(process: i32, address: Ipv4Addr, port: u16) -> bool {
     })
 }
 
-/// Looks for a listener in the text of `/proc/net/tcp`: number, local address, remote address, state.
+/// Looks for a listener at an address, or at all of them, in the text of `/proc/net/tcp`: number, local address, remote
+/// address, state.
 fn is_in_table(table: &str, local: &str) -> bool {
+    let everywhere = |at: &str| match (at.split_once(':'), local.split_once(':')) {
+        (Some((host, port)), Some((_, wanted))) => port == wanted && host.bytes().all(|digit| digit == b'0'),
+        _ => false,
+    };
     table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|words| {
-        words.get(1).is_some_and(|at| at.ends_with(local)) && words.get(3).is_some_and(|state| *state == "0A")
+        words.get(1).is_some_and(|at| at.ends_with(local) || everywhere(at))
+            && words.get(3).is_some_and(|state| *state == "0A")
     })
 }
 
@@ -189,13 +195,16 @@ pub fn nine(place: &Place<'_>) -> Result<Option<(Server, Vec<String>)>> {
         return Ok(None);
     }
     let directory = place.rig.directory("b")?;
-    let settings: PathBuf = directory.path().join("diod.conf");
+    let [settings, hosts] = ["diod.conf", "hosts"].map(|name| directory.path().join(name));
     fs::write(&settings, "")?;
-    let (address, port) = (place.address, NINE);
-    let at = format!("{address}:{port}");
-    let command = ["diod", "-f", "-n", "-c", text(&settings)?, "-e", SERVED, "-l", &at, "-L", "stderr"];
-    let server = place.serve(directory, NINE, &command)?;
-    let words = format!("diodcat -s {address} -p {port} -a {SERVED}");
+    // It turns away who has no name.
+    let [a, b, c, _] = place.address.octets();
+    fs::write(&hosts, format!("{a}.{b}.{c}.1 near\n{} far\n", place.address))?;
+    let at = format!("{}:{NINE}", place.address);
+    let script =
+        format!("mount --bind \"$0\" /etc/hosts && exec diod -f -n -c \"$1\" -e {SERVED} -l {at} -L stderr");
+    let server = place.serve(directory, NINE, &["sh", "-ec", &script, text(&hosts)?, text(&settings)?])?;
+    let words = format!("diodcat -s {at} -a {SERVED}");
     Ok(Some((server, words.split_whitespace().map(str::to_owned).collect())))
 }
 
@@ -215,5 +224,8 @@ mod tests {
         assert!(!is_in_table(TABLE, "0201620A:08AF"), "a connection");
         assert!(!is_in_table(TABLE, "0201620A:08B0"));
         assert!(!is_in_table("", "0201620A:08AE"));
+        let all = TABLE.replace("0201620A:08AE", "00000000000000000000000000000000:2F11");
+        assert!(is_in_table(&all, "0201620A:2F11"), "at every address");
+        assert!(!is_in_table(&all, "0201620A:2F12"));
     }
 }
