@@ -20,9 +20,15 @@ const ENGINE: [&str; 7] = [
 const FAULTS: [&str; 1] = [include_str!("../../../tests/tests/net_faults/main.rs")];
 const MODEL: [&str; 1] = [include_str!("../../../tests/tests/file_model/main.rs")];
 const SERVER: [&str; 1] = [include_str!("../../server/tests/process/places.rs")];
-const CASES: [&str; 8] = [
+const PROGRAMS: [&str; 1] = [include_str!("../../../tests/tests/net_programs.rs")];
+const TREES: [&str; 1] = [include_str!("../../../tests/tests/net_trees.rs")];
+const IDENTITY: [&str; 1] = [include_str!("../../../tests/tests/identity.rs")];
+const CASES: [&str; 11] = [
     include_str!("../../../tests/tests/semantics/cases/content.rs"),
+    include_str!("../../../tests/tests/semantics/cases/directories.rs"),
+    include_str!("../../../tests/tests/semantics/cases/extended.rs"),
     include_str!("../../../tests/tests/semantics/cases/kinds.rs"),
+    include_str!("../../../tests/tests/semantics/cases/locks.rs"),
     include_str!("../../../tests/tests/semantics/cases/names.rs"),
     include_str!("../../../tests/tests/semantics/cases/open.rs"),
     include_str!("../../../tests/tests/semantics/cases/rename.rs"),
@@ -39,6 +45,9 @@ fn place(letter: &str, name: &str) -> Option<(&'static [&'static str], String)> 
         "S" => (&SERVER, format!("fn {name}()")),
         "F" => (&FAULTS, format!("case(\"{name}\"")),
         "T" => (&MODEL, format!("name: \"{name}\"")),
+        "P" => (&PROGRAMS, format!("case(\"{name}\"")),
+        "L" => (&TREES, format!("fn {name}()")),
+        "I" => (&IDENTITY, name.to_owned()),
         "C" => (&CASES, format!("(\"{name}\", ")),
         _ => return None,
     })

@@ -2,7 +2,7 @@
 //!
 //! Each seed is a run of its own; a run that fails prints its seed and what was done. `QNET_FILE_SEED=N` runs that one
 //! alone. Called with `FILE_ACTOR=PATH` in its environment this program is one of the two (`actor`); what they may see
-//! is in `model`. First both are on a local file, which proves the model, then on two nodes.
+//! is in `model`. First both are on a local file, which proves the model, then on two nodes, with caches and without.
 
 mod actor;
 mod model;
@@ -33,6 +33,11 @@ const CASES: &[system_tests::Case] = &[
         needs: &[Need::RootNodes, Need::Fuse],
         run: two_nodes_on_one_file,
     },
+    system_tests::Case {
+        name: "two_nodes_without_caches_see_every_change_at_once",
+        needs: &[Need::RootNodes, Need::Fuse],
+        run: two_nodes_without_caches,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -59,21 +64,30 @@ fn two_on_a_local_file() -> Result<()> {
     let pair = Pair::bare()?;
     let file = "/tmp/model";
     pair.alonzo.shell(&format!("touch {file}"))?;
-    play([&pair.alonzo, &pair.alonzo], [file, file], seeds(20, 20)?)
+    play([&pair.alonzo, &pair.alonzo], file, seeds(20, 20)?, true)
+}
+
+fn two_nodes_on_one_file() -> Result<()> {
+    two_nodes("cache=open", seeds(20, 10_000)?, false)
+}
+
+fn two_nodes_without_caches() -> Result<()> {
+    two_nodes("cache=none", seeds(10, 2000)?, true)
 }
 
 /// The node that has the file uses it by way of `/net`, too, so that both have caches.
-fn two_nodes_on_one_file() -> Result<()> {
-    let pair = Pair::up(&Options { qnet: vec!["mapany=off".to_owned()], ..Options::default() })?;
+fn two_nodes(cache: &str, seeds: std::ops::Range<u64>, strict: bool) -> Result<()> {
+    let qnet = vec!["mapany=off".to_owned(), cache.to_owned()];
+    let pair = Pair::up(&Options { qnet, ..Options::default() })?;
     pair.joseph.shell("touch /tmp/model")?;
-    let file = "/net/joseph/tmp/model";
-    play([&pair.alonzo, &pair.joseph], [file, file], seeds(60, 10_000)?)
+    play([&pair.alonzo, &pair.joseph], "/net/joseph/tmp/model", seeds, strict)
 }
 
-fn play(nodes: [&Node; 2], paths: [&str; 2], seeds: std::ops::Range<u64>) -> Result<()> {
-    let mut actors = [Actor::start(nodes[0], paths[0])?, Actor::start(nodes[1], paths[1])?];
+/// Runs the seeds; `strict`: what is read is the present version always.
+fn play(nodes: [&Node; 2], path: &str, seeds: std::ops::Range<u64>, strict: bool) -> Result<()> {
+    let mut actors = [Actor::start(nodes[0], path)?, Actor::start(nodes[1], path)?];
     for seed in seeds {
-        let mut run = Run::new(seed);
+        let mut run = Run::new(seed, strict);
         let outcome = run.play(&mut actors);
         outcome.with_context(|| format!("QNET_FILE_SEED={seed}:\n{}", run.log))?;
     }
@@ -153,12 +167,14 @@ struct Run {
     history: History,
     /// What each of the two knows of the file that he has open.
     views: [Option<View>; 2],
+    strict: bool,
     log: String,
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
-        Self { dice: Dice(seed), history: History::new(), views: [None, None], log: String::new() }
+    fn new(seed: u64, strict: bool) -> Self {
+        let (dice, history) = (Dice(seed), History::new());
+        Self { dice, history, views: [None, None], strict, log: String::new() }
     }
 
     fn play(&mut self, actors: &mut [Actor; 2]) -> Result<()> {
@@ -222,7 +238,7 @@ impl Run {
             _ => 0,
         };
         self.told(who, actor, &format!("open {flags}"))?;
-        self.views[who] = Some(View::open(&self.history, flags == libc::O_DIRECT));
+        self.views[who] = Some(View::open(&self.history, self.strict || flags == libc::O_DIRECT));
         Ok(())
     }
 
@@ -253,7 +269,7 @@ impl Run {
         let (end, seed) = (self.history.now().len(), self.dice.next() >> 1);
         let len = self.dice.size(MOST - end);
         self.told(who, actor, &format!("open {}", libc::O_APPEND))?;
-        self.views[who] = Some(View::open(&self.history, false));
+        self.views[who] = Some(View::open(&self.history, self.strict));
         self.told(who, actor, &format!("append {len} {seed}"))?;
         self.changed(who, end, end + len, |file| put(file, end, &bytes(0, len, seed)));
         self.read(who, actor)?;
