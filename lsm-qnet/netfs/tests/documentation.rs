@@ -47,7 +47,7 @@ fn place(letter: &str, name: &str) -> Option<(&'static [&'static str], String)> 
         "T" => (&MODEL, format!("name: \"{name}\"")),
         "P" => (&PROGRAMS, format!("case(\"{name}\"")),
         "L" => (&TREES, format!("fn {name}()")),
-        "I" => (&IDENTITY, name.to_owned()),
+        "I" => (&IDENTITY, format!("case(\"{name}\"")),
         "C" => (&CASES, format!("(\"{name}\", ")),
         _ => return None,
     })
