@@ -1,5 +1,8 @@
 //! C programs of `lsm-qnet/client/c/tests/c` with their servers on another node: what they print is what they print on one.
 
+#[path = "../../lsm-qnet/client/c/tests/support/interleaved.rs"]
+mod interleaved;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -19,6 +22,7 @@ const CASES: &[Case] = &[
     case("a_client_finds_a_server_of_another_node_by_its_name", name_server),
     case("a_controller_rules_traffic_lights_on_both_nodes", traffic_lights),
     case("trains_of_both_nodes_share_a_track", trains),
+    case("programs_of_two_roles_print_on_two_nodes_what_they_print_on_one", roles),
 ];
 
 const fn case(name: &'static str, run: fn() -> Result<()>) -> Case {
@@ -77,6 +81,14 @@ impl Program {
         let mut line = String::new();
         self.lines.read_line(&mut line)?;
         Ok(line.trim_end().to_owned())
+    }
+
+    /// What it still prints until its end, of whatever kind.
+    fn rest(mut self) -> Result<String> {
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest)?;
+        self.child.wait()?;
+        Ok(rest)
     }
 
     /// What it still prints, after its good end.
@@ -140,6 +152,37 @@ fn lossy() -> Result<()> {
     let rules = joseph.shell("nft list table netdev loss")?;
     ensure!(!rules.contains("counter packets 0 "), "nothing was lost: {rules}");
     server.end()?;
+    Ok(())
+}
+
+/// Programs of `roles.h`, with the words before the role and their transcript.
+const ROLES: &[(&str, &[&str], &str)] = &[
+    ("iov", &[], "iov"),
+    ("thread_pool", &[], "thread_pool"),
+    ("priorities", &[], "priorities"),
+    ("timeouts", &[], "timeouts"),
+    ("unblock", &[], "unblock"),
+    ("unblock", &["at_once"], "unblock_at_once"),
+    ("cancel", &[], "cancel"),
+    ("info", &[], "info"),
+    ("deaths", &[], "deaths"),
+];
+
+fn roles() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
+    for (name, words, expected) in ROLES {
+        let program = build(name)?;
+        let expected = fs::read_to_string(sources().join(format!("{expected}.out")))?;
+        let mut server = Program::start(joseph, &program, &[words, &["server"][..]].concat())?;
+        let address = server.line()?;
+        let client = transcript(alonzo, &format!("{program} {} client joseph {address}", words.join(" ")))
+            .with_context(|| format!("{name} {words:?}"))?;
+        let served = server.rest()?;
+        ensure!(
+            interleaved::is_made_of(&expected, &client, &served),
+            "{name} {words:?}: the client printed:\n{client}the server:\n{served}"
+        );
+    }
     Ok(())
 }
 

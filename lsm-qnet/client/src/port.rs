@@ -157,9 +157,9 @@ impl Port {
                 step => step,
             };
             match step {
-                Step::TimedOut if state.has_ready() => {}
+                Step::TimedOut if state.has_wanted(how.pulses_only) => {}
                 Step::TimedOut => return Err(self.give_up(&state, libc::ETIMEDOUT)),
-                Step::Interrupted if how.interruptible && !state.has_ready() => {
+                Step::Interrupted if how.interruptible && !state.has_wanted(how.pulses_only) => {
                     return Err(self.give_up(&state, libc::EINTR));
                 }
                 Step::Interrupted | Step::Something => {}

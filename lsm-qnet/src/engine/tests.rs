@@ -1,6 +1,7 @@
 //! The engine alone, one step at a time: programs at `qnet.sock`, the node's server at the end of a socket pair.
 
 mod long;
+mod model;
 mod remote;
 
 use std::cell::RefCell;

@@ -17,6 +17,7 @@ struct Part {
     name: &'static str,
     what: &'static str,
     package: &'static str,
+    /// A file of tests; empty: those beside the code.
     target: &'static str,
     /// A part of the tests' names; empty: all.
     filter: &'static str,
@@ -50,6 +51,20 @@ const PARTS: &[Part] = &[
         package: "qnet-sim",
         target: "two_nodes",
         filter: "",
+    },
+    Part {
+        name: "model",
+        what: "50,000 sequences of operations on a channel, against a model",
+        package: "qnet",
+        target: "model",
+        filter: "",
+    },
+    Part {
+        name: "far-model",
+        what: "5,000 of them with the channel on another node",
+        package: "lsm-qnet",
+        target: "",
+        filter: "model",
     },
     Part { name: "long", what: "a message of 4 GiB - 1", package: "qnet-sim", target: "long", filter: "" },
     Part {
@@ -133,7 +148,12 @@ pub(crate) fn soak(names: &[String]) -> Result<()> {
 impl Part {
     fn run(&self) -> Result<()> {
         let mut command = cargo();
-        command.args(["test", "--release", "--package", self.package, "--test", self.target, "--"]);
+        command.args(["test", "--release", "--package", self.package]);
+        match self.target {
+            "" => command.arg("--lib"),
+            target => command.args(["--test", target]),
+        };
+        command.arg("--");
         if !self.filter.is_empty() {
             command.arg(self.filter);
         }

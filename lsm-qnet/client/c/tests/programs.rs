@@ -1,6 +1,8 @@
 //! C programs of the kind that courses use, written for QNX's headers: they build with what pkg-config says and print what
 //! they would print on QNX. `tests/c/NAME.out` is the transcript of `tests/c/NAME.c`.
 
+#[path = "support/interleaved.rs"]
+mod interleaved;
 mod support;
 
 use std::{
@@ -24,6 +26,22 @@ fn prints(name: &str, arguments: &[&str], expected: &str) {
     let program = build(folder.path(), &format!("{name}.c"));
     let expected = fs::read_to_string(sources().join(format!("{expected}.out"))).expect("a transcript");
     assert_eq!(transcript(&program, folder.path(), arguments), expected);
+}
+
+/// Runs a program of `roles.h` in one process, if it can be, and in two.
+fn plays_its_roles(name: &str, words: &[&str], expected: &str, in_one: bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), &format!("{name}.c"));
+    let expected = fs::read_to_string(sources().join(format!("{expected}.out"))).expect("a transcript");
+    if in_one {
+        assert_eq!(transcript(&program, folder.path(), words), expected, "in one process");
+    }
+    let mut server = Server::start(&program, folder.path(), &[words, &["server"]].concat());
+    let address = server.line();
+    let (pid, chid) = address.split_once(' ').expect("pid and chid");
+    let client = transcript(&program, folder.path(), &[words, &["client", "0", pid, chid]].concat());
+    let server = server.rest();
+    assert!(interleaved::is_made_of(&expected, &client, &server), "in two processes:\n{client}---\n{server}");
 }
 
 /// A server that runs beside the test, and what it prints.
@@ -54,6 +72,14 @@ impl Server {
         self.child.wait().expect("an end");
     }
 
+    /// Everything it still prints until its end, of whatever kind.
+    fn rest(mut self) -> String {
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut self.lines, &mut rest).expect("text");
+        self.child.wait().expect("an end");
+        rest
+    }
+
     /// Everything it still prints, after its good end.
     fn end(mut self) -> String {
         let rest: Vec<String> = (&mut self.lines).lines().map(|line| line.expect("a line")).collect();
@@ -74,12 +100,12 @@ fn a_timer_sends_signals_and_calls_functions() {
 
 #[test]
 fn every_message_to_a_pool_of_threads_is_answered_once() {
-    prints_its_transcript("thread_pool");
+    plays_its_roles("thread_pool", &[], "thread_pool", true);
 }
 
 #[test]
 fn messages_wait_in_the_order_of_priority() {
-    prints_its_transcript("priorities");
+    plays_its_roles("priorities", &[], "priorities", true);
 }
 
 #[test]
@@ -106,27 +132,28 @@ fn without_the_right_to_realtime_priorities_their_order_stays_and_one_line_tells
 
 #[test]
 fn a_client_that_leaves_is_let_go_as_its_channel_says() {
-    prints_its_transcript("unblock");
+    plays_its_roles("unblock", &[], "unblock", true);
+    plays_its_roles("unblock", &["at_once"], "unblock_at_once", true);
 }
 
 #[test]
 fn vectors_are_read_and_written_in_pieces() {
-    prints_its_transcript("iov");
+    plays_its_roles("iov", &[], "iov", true);
 }
 
 #[test]
 fn the_end_of_clients_servers_and_threads_is_told() {
-    prints_its_transcript("deaths");
+    plays_its_roles("deaths", &[], "deaths", false);
 }
 
 #[test]
 fn a_kernel_timeout_ends_one_call() {
-    prints_its_transcript("timeouts");
+    plays_its_roles("timeouts", &[], "timeouts", true);
 }
 
 #[test]
 fn a_thread_that_waits_for_a_message_can_be_cancelled() {
-    prints_its_transcript("cancel");
+    plays_its_roles("cancel", &[], "cancel", true);
 }
 
 #[test]
@@ -141,7 +168,7 @@ fn threads_clocks_and_small_calls_work() {
 
 #[test]
 fn connections_can_be_asked_about() {
-    prints_its_transcript("info");
+    plays_its_roles("info", &[], "info", true);
 }
 
 #[test]

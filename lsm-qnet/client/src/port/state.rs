@@ -191,6 +191,11 @@ impl State {
         !self.queue.is_empty()
     }
 
+    /// As [`State::has_ready`], for who may want pulses only.
+    pub(super) fn has_wanted(&self, pulses_only: bool) -> bool {
+        if pulses_only { self.queue.pulses() > 0 } else { self.has_ready() }
+    }
+
     /// The next thing to receive.
     pub(super) fn next(&mut self, pulses_only: bool) -> Option<Ready> {
         loop {

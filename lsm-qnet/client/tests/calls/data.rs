@@ -3,13 +3,17 @@
 use std::{
     io::{IoSlice, IoSliceMut},
     thread,
+    time::Duration,
 };
 
 use libtest_mimic::Trial;
-use qnet::calls::{self, Received};
+use qnet::{
+    Event,
+    calls::{self, Received},
+};
 
 use crate::{
-    support::{Pair, blocked, message, receive_into, reply, send},
+    support::{Pair, blocked, errno, message, receive_into, reply, send},
     trial,
 };
 
@@ -200,6 +204,9 @@ fn pulses_only() {
         calls::msg_send_pulse(pair.coid, 1, 4, 5).unwrap();
         crate::support::bounded();
         assert_eq!(calls::msg_receive_pulse(pair.chid).unwrap().value, 5);
+        // The message that waits is none of what this one waits for.
+        calls::timer_timeout(calls::state::RECEIVE, Duration::from_millis(20), Event::Unblock);
+        assert_eq!(errno(calls::msg_receive_pulse(pair.chid)), libc::ETIMEDOUT);
         let (rcvid, _) = message(pair.chid);
         reply(rcvid, 0, b"").unwrap();
         client.join().unwrap().unwrap();

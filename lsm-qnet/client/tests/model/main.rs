@@ -22,7 +22,7 @@ impl Way for Here {
         (qnet_ipc::connect_channel(&address).unwrap().0, connect)
     }
 
-    fn writes_at_once(&self) -> bool {
+    fn is_on_one_node(&self) -> bool {
         true
     }
 

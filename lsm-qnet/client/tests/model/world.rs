@@ -37,8 +37,9 @@ pub(crate) trait Way {
     /// A client of the channel, in a process of that number, and what it says to connect.
     fn client(&mut self, channel: &Channel, pid: i32) -> (ClientPeer, packet::Connect);
 
-    /// Whether what a server wrote is there when it answers with an error; else it goes with a reply.
-    fn writes_at_once(&self) -> bool;
+    /// Whether both are on one node. Then what a server wrote is there when it answers with an error; else it goes with a
+    /// reply.
+    fn is_on_one_node(&self) -> bool;
 
     /// Something moves.
     fn turn(&mut self);
@@ -185,12 +186,12 @@ struct World<'w, W> {
 }
 
 impl<'w, W: Way> World<'w, W> {
-    /// With `rings` an event loop watches the channel. Without one, a server that looks into the memory of those who spoke
-    /// last looks at the sockets of the others now and then only, so that the order between the two is not always that
-    /// of the model.
+    /// Where rings may come about an event loop watches the channel. Without one, a server that looks into the memory of
+    /// those who spoke last looks at the sockets of the others now and then only, so that the order between the two is
+    /// not always that of the model.
     fn new(way: &'w mut W, flags: ChannelFlags, rings: bool) -> Self {
         let channel = Channel::create(&way.root(), flags).unwrap();
-        if rings {
+        if rings || !way.is_on_one_node() {
             let _watched = channel.as_fd();
         }
         let (received, waiting) = (Vec::new(), BTreeMap::new());
@@ -428,7 +429,7 @@ impl<'w, W: Way> World<'w, W> {
             client.hear();
             if let Some((txn, how, reply)) = client.ended.pop_front() {
                 assert_eq!((txn, how), (sent.txn, outcome));
-                let compared = outcome.is_ok() || self.way.writes_at_once();
+                let compared = outcome.is_ok() || self.way.is_on_one_node();
                 return assert!(!compared || reply == sent.reply, "another reply than was given");
             }
             assert!(Instant::now() < end, "the end of {sent:?} is not told");

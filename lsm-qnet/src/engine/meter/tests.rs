@@ -19,6 +19,8 @@ const MANY: usize = 2_000_000;
 pub(in crate::engine) struct Lab {
     pub(in crate::engine) desks: [Desk; 2],
     now: u64,
+    /// Frames so far.
+    frames: u64,
     buffer: Vec<u8>,
 }
 
@@ -30,7 +32,7 @@ impl Lab {
             let info = LinkInfo { addr: mac(index), mtu: 1500, name: "en0".to_owned() };
             desk.engine.node().link_up(Instant::ZERO, LINK, info);
         }
-        let mut lab = Self { desks, now: 0, buffer: vec![0; 1500] };
+        let mut lab = Self { desks, now: 0, frames: 0, buffer: vec![0; 1500] };
         let known = |lab: &Self| lab.desks[0].engine.core().nodes().count() == 2;
         (0..MANY).find(|_| {
             lab.step();
@@ -58,10 +60,32 @@ impl Lab {
                 );
                 self.now += 1000;
                 now = Instant::from_nanos(self.now);
+                self.frames += 1;
                 let frame = &self.buffer[..transmit.len];
                 self.desks[1 - from].engine.node().handle_frame(now, LINK, mac(from), frame);
             }
         }
+    }
+
+    /// Steps until nothing is on its way between programs of the two nodes. What waits for a deadline gets it at once.
+    pub(in crate::engine) fn rest(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..MANY {
+            let frames = self.frames;
+            self.step();
+            let held = |desk: &Desk| desk.engine.core().holdings();
+            let waits = |desk: &Desk| held(desk).queued + held(desk).control > 0;
+            let moves = |desk: &Desk| waits(desk) || desk.engine.has_more();
+            quiet = if self.desks.iter().any(moves) || self.frames > frames { 0 } else { quiet + 1 };
+            if quiet == 4 {
+                return;
+            }
+            if self.frames == frames && self.desks.iter().any(waits) {
+                let deadlines = self.desks.iter_mut().filter_map(|desk| desk.engine.node().poll_timeout());
+                self.now = self.now.max(deadlines.min().map_or(0, Instant::as_nanos));
+            }
+        }
+        panic!("the nodes find no rest");
     }
 
     /// A program at the first node, connected to its network manager.

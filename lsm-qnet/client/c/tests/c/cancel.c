@@ -1,13 +1,33 @@
 /*
- * cancel.c - threads that wait for a message, a pulse or a reply are cancelled there; the forms without cancellation go on.
+ * cancel.c - threads that wait for a message or a reply are cancelled there; the forms without cancellation go on.
  */
-#include <pthread.h>
-#include <stdio.h>
-#include <sys/neutrino.h>
-#include <unistd.h>
+#include "roles.h"
 
-static int chid, coid, silent, to_silent;
 static volatile int cleaned;
+static int to_server;
+
+/* Holds what it is asked to hold; a pulse answers the last of it, and any other message asks how much it was. */
+static void server(int chid)
+{
+    union {
+        char text[64];
+        struct _pulse pulse;
+    } msg;
+    int held = 0, count = 0;
+    for (;;) {
+        int rcvid = (int)MUST(MsgReceive(chid, &msg, sizeof msg, NULL));
+        if (rcvid == 0) {
+            MUST(MsgReply(held, 9, NULL, 0));
+        } else if (strcmp(msg.text, "hold") == 0) {
+            held = rcvid;
+            count++;
+        } else {
+            MUST(MsgReply(rcvid, count, NULL, 0));
+            if (strcmp(msg.text, "end") == 0)
+                return;
+        }
+    }
+}
 
 static void cleanup(void *arg)
 {
@@ -19,7 +39,7 @@ static void *receiver(void *arg)
 {
     char text[64];
     pthread_cleanup_push(cleanup, NULL);
-    MsgReceive(chid, text, sizeof text, NULL);
+    MsgReceive(*(int *)arg, text, sizeof text, NULL);
     pthread_cleanup_pop(0);
     return arg;
 }
@@ -27,7 +47,7 @@ static void *receiver(void *arg)
 static void *sender(void *arg)
 {
     pthread_cleanup_push(cleanup, NULL);
-    MsgSend(to_silent, "x", 2, NULL, 0);
+    MsgSend(to_server, "hold", 5, NULL, 0);
     pthread_cleanup_pop(0);
     return arg;
 }
@@ -37,7 +57,7 @@ static void *stubborn(void *arg)
     long status;
     pthread_cleanup_push(cleanup, NULL);
     do
-        status = MsgSendnc(to_silent, "x", 2, NULL, 0);
+        status = MsgSendnc(to_server, "hold", 5, NULL, 0);
     while (status == -1 && errno == EINTR);
     *(long *)arg = status;
     pthread_testcancel();
@@ -45,38 +65,36 @@ static void *stubborn(void *arg)
     return arg;
 }
 
-static void cancel(const char *what, void *(*function)(void *), long *argument, int answer)
+/* Starts a thread and cancels it when the server holds so many messages; then, if asked to, the last is answered. */
+static void cancel(const char *what, void *(*function)(void *), void *argument, int held, int answer)
 {
     pthread_t thread;
     void *result;
-    char text[64];
-    int rcvid = 0;
     pthread_create(&thread, NULL, function, argument);
-    if (answer)
-        rcvid = MsgReceive(silent, text, sizeof text, NULL);
-    else
-        delay(50);
+    while (MUST(MsgSend(to_server, "held?", 6, NULL, 0)) < held)
+        delay(1);
     pthread_cancel(thread);
-    if (answer) {
-        delay(50);
-        MsgReply(rcvid, 9, NULL, 0);
-    }
+    if (answer)
+        MUST(MsgSendPulse(to_server, 10, 1, 0));
     pthread_join(thread, &result);
     printf("%s: cancelled %d, cleaned up %d\n", what, result == PTHREAD_CANCELED, cleaned);
 }
 
-int main(void)
+static void client(int coid)
 {
     long status = 0;
-    chid = ChannelCreate(0);
-    silent = ChannelCreate(0);
-    coid = ConnectAttach(0, 0, chid, _NTO_SIDE_CHANNEL, 0);
-    to_silent = ConnectAttach(0, 0, silent, _NTO_SIDE_CHANNEL, 0);
-    cancel("MsgReceive", receiver, NULL, 0);
-    cancel("MsgSend", sender, NULL, 0);
-    /* The cancelled sender's message is gone, so the next one is the stubborn thread's. */
-    cancel("MsgSendnc", stubborn, &status, 1);
+    int chid = (int)MUST(ChannelCreate(0));
+    int self = (int)MUST(ConnectAttach(0, 0, chid, _NTO_SIDE_CHANNEL, 0));
+    to_server = coid;
+    cancel("MsgReceive", receiver, &chid, 0, 0);
+    cancel("MsgSend", sender, NULL, 1, 0);
+    cancel("MsgSendnc", stubborn, &status, 2, 1);
     printf("its answer came: %ld\n", status);
-    printf("the channel still works: %d\n", MsgSendPulse(coid, 10, 1, 1) == 0 && receiver(NULL) == NULL);
-    return 0;
+    printf("the channel still works: %d\n", MsgSendPulse(self, 10, 1, 1) == 0 && receiver(&chid) == &chid);
+    MUST(MsgSend(coid, "end", 4, NULL, 0));
+}
+
+int main(int argc, char **argv)
+{
+    return play(&(struct roles){0, server, client}, argc, argv);
 }

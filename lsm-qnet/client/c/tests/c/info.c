@@ -1,17 +1,9 @@
 /*
  * info.c - who is connected to whom: ConnectServerInfo, ConnectFlags, ConnectClientInfo and its extended form.
  */
-#include <pthread.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/neutrino.h>
-#include <unistd.h>
+#include "roles.h"
 
-#include "check.h"
-
-static int chid;
-
-static void *server(void *arg)
+static void server(int chid)
 {
     struct _msg_info info;
     struct {
@@ -20,10 +12,10 @@ static void *server(void *arg)
     } room;
     struct _client_info *all;
     char text[64];
-    rcvid_t rcvid = MsgReceive(chid, text, sizeof text, &info);
+    rcvid_t rcvid = MUST(MsgReceive(chid, text, sizeof text, &info));
     printf("client: %d", ConnectClientInfo(info.scoid, &room.client, 64));
-    printf(" pid %d node %u\n", room.client.pid == getpid(), room.client.nd);
-    printf("user %d %d %d\n", room.client.cred.ruid == getuid(), room.client.cred.euid == geteuid(), room.client.cred.egid == getegid());
+    printf(" pid %d node %d\n", room.client.pid == info.pid, room.client.nd == (uint32_t)info.nd);
+    printf("one user: %d %d\n", room.client.cred.ruid == room.client.cred.euid, room.client.cred.rgid == room.client.cred.egid);
     printf("extended: %d", ConnectClientInfoExt(info.scoid, &all, _NTO_CLIENTINFO_GETGROUPS));
     printf(" the same %d %d\n", all->pid == room.client.pid, all->cred.ngroups == room.client.cred.ngroups);
     printf("freed: %d", ClientInfoExtFree(&all));
@@ -31,31 +23,31 @@ static void *server(void *arg)
     printf("no such client: %s\n", error_name(-ConnectClientInfo_r(77777, &room.client, 0)));
     printf("this process: %d\n", ConnectClientInfo(-1, &room.client, 0) == 0 && room.client.pid == getpid());
     printf("NULL: %s\n", error_name(-ConnectClientInfo_r(info.scoid, NULL, 0)));
-    MsgReply(rcvid, 0, NULL, 0);
-    return arg;
+    MUST(MsgReply(rcvid, 0, NULL, 0));
 }
 
-int main(void)
+static void client(int side)
 {
-    struct _server_info info;
-    pthread_t thread;
-    chid = (int)MUST(ChannelCreate(0));
-    int low = (int)MUST(ConnectAttach(0, getpid(), chid, 0, _NTO_COF_CLOEXEC));
-    int side = (int)MUST(ConnectAttach(0, 0, chid, _NTO_SIDE_CHANNEL, 0));
-    printf("a small number %d, a side channel %d\n", low >= 3 && low < 1000, side >= _NTO_SIDE_CHANNEL);
+    struct _server_info info, other;
+    printf("a side channel: %d\n", side >= _NTO_SIDE_CHANNEL);
     printf("server: %d", ConnectServerInfo(0, side, &info) == side);
-    printf(" nd %u pid %d chid %d coid %d\n", info.nd, info.pid == getpid(), info.chid == chid, info.coid == side);
+    printf(" pid %d chid %d coid %d\n", info.pid > 0, info.chid > 0, info.coid == side);
+    int low = (int)MUST(ConnectAttach((uint32_t)info.nd, info.pid, info.chid, 0, _NTO_COF_CLOEXEC));
+    printf("a small number: %d\n", low >= 3 && low < 1000);
+    printf("the same server: %d", ConnectServerInfo(0, low, &other) == low);
+    printf(" %d\n", other.nd == info.nd && other.pid == info.pid && other.chid == info.chid);
     printf("the next one: %d\n", ConnectServerInfo(0, low + 1, &info) == side);
     printf("above all: %s\n", error_name(-ConnectServerInfo_r(0, side + 1, &info)));
-    printf("flags: %d", ConnectFlags(0, low, ~0u, 0));
-    printf(" %d\n", ConnectFlags(0, low, 0, 0));
-    pthread_create(&thread, NULL, server, NULL);
+    printf("close on exec: %d", ConnectFlags(0, low, _NTO_COF_CLOEXEC, 0) & _NTO_COF_CLOEXEC);
+    printf(" %d\n", ConnectFlags(0, low, 0, 0) & _NTO_COF_CLOEXEC);
     MUST(MsgSend(side, "x", 2, NULL, 0));
-    pthread_join(thread, NULL);
     MUST(ConnectDetach(low));
     MUST(ConnectDetach(side));
     printf("detached: %s\n", error_name(-ConnectDetach_r(side)));
-    MUST(ChannelDestroy(chid));
-    printf("destroyed: %s\n", error_name(-ChannelDestroy_r(chid)));
-    return 0;
+    printf("no such channel: %s\n", error_name(-ChannelDestroy_r(4711)));
+}
+
+int main(int argc, char **argv)
+{
+    return play(&(struct roles){0, server, client}, argc, argv);
 }
