@@ -4,9 +4,18 @@
 //! `/proc/PID/status` of the asking process. A node of ours is told all of them, a plain QNX node the first eight, for which
 //! QNX's `_client_info` has room.
 
-use std::{fs::File, io::Read};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+    rc::Rc,
+};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use qnet_ipc::Claim;
+
+use crate::sys;
 
 /// Most supplementary groups that a node is told.
 pub const MAX_GROUPS: usize = qnet_ipc::MAX_GROUPS;
@@ -29,13 +38,69 @@ impl Caller {
     }
 }
 
+/// Threads whose groups are remembered; each costs a descriptor.
+const MAX_KNOWN: usize = 128;
+
+/// Supplementary groups of those who ask, read once for each thread and identity.
+///
+/// A descriptor of the thread tells when it has ended, so that another one with its number is never taken for it. A thread that
+/// changes its groups changes its user or group with them, or is root, for whom groups mean nothing.
+#[derive(Debug)]
+pub struct Groups {
+    read: fn(u32) -> Vec<u32>,
+    known: HashMap<u32, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    alive: OwnedFd,
+    caller: Rc<Caller>,
+}
+
+impl Groups {
+    /// Groups as `read` finds them.
+    pub fn new(read: fn(u32) -> Vec<u32>) -> Self {
+        Self { read, known: HashMap::new() }
+    }
+
+    /// Who the thread is, with its groups.
+    pub fn caller(&mut self, thread: u32, uid: u32, gid: u32) -> Rc<Caller> {
+        if let Some(known) = self.known.get(&thread)
+            && (known.caller.uid, known.caller.gid) == (uid, gid)
+            && is_alive(&known.alive)
+        {
+            return Rc::clone(&known.caller);
+        }
+        // Its descriptor first: what is read afterwards is this thread's or, if it has ended meanwhile, not remembered.
+        let alive = if thread == 0 { None } else { sys::thread_descriptor(thread) };
+        let caller = Rc::new(Caller { uid, gid, groups: (self.read)(thread) });
+        match alive.filter(is_alive) {
+            Some(alive) => {
+                if self.known.len() >= MAX_KNOWN {
+                    self.known.clear();
+                }
+                self.known.insert(thread, Known { alive, caller: Rc::clone(&caller) });
+            }
+            None => {
+                self.known.remove(&thread);
+            }
+        }
+        caller
+    }
+}
+
+fn is_alive(thread: &OwnedFd) -> bool {
+    let mut watched = [PollFd::new(thread.as_fd(), PollFlags::POLLIN)];
+    poll(&mut watched, PollTimeout::ZERO) == Ok(0)
+}
+
 /// Supplementary groups of a process of this PID namespace. Empty when it is gone or not visible (pid 0): fewer groups
 /// never give more rights.
 pub fn groups_of(pid: u32) -> Vec<u32> {
     if pid == 0 {
         return Vec::new();
     }
-    // This happens for every look-up. One read suffices: the line is near the beginning, and this is room for as many groups
+    // One read suffices: the line is near the beginning, and this is room for as many groups
     // as are passed on.
     let mut status = [0; 4096];
     let read = File::open(format!("/proc/{pid}/status")).and_then(|mut file| file.read(&mut status));
@@ -92,6 +157,8 @@ fn parse_groups(status: &str) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, process::Command};
+
     use super::*;
 
     #[test]
@@ -113,6 +180,31 @@ mod tests {
     fn a_process_that_is_not_there_has_no_groups() {
         assert!(groups_of(0).is_empty());
         assert!(groups_of(u32::MAX).is_empty());
+    }
+
+    #[test]
+    fn groups_are_read_once_for_a_thread_and_an_identity() {
+        thread_local! {
+            static READ: Cell<u32> = const { Cell::new(0) };
+        }
+        let read = |_| {
+            READ.set(READ.get() + 1);
+            vec![READ.get()]
+        };
+        let mut groups = Groups::new(read);
+        let us = std::process::id();
+        assert_eq!(groups.caller(us, 5, 6).groups, [1]);
+        assert_eq!(groups.caller(us, 5, 6).groups, [1]);
+        assert_eq!(groups.caller(us, 5, 7).groups, [2], "another identity");
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id();
+        assert_eq!(groups.caller(pid, 5, 6).groups, [3]);
+        assert_eq!(groups.caller(pid, 5, 6).groups, [3]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(groups.caller(pid, 5, 6).groups, [4], "whoever has the number now is another one");
+        assert_eq!(groups.caller(0, 5, 6).groups, [5]);
+        assert_eq!(groups.caller(0, 5, 6).groups, [6], "nobody is known by no number");
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! The one system interface that no safe wrapper gives: a descriptor passed over a socket, which fusermount3 does.
+//! The system interfaces that no safe wrapper gives: a descriptor passed over a socket, which fusermount3 does, and one for
+//! a thread.
 
-#![expect(unsafe_code, reason = "a received descriptor is a bare number until somebody owns it")]
+#![expect(unsafe_code, reason = "a descriptor is a bare number until somebody owns it")]
 
 use std::{
     fs::File,
@@ -45,4 +46,19 @@ pub(crate) fn receive_descriptor(socket: &OwnedFd) -> io::Result<File> {
     let flags = OFlag::from_bits_retain(fcntl(&device, FcntlArg::F_GETFL)?);
     fcntl(&device, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(File::from(device))
+}
+
+/// A descriptor for a thread, readable when the thread has ended. `None` when it has, or where the kernel gives none for
+/// threads (before 6.9, for those that do not lead their process).
+pub(crate) fn thread_descriptor(thread: u32) -> Option<OwnedFd> {
+    /// `PIDFD_THREAD`
+    const OF_A_THREAD: libc::c_uint = libc::O_EXCL.cast_unsigned();
+    let thread = libc::pid_t::try_from(thread).ok()?;
+    [OF_A_THREAD, 0].into_iter().find_map(|flags| {
+        // SAFETY: the call takes two numbers and touches no memory of ours.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, thread, flags) };
+        let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+        // SAFETY: the kernel has just made the descriptor for this process, close-on-exec, and nobody else knows its number.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    })
 }

@@ -61,7 +61,7 @@ use self::{
     task::Task,
 };
 use crate::{
-    caller::Caller,
+    caller::{Caller, Groups},
     fuse::{
         Negotiated, Opcode, Operation, READ_BUFFER, ROOT_ID, Request,
         abi::{EPOCH_MINOR, InHeader, InitIn, Kstatfs},
@@ -140,6 +140,7 @@ enum Owner {
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
+    groups: Groups,
     link: Link,
     inodes: Inodes,
     handles: HashMap<u64, Handle>,
@@ -167,6 +168,7 @@ impl Engine {
     /// A file system that reaches other nodes over `link`.
     pub fn new(config: Config, link: Link) -> Self {
         Self {
+            groups: Groups::new(config.groups_of),
             config,
             link,
             inodes: Inodes::default(),
@@ -350,9 +352,12 @@ impl Engine {
     }
 
     fn begin(&mut self, now: Instant, header: &InHeader, task: Task, payload: Option<Message>) {
-        let (uid, gid) = (header.uid, header.gid);
-        let groups = if task.is_by_path() { (self.config.groups_of)(header.pid) } else { Vec::new() };
-        let caller = Rc::new(Caller { uid, gid, groups });
+        let InHeader { uid, gid, pid, .. } = *header;
+        let caller = if task.is_by_path() {
+            self.groups.caller(pid, uid, gid)
+        } else {
+            Rc::new(Caller { uid, gid, groups: Vec::new() })
+        };
         let waits = self.waits_forever(&task);
         let deadline = (!waits && !task.takes_its_time()).then(|| now + self.config.deadline);
         if let Some(deadline) = deadline {
