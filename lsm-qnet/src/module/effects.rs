@@ -8,6 +8,7 @@ mod frames;
 mod rig;
 mod texts;
 mod times;
+mod twins;
 
 /// Every option, and what shows its effect.
 const CASES: &[(&str, fn())] = &[

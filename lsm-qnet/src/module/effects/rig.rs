@@ -138,6 +138,15 @@ impl Rig {
         rig
     }
 
+    /// As [`Rig::new`], but joseph's interfaces have alonzo's addresses.
+    pub(super) fn twins() -> Self {
+        let allow = [("allow", "connect")];
+        let (alonzo, joseph) = (Node::new("alonzo", 1, &[]), Node::new("joseph", 1, &allow));
+        let mut rig = Self { alonzo, joseph, wire: (true, true), now: 0 };
+        rig.exchange();
+        rig
+    }
+
     /// alonzo alone: nobody hears or answers.
     pub(super) fn alone(options: &[(&str, &str)]) -> Self {
         let mut rig = Self {
