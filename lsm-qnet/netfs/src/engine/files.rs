@@ -11,7 +11,10 @@
 //! Opening is close-to-open consistent: cached pages are dropped, and attributes the kernel remembers are withdrawn when
 //! the node's are newer.
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use qnet_iomsg::{Io, Stat, stat};
 use tracing::debug;
@@ -28,10 +31,10 @@ use crate::{
     attributes::{self, FileId},
     caller::Caller,
     fuse::{
-        abi::{FOPEN_DIRECT_IO, FOPEN_NOFLUSH, FOPEN_PARALLEL_DIRECT_WRITES, OpenOut},
+        abi::{FOPEN_DIRECT_IO, FOPEN_PARALLEL_DIRECT_WRITES, FOPEN_STREAM, OpenOut},
         reply,
     },
-    inodes::{Kind, Version},
+    inodes::{Inode, Kind, Version},
     link::{Message, Reply, SessionId},
 };
 
@@ -50,7 +53,7 @@ pub(super) struct OpenFile {
     /// O_RDONLY, O_WRONLY or O_RDWR.
     access: i32,
     /// What has come is all there is to read now.
-    stream: bool,
+    pub(super) stream: bool,
     /// The page cache has no part in it.
     direct: bool,
     /// The node finds the place to write.
@@ -93,10 +96,13 @@ impl OpenFile {
 
     /// The `FOPEN_*` flags for the kernel.
     fn open_flags(&self) -> u32 {
+        let has_positions = matches!(self.id.file_type, libc::S_IFREG | libc::S_IFBLK);
         match (self.direct, self.stream) {
-            (false, _) => FOPEN_NOFLUSH,
-            (true, false) => FOPEN_NOFLUSH | FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES,
-            (true, true) => FOPEN_NOFLUSH | FOPEN_DIRECT_IO,
+            (false, _) => 0,
+            (true, false) => FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES,
+            (true, true) if has_positions => FOPEN_DIRECT_IO,
+            // who reads such a file does not keep another thread from writing it
+            (true, true) => FOPEN_DIRECT_IO | FOPEN_STREAM,
         }
     }
 
@@ -161,10 +167,20 @@ impl Engine {
         open.iter().find(usable).copied()
     }
 
-    /// Whether a task may wait for a partner: it has no deadline, and any signal ends it.
-    pub(super) fn waits_forever(&self, task: &Task) -> bool {
-        let (Task::Read { fh, .. } | Task::Write { fh, .. }) = task else { return false };
-        self.handle_file(*fh).is_some_and(|file| file.stream)
+    /// How long a task may take; `None`: as long as the file makes it wait, and any signal ends it.
+    pub(super) fn patience_with(&self, task: &Task) -> Option<Duration> {
+        let waits = match task {
+            Task::Read { fh, .. } | Task::Write { fh, .. } => {
+                self.handle_file(*fh).is_some_and(|file| file.stream)
+            }
+            // a FIFO is open when somebody has its other end open
+            Task::Open { nodeid, flags } => {
+                flags & libc::O_NONBLOCK == 0 && self.inodes.get(*nodeid).is_some_and(is_fifo)
+            }
+            Task::Lock { request, .. } => return self.lock_patience(request),
+            _ => false,
+        };
+        (!waits).then_some(self.config.deadline)
     }
 
     /// The message for bytes that are to be written.
@@ -352,14 +368,17 @@ impl Engine {
     /// The kernel has closed a file.
     pub(super) fn close(&mut self, now: Instant, fh: u64) {
         let Some(handle) = self.handles.remove(&fh) else { return };
+        self.unwatch(fh);
         let Some(file) = handle.file() else { return };
+        let (mut shared, mut node) = (false, 0);
         let same = |other: &OpenFile| other.session == file.session && other.coid == file.coid;
-        let mut shared = false;
         if let Some(inode) = self.inodes.get_mut(file.nodeid) {
             inode.open.retain(|open| *open != fh);
+            node = inode.node();
             let others = inode.open.iter().filter_map(|open| self.handles.get(open)?.file());
             shared = others.into_iter().any(same);
         }
+        self.forget_holders(node, file.id);
         if !shared {
             self.link.tell(file.session, file.coid, Io::Close.to_bytes());
         }
@@ -371,4 +390,8 @@ impl Engine {
         self.handles.insert(self.last_fh, handle);
         self.last_fh
     }
+}
+
+fn is_fifo(inode: &Inode) -> bool {
+    matches!(inode.kind(), Kind::File(id) if id.file_type == libc::S_IFIFO)
 }

@@ -32,6 +32,9 @@ impl Patience {
 impl Engine {
     /// A signal hit the process that waits for `unique`. A request that has ended meanwhile needs nothing.
     pub(super) fn interrupt(&mut self, now: Instant, unique: u64) {
+        if self.take_lock_back(now, unique) {
+            return;
+        }
         let Some(job) = self.jobs.get(&unique) else { return };
         if !job.waits && !(self.config.is_dying)(job.thread) {
             self.patience.0.insert((now + LOOK_AGAIN, unique));

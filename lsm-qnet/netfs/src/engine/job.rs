@@ -10,14 +10,17 @@
 
 use std::{rc::Rc, time::Instant};
 
+use qnet_iomsg::filesys::lock::{Request, Verb};
 use tracing::debug;
 
 use super::{
     Engine, Owner,
     files::{self, Handle},
+    locks,
     messages::FOR_EXECUTION,
     names::LIFETIME,
     task::{Name, Task},
+    xattrs,
 };
 use crate::{
     caller::Caller,
@@ -86,8 +89,17 @@ impl Job {
 
     /// The errno of a job whose time is up: whoever was found does not answer (EHOSTDOWN), or nobody was found.
     pub(super) fn timeout_errno(&self) -> i32 {
+        if matches!(self.task, Task::Lock { request: Request { verb: Verb::Wait, .. }, .. }) {
+            // a signal has come, and the node has not said what has become of the lock
+            return libc::EINTR;
+        }
         let resolving = matches!(self.stage, Stage::Resolve(_)) || self.task.is_for_netmgr();
         if resolving { libc::EHOSTUNREACH } else { libc::EHOSTDOWN }
+    }
+
+    /// The transaction that it waits for.
+    pub(super) fn txn(&self) -> Option<TxnId> {
+        self.txn
     }
 
     /// The errno for the caller.
@@ -98,6 +110,9 @@ impl Job {
             // QNX's words for a connection that ended; ESRCH may also come from an open `/proc` file of a process.
             (_, libc::EBADF | libc::ENOTCONN | libc::ECONNRESET) => libc::EHOSTDOWN,
             (_, libc::ESRCH) if self.task.is_by_path() => libc::EHOSTDOWN,
+            // The name is gone since it was looked up. Told so, the kernel looks it up once more, and then creates what it was
+            // to create; ENOENT would be the caller's.
+            (Stage::Reply, libc::ENOENT) if matches!(self.task, Task::Open { .. }) => libc::ESTALE,
             // The kernel takes ENOSYS for the whole mount's word and never asks any node again.
             (Stage::Reply, libc::ENOSYS) if !self.task.is_for_netmgr() => libc::EOPNOTSUPP,
             (_, errno) => errno,
@@ -186,8 +201,14 @@ impl Engine {
         }
         if let Some(txn) = job.txn {
             self.owners.remove(&txn);
-            let opening = job.task.opens() && job.stage == Stage::Reply;
-            self.link.abandon(txn, opening.then(|| qnet_iomsg::Io::Close.to_bytes()));
+            let undo = match job.task {
+                // what is let go of at a close is to be, however long it takes
+                Task::Lock { request: Request { verb: Verb::Release, .. }, .. } => return Some(job),
+                Task::Lock { request, .. } if request.verb == Verb::Wait => Some(locks::undo(&request)),
+                _ if job.task.opens() && job.stage == Stage::Reply => Some(qnet_iomsg::Io::Close.to_bytes()),
+                _ => None,
+            };
+            self.link.abandon(txn, undo);
         }
         Some(job)
     }
@@ -249,6 +270,9 @@ impl Engine {
                 Ok(self.on_allocated(unique, *fh, offset.saturating_add(*length), *mode))
             }
             Task::Seek { .. } => on_found(unique, data),
+            Task::Lock { fh, request } => self.on_lock(unique, *fh, request, data),
+            Task::Poll { .. } => self.on_poll(unique, job, status),
+            Task::Attribute { size, .. } => xattrs::on_attribute(unique, *size, status, data),
             Task::Copy { to, to_offset, .. } => self.on_written(unique, *to, *to_offset, status),
             Task::Read { .. } => Err(libc::EIO),
         }
@@ -275,6 +299,9 @@ impl Engine {
                 self.absent(unique, lifetime)
             }
             Task::Statistics if failure.lost => reply::status(unique, libc::ENOENT),
+            Task::Lock { request, .. } => {
+                reply::status(unique, Self::lock_errno(request, errno, failure.lost))
+            }
             // A node that cannot be asked decides when it is tried.
             Task::Access { .. } if errno == libc::EOPNOTSUPP => reply::status(unique, 0),
             Task::Seek { .. } | Task::Rename { .. } if errno == libc::EOPNOTSUPP => {

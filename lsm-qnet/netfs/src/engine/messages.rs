@@ -10,7 +10,7 @@ use std::{rc::Rc, time::Instant};
 use qnet_iomsg::{
     Connect, Extra, Io, Link as Chain, Subtype, Timestamp,
     connect::EFLAG_DIR,
-    filesys::{self, SeekFor, Statvfs},
+    filesys::{self, SeekFor, Statvfs, special},
     flags::{self, IOFLAG_CREAT, IOFLAG_DSYNC, IOFLAG_SYNC, S_IFLNK},
     message::{self, XTYPE_DIR_ATTRIBUTES, XTYPE_DIR_EXTRA_HINT},
     netmgr, stat,
@@ -20,7 +20,7 @@ use super::{
     Engine,
     directory::FIRST_LOOK,
     job::{Job, Stage},
-    statistics,
+    locks, statistics,
     task::{Made, Task},
 };
 use crate::{
@@ -150,6 +150,10 @@ impl Engine {
                 filesys::Request::Access { mask: *mask }.emit(Chain::Last, &mut chained);
                 (Connect::combine_close(path, false, &[]), 0)
             }
+            Task::Attribute { message, size, .. } => {
+                chained.extend_from_slice(message);
+                (Connect::combine_close(path, false, &[]), size.unwrap_or(0) as usize)
+            }
             Task::Statfs { .. } => {
                 filesys::Request::Statvfs.emit(Chain::Last, &mut chained);
                 (Connect::combine_close(path, false, &[]), Statvfs::LEN)
@@ -255,6 +259,8 @@ fn file_message(task: &Task, filled: usize, source: i32) -> (Vec<u8>, usize) {
             filesys::Request::Seek { what, offset }.emit(Chain::Last, &mut message);
             size_of::<u64>()
         }
+        Task::Lock { request, .. } => return (request.emit(), locks::room(&request)),
+        Task::Poll { events, .. } => return (special::Request { events, wait: false }.emit(), 0),
         Task::Copy { from_offset, to_offset, length, .. } => {
             let (source_offset, offset, len) = (from_offset, to_offset, length);
             let request = filesys::Request::Copy { source, source_offset, offset, len };

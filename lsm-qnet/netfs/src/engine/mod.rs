@@ -24,6 +24,9 @@
 //! | `files.rs` | open files |
 //! | `directory.rs` | open directories |
 //! | `health.rs` | which nodes answer |
+//! | `locks.rs` | POSIX locks and flock |
+//! | `xattrs.rs` | extended attributes |
+//! | `polls.rs` | what is ready |
 //! | `interrupt.rs` | signals for who waits |
 //! | `nodes.rs` | `/net` itself |
 //! | `statistics.rs` | `/net/.qnetstats` |
@@ -35,13 +38,16 @@ mod health;
 mod interrupt;
 mod job;
 mod links;
+mod locks;
 mod messages;
 mod names;
 mod nodes;
+mod polls;
 mod statistics;
 mod task;
 #[cfg(test)]
 mod tests;
+mod xattrs;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -58,6 +64,8 @@ use self::{
     health::{Health, Probe},
     interrupt::Patience,
     job::Job,
+    locks::Holders,
+    polls::Watches,
     task::Task,
 };
 use crate::{
@@ -134,6 +142,8 @@ enum Owner {
     Search(u64),
     /// The question whether the node of this name is there.
     Probe(Probe),
+    /// The question when this file handle is ready.
+    Watch(u64),
 }
 
 /// The file system.
@@ -149,6 +159,8 @@ pub struct Engine {
     deadlines: BTreeSet<(Instant, u64)>,
     patience: Patience,
     health: Health,
+    holders: Holders,
+    watches: Watches,
     replies: VecDeque<Vec<u8>>,
     /// Memory of large replies that were written, for the next ones.
     spares: Vec<Vec<u8>>,
@@ -178,6 +190,8 @@ impl Engine {
             deadlines: BTreeSet::new(),
             patience: Patience::default(),
             health: Health::default(),
+            holders: Holders::default(),
+            watches: Watches::default(),
             replies: VecDeque::new(),
             spares: Vec::new(),
             changes: 0,
@@ -287,7 +301,12 @@ impl Engine {
                 reply::status(unique, 0)
             }
             // A write has reached the node before it returns.
-            Operation::Flush { .. } => reply::status(unique, 0),
+            Operation::Flush { fh, lock_owner } => return self.flush(now, header, fh, lock_owner),
+            Operation::Listxattr { size } if self.is_local(header.nodeid) => self.no_attributes(unique, size),
+            Operation::Poll { fh, events, .. } => match self.always_ready(unique, fh, events) {
+                Some(answer) => answer,
+                None => return self.start(now, header, operation),
+            },
             Operation::Other(opcode) => reply::status(unique, refusal(opcode)),
             Operation::Getattr { .. } if self.is_own(header.nodeid) => {
                 self.own_attributes(unique, header.nodeid)
@@ -358,8 +377,9 @@ impl Engine {
         } else {
             Rc::new(Caller { uid, gid, groups: Vec::new() })
         };
-        let waits = self.waits_forever(&task);
-        let deadline = (!waits && !task.takes_its_time()).then(|| now + self.config.deadline);
+        let patience = self.patience_with(&task);
+        let waits = patience.is_none();
+        let deadline = patience.filter(|_| !task.takes_its_time()).map(|patience| now + patience);
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, header.unique));
         }
@@ -403,6 +423,7 @@ impl Engine {
                 Some(Owner::Job(unique)) => self.on_reply(now, unique, done.result),
                 Some(Owner::Search(nodeid)) => self.on_search(now, nodeid, done.result),
                 Some(Owner::Probe(probe)) => self.on_probe(now, probe, done.result),
+                Some(Owner::Watch(fh)) => self.on_watch(fh, done.result),
                 None => {}
             }
         }

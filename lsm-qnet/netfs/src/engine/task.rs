@@ -1,6 +1,9 @@
 //! What a request of the kernel comes to: a task, to be carried out by messages.
 
-use qnet_iomsg::flags::S_IFMT;
+use qnet_iomsg::{
+    filesys::lock::{self, Verb},
+    flags::S_IFMT,
+};
 
 use super::{Engine, files, nodes, statistics};
 use crate::{
@@ -89,6 +92,12 @@ pub(super) enum Task {
     Allocate { fh: u64, offset: u64, length: u64, mode: u32 },
     /// Data or a hole in an open file.
     Seek { fh: u64, offset: u64, hole: bool },
+    /// A lock of an open file.
+    Lock { fh: u64, request: lock::Request },
+    /// What of an open file is ready.
+    Poll { fh: u64, events: u32, notify: Option<u64> },
+    /// The message asks about extended attributes, for so many bytes (0: only how many there are), or (`None`) changes one.
+    Attribute { nodeid: u64, message: Box<[u8]>, size: Option<u32> },
     /// From one open file to another.
     Copy { from: u64, from_offset: u64, to: u64, to_offset: u64, length: u64 },
 }
@@ -118,6 +127,7 @@ impl Task {
             | Self::Setattr { .. }
             | Self::Write { .. }
             | Self::Allocate { .. }
+            | Self::Attribute { size: None, .. }
             | Self::Copy { .. } => true,
             _ => false,
         }
@@ -150,6 +160,7 @@ impl Task {
             | Self::Readlink { nodeid }
             | Self::Access { nodeid, .. }
             | Self::Statfs { nodeid }
+            | Self::Attribute { nodeid, .. }
             | Self::Open { nodeid, .. }
             | Self::OpenDirectory { nodeid } => Some((*nodeid, None)),
             _ => None,
@@ -167,6 +178,8 @@ impl Task {
             | Self::Sync { fh, .. }
             | Self::Allocate { fh, .. }
             | Self::Seek { fh, .. }
+            | Self::Lock { fh, .. }
+            | Self::Poll { fh, .. }
             | Self::Copy { to: fh, .. } => Some(*fh),
             _ => None,
         }
@@ -175,7 +188,7 @@ impl Task {
 
 impl Engine {
     /// What there is to do for an operation by `uid`, or why not.
-    pub(super) fn task(&self, uid: u32, nodeid: u64, operation: Operation<'_>) -> Result<Task, i32> {
+    pub(super) fn task(&mut self, uid: u32, nodeid: u64, operation: Operation<'_>) -> Result<Task, i32> {
         if nodeid == ROOT_ID && operation.changes_files() {
             return Err(libc::EROFS);
         }
@@ -208,6 +221,15 @@ impl Engine {
                 self.rename_task(from, to, flags)?
             }
             Operation::Readdir { fh, offset, size, plus } => self.readdir_task(fh, offset, size, plus)?,
+            Operation::Getxattr { .. }
+            | Operation::Listxattr { .. }
+            | Operation::Setxattr { .. }
+            | Operation::Removexattr { .. } => self.attribute_task(nodeid, operation)?,
+            Operation::Getlk { fh, lock } => self.lock_task(fh, lock, Verb::Test)?,
+            Operation::Setlk { fh, lock, wait } => {
+                self.lock_task(fh, lock, if wait { Verb::Wait } else { Verb::Set })?
+            }
+            Operation::Poll { fh, events, notify } => Task::Poll { fh, events, notify },
             _ => self.file_task(operation)?,
         })
     }

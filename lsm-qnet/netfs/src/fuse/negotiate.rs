@@ -12,6 +12,7 @@
 //! | DONT_MASK | the file mode creation mask comes with the request, where the node cannot add its own |
 //! | HANDLE_KILLPRIV_V2 | set-user-id bits go when a file is written: the serving kernel does that, no request for each write |
 //! | DO_READDIRPLUS, READDIRPLUS_AUTO | a listing brings the attributes along when programs ask for them |
+//! | POSIX_LOCKS, FLOCK_LOCKS | the node that has a file keeps its locks, for all nodes |
 //! | ASYNC_DIO | large direct transfers go out as several requests at once |
 //! | DIRECT_IO_ALLOW_MMAP | files that are read and written directly can still be mapped |
 //!
@@ -19,9 +20,9 @@
 
 use super::abi::{
     FUSE_ASYNC_DIO, FUSE_ASYNC_READ, FUSE_ATOMIC_O_TRUNC, FUSE_AUTO_INVAL_DATA, FUSE_BIG_WRITES,
-    FUSE_DIRECT_IO_ALLOW_MMAP, FUSE_DO_READDIRPLUS, FUSE_DONT_MASK, FUSE_HANDLE_KILLPRIV_V2, FUSE_INIT_EXT,
-    FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, FUSE_MAX_PAGES, FUSE_PARALLEL_DIROPS,
-    FUSE_READDIRPLUS_AUTO, InitIn, InitOut,
+    FUSE_DIRECT_IO_ALLOW_MMAP, FUSE_DO_READDIRPLUS, FUSE_DONT_MASK, FUSE_FLOCK_LOCKS,
+    FUSE_HANDLE_KILLPRIV_V2, FUSE_INIT_EXT, FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, FUSE_MAX_PAGES,
+    FUSE_PARALLEL_DIROPS, FUSE_POSIX_LOCKS, FUSE_READDIRPLUS_AUTO, InitIn, InitOut,
 };
 
 /// Largest read or write request, in bytes.
@@ -43,6 +44,8 @@ pub const INIT_FLAGS: u32 = FUSE_ASYNC_READ
     | FUSE_DO_READDIRPLUS
     | FUSE_READDIRPLUS_AUTO
     | FUSE_ASYNC_DIO
+    | FUSE_POSIX_LOCKS
+    | FUSE_FLOCK_LOCKS
     | FUSE_INIT_EXT;
 /// The same for the second word of abilities.
 pub const INIT_FLAGS2: u32 = FUSE_DIRECT_IO_ALLOW_MMAP;

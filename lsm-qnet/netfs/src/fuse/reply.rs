@@ -6,7 +6,8 @@
 use zerocopy::IntoBytes;
 
 use super::abi::{
-    Dirent, EntryOut, FUSE_NOTIFY_INC_EPOCH, FUSE_NOTIFY_INVAL_INODE, NotifyInvalInode, OutHeader,
+    Dirent, EntryOut, FUSE_NOTIFY_INC_EPOCH, FUSE_NOTIFY_INVAL_INODE, FUSE_NOTIFY_POLL, NotifyInvalInode,
+    NotifyPollWakeup, OutHeader,
 };
 
 /// Bytes of a reply's header.
@@ -47,6 +48,14 @@ pub fn forget_attributes(nodeid: u64) -> Vec<u8> {
 /// A word to the kernel: every name it remembers is to be looked up again. It takes no lock for that, unlike for single names.
 pub fn forget_names() -> Vec<u8> {
     OutHeader { len: HEADER as u32, error: FUSE_NOTIFY_INC_EPOCH, unique: 0 }.as_bytes().to_vec()
+}
+
+/// The same: whoever polls under this number of the kernel's is to look again.
+pub fn wake_poll(kh: u64) -> Vec<u8> {
+    let notice = NotifyPollWakeup { kh };
+    let len = (HEADER + size_of_val(&notice)) as u32;
+    let header = OutHeader { len, error: FUSE_NOTIFY_POLL, unique: 0 };
+    [header.as_bytes(), notice.as_bytes()].concat()
 }
 
 /// Writes the header into the first bytes of a reply.

@@ -287,6 +287,14 @@ impl Link {
         let _ = self.transmit(&ToServer::Unblock { txn: txn.0, tid: 1 });
     }
 
+    /// Asks the server to let go of a transaction whose answer is still waited for.
+    pub fn unblock(&mut self, txn: TxnId) {
+        if self.txns.contains_key(&txn) {
+            // A link that fails here has told its transactions so.
+            let _ = self.transmit(&ToServer::Unblock { txn: txn.0, tid: 1 });
+        }
+    }
+
     /// A buffer for the next request of the kernel, if one has become free.
     pub fn take_spare(&mut self) -> Option<Vec<u8>> {
         self.spare.pop()
