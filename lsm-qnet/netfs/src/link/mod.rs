@@ -260,9 +260,8 @@ impl Link {
 
     /// Sends a message whose result nobody needs. A session that has ended swallows it.
     pub fn tell(&mut self, id: SessionId, coid: i32, message: Vec<u8>) {
-        let request = Request::new(coid, message, 0);
         // The other side forgets everything about a session that ended: nothing is left to tell it.
-        let _ = self.begin(id, request, Purpose::Abandoned { undo: None });
+        let _ = self.begin(id, Request::new(coid, message, 0), Purpose::Abandoned { undo: None });
     }
 
     /// Gives a transaction up: the server is asked to let go, and its answer, should it come, is dropped. `undo` is sent
@@ -283,16 +282,13 @@ impl Link {
             self.close(id);
             return;
         }
-        // A link that fails here has told its transactions so.
-        let _ = self.transmit(&ToServer::Unblock { txn: txn.0, tid: 1 });
+        self.unblock(txn);
     }
 
     /// Asks the server to let go of a transaction whose answer is still waited for.
     pub fn unblock(&mut self, txn: TxnId) {
-        if self.txns.contains_key(&txn) {
-            // A link that fails here has told its transactions so.
-            let _ = self.transmit(&ToServer::Unblock { txn: txn.0, tid: 1 });
-        }
+        // A link that fails here has told its transactions so.
+        let _ = self.transmit(&ToServer::Unblock { txn: txn.0, tid: 1 });
     }
 
     /// A buffer for the next request of the kernel, if one has become free.
