@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 use super::bench::{Bench, directory, regular};
 use crate::fuse::{
     Opcode,
-    abi::{OpenIn, ReadIn},
+    abi::{LseekIn, OpenIn, ReadIn, SetattrIn, WriteIn},
 };
 
 #[test]
@@ -57,7 +57,7 @@ proptest! {
 
     #[test]
     fn every_request_gets_at_most_one_answer(requests in proptest::collection::vec(
-        (0_u32..60, 0_u64..4, proptest::collection::vec(any::<u8>(), 0..80)), 0..40)) {
+        (0_u32..60, 0_u64..4, proptest::collection::vec(any::<u8>(), 0..140)), 0..40)) {
         let mut bench = Bench::new();
         let mut answered = std::collections::HashSet::new();
         for (number, nodeid, body) in requests {
@@ -92,6 +92,18 @@ proptest! {
             bench.ask(Opcode::Readlink, file, &[]),
             bench.ask(Opcode::Open, file, OpenIn::default().as_bytes()),
             bench.ask(Opcode::Readdir, directory_id, list.as_bytes()),
+            bench.ask(Opcode::Readdirplus, directory_id, list.as_bytes()),
+            bench.ask(Opcode::Opendir, directory_id, OpenIn::default().as_bytes()),
+            bench.ask(Opcode::Create, directory_id, &[&[0; 16][..], b"new\0"].concat()),
+            bench.ask(Opcode::Mkdir, directory_id, &[&[0; 8][..], b"new\0"].concat()),
+            bench.ask(Opcode::Symlink, directory_id, b"link\0target\0"),
+            bench.ask(Opcode::Rename2, directory_id, &[&directory_id.to_ne_bytes()[..], &[0; 8], b"a\0b\0"].concat()),
+            bench.ask(Opcode::Unlink, directory_id, b"gone\0"),
+            bench.ask(Opcode::Setattr, file, SetattrIn { valid: 0x7f, fh, ..SetattrIn::default() }.as_bytes()),
+            bench.ask(Opcode::Write, file, &[WriteIn { fh, size: 1, ..WriteIn::default() }.as_bytes(), b"x"].concat()),
+            bench.ask(Opcode::Lseek, file, LseekIn { fh, whence: 3, ..LseekIn::default() }.as_bytes()),
+            bench.ask(Opcode::Statfs, file, &[]),
+            bench.ask(Opcode::Access, file, &[0; 8]),
         ];
         for _ in 0..50 {
             let sends = bench.sends();
