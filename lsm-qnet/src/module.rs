@@ -144,7 +144,9 @@ impl Protocol for Qnet {
             work.did(1);
         } else if engine.is_attentive() {
             // The others need the CPU to say something.
+            let before = self.host.now();
             std::thread::yield_now();
+            engine.yielded(self.host.now().saturating_sub(before));
         }
         if self.helper_due.is_some_and(|at| at <= now) {
             self.helper_due = self.helpers.tick(engine, now);

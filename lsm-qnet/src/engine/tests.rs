@@ -414,3 +414,31 @@ fn a_client_that_does_not_read_is_dropped_before_it_fills_the_memory() {
     }
     assert!(heard, "the other client is served");
 }
+
+#[test]
+fn a_busy_cpu_ends_the_looking_and_whoever_is_not_looked_at_rings() {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut desk = Desk::new();
+    let mut server = desk.server();
+    let (mut client, conn) = desk.connected(&mut server);
+    let attentive = (1..1000).find(|txn| {
+        client.say(ToServer::Send(send(*txn, 1, 1), b"x"));
+        desk.step();
+        let ToServer::Send(Send { txn: seen, .. }, _) = server.hear() else { panic!("no message") };
+        server.say(ToClient::Reply { txn: seen, status: 0, offset: 0, data: b"" });
+        desk.step();
+        assert_eq!(client.hear(), ToClient::Reply { txn: *txn, status: 0, offset: 0, data: b"" });
+        server.hears_nothing();
+        desk.engine.is_attentive() && server.peer.uses_ring() && client.peer.uses_ring()
+    });
+    assert!(attentive.is_some());
+    desk.engine.yielded(1000);
+    assert!(desk.engine.is_attentive() && desk.engine.has_more(), "the CPU has time");
+    desk.engine.yielded(3_000_000);
+    assert!(!desk.engine.is_attentive() && !desk.engine.has_more());
+    server.say(ToClient::Event { conn, event: packet::Sigevent::default() });
+    let token = desk.engine.server.unwrap();
+    let socket = &desk.engine.channels[&token].peer;
+    let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(socket), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(1), "the bell");
+}
