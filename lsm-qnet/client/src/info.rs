@@ -29,6 +29,9 @@ impl ChannelFlags {
     /// `_NTO_CHF_PRIVATE`: no other process may connect.
     pub const PRIVATE: Self = Self(0x1000);
 
+    /// All of them.
+    pub(crate) const KNOWN: u32 = 0x10ff;
+
     /// No flags.
     #[must_use]
     pub const fn empty() -> Self {

@@ -126,7 +126,7 @@ impl<R: Role> Peer<R> {
             role: PhantomData,
         };
         codec::encode_hello(Hello { version: VERSION, abilities: ability::RING }, &mut peer.head);
-        match peer.put(&[], QUEUE_LIMIT, false) {
+        match peer.put(&[], QUEUE_LIMIT) {
             Ok(()) | Err(PeerError::Closed) => Ok(peer),
             Err(error) => Err(error),
         }
@@ -138,7 +138,7 @@ impl<R: Role> Peer<R> {
     /// [`PeerError::Full`] and [`PeerError::TooLong`] change nothing; any other ends the connection.
     pub fn send(&mut self, packet: &R::Out<'_>) -> Result<(), PeerError> {
         let data = R::encode(packet, &mut self.head);
-        self.put(&[IoSlice::new(data)], self.queue_limit, false)
+        self.put(&[IoSlice::new(data)], self.queue_limit)
     }
 
     /// Sends a packet if the way takes it at once; nothing is queued.
@@ -147,17 +147,7 @@ impl<R: Role> Peer<R> {
     /// As [`Peer::send`]; [`PeerError::Full`] when it is not taken.
     pub fn send_now(&mut self, packet: &R::Out<'_>) -> Result<(), PeerError> {
         let data = R::encode(packet, &mut self.head);
-        self.put(&[IoSlice::new(data)], 0, false)
-    }
-
-    /// As [`Peer::send`], for what only matters to an end that is awake: one that sleeps need not be woken, and receives
-    /// the packet before the next one.
-    ///
-    /// # Errors
-    /// As [`Peer::send`].
-    pub fn send_quietly(&mut self, packet: &R::Out<'_>) -> Result<(), PeerError> {
-        let data = R::encode(packet, &mut self.head);
-        self.put(&[IoSlice::new(data)], self.queue_limit, true)
+        self.put(&[IoSlice::new(data)], 0)
     }
 
     /// As [`Peer::send`], with the data gathered from several places; `packet` itself carries none.
@@ -167,7 +157,7 @@ impl<R: Role> Peer<R> {
     pub fn send_gather(&mut self, packet: &R::Out<'_>, data: &[IoSlice<'_>]) -> Result<(), PeerError> {
         let none = R::encode(packet, &mut self.head);
         debug_assert!(none.is_empty(), "the data of {packet:?} is given apart");
-        self.put(data, self.queue_limit, false)
+        self.put(data, self.queue_limit)
     }
 
     /// Sends what waits in the queue, as far as there is room.
@@ -180,7 +170,7 @@ impl<R: Role> Peer<R> {
         }
         while let Some(packet) = self.queue.front() {
             let (head, data) = packet.bytes.split_at(packet.head);
-            match self.pathway.transmit(&self.socket, head, &[IoSlice::new(data)], false) {
+            match self.pathway.transmit(&self.socket, head, &[IoSlice::new(data)]) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => return Err(self.silence(error)),
@@ -341,7 +331,7 @@ impl<R: Role> Peer<R> {
     }
 
     /// Sends the packet whose head stands in `self.head`, or queues it when fewer than `limit` bytes wait.
-    fn put(&mut self, data: &[IoSlice<'_>], limit: usize, quiet: bool) -> Result<(), PeerError> {
+    fn put(&mut self, data: &[IoSlice<'_>], limit: usize) -> Result<(), PeerError> {
         let len = data.iter().map(|part| part.len()).sum();
         if len > MAX_DATA && len > self.room() {
             return Err(PeerError::TooLong { len });
@@ -350,7 +340,7 @@ impl<R: Role> Peer<R> {
             self.flush()?;
         }
         if !self.wants_write() {
-            match self.pathway.transmit(&self.socket, &self.head, data, quiet) {
+            match self.pathway.transmit(&self.socket, &self.head, data) {
                 Ok(true) => return self.sent(),
                 Ok(false) => {}
                 Err(error) => return Err(self.silence(error)),

@@ -24,9 +24,13 @@ const COF_OWN: u32 = COF_CLOEXEC;
 /// Makes a channel; `flags` are `_NTO_CHF_*`.
 ///
 /// # Errors
-/// As [`crate::Channel::create`].
+/// `EINVAL`: a flag that means nothing here (asynchronous, sticky and global channels of QNX among them). As
+/// [`crate::Channel::create`].
 #[doc(alias = "ChannelCreate")]
 pub fn channel_create(flags: u32) -> Result<i32, Error> {
+    if flags & !ChannelFlags::KNOWN != 0 {
+        return Err(Error::Errno(libc::EINVAL));
+    }
     let process = process::get();
     let port = Port::create(process.root()?, ChannelFlags::from_bits(flags))?;
     let chid = port.chid();

@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "channels_are_counted_from_one_and_the_lowest_free_number_is_taken",
             channels_are_counted_from_one,
         ),
+        trial("a_channel_with_flags_that_mean_nothing_here_is_refused", flags_that_mean_nothing),
         trial("a_connection_takes_the_lowest_number_that_no_descriptor_has", connection_numbers),
         trial("a_message_is_answered_once", a_message_is_answered_once),
         trial("numbers_that_nobody_gave_out_are_refused", numbers_that_nobody_gave_out),
@@ -29,6 +30,19 @@ fn channels_are_counted_from_one() {
     assert_eq!(errno(calls::channel_destroy(2)), libc::EINVAL);
     assert_eq!(calls::channel_create(0).unwrap(), 2);
     chids.into_iter().for_each(|chid| calls::channel_destroy(chid).unwrap());
+}
+
+fn flags_that_mean_nothing() {
+    for flag in (0..32).map(|bit| 1 << bit) {
+        match calls::channel_create(flag) {
+            Ok(chid) => {
+                assert!(flag <= 0x80 || flag == 0x1000, "{flag:#x}");
+                calls::channel_destroy(chid).unwrap();
+            }
+            Err(error) => assert_eq!(error.errno(), libc::EINVAL, "{flag:#x}"),
+        }
+    }
+    assert_eq!(errno(calls::channel_create(0x10ff | 0x100)), libc::EINVAL);
 }
 
 fn connection_numbers() {

@@ -146,20 +146,19 @@ impl Pathway {
         Ok(())
     }
 
-    /// Sends a packet; whether it was taken. `quiet`: a reader of the ring is not to be woken for it.
+    /// Sends a packet; whether it was taken.
     pub(super) fn transmit(
         &mut self,
         socket: &OwnedFd,
         head: &[u8],
         data: &[IoSlice<'_>],
-        quiet: bool,
     ) -> Result<bool, PeerError> {
         let Stage::Up(up) = &mut self.0 else { return transmit(socket, head, data, &[]) };
         if !up.sends {
             return transmit(socket, head, data, &[]);
         }
         let len = data.iter().map(|part| part.len()).sum();
-        match up.ring.outlet.push(head, data, len, quiet)? {
+        match up.ring.outlet.push(head, data, len)? {
             Pushed::In { bell: false } => Ok(true),
             Pushed::In { bell: true } => ring_bell(socket).map(|()| true),
             Pushed::Full => Ok(false),

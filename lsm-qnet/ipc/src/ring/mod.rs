@@ -104,15 +104,8 @@ impl Outlet {
     }
 
     /// Writes a packet: its head, and the data behind it (gathered, `len` bytes). More data than fits into a ring goes
-    /// only when the arena has room. `quiet`: a reader that sleeps is not to be
-    /// woken for it.
-    pub(crate) fn push(
-        &mut self,
-        head: &[u8],
-        data: &[IoSlice<'_>],
-        len: usize,
-        quiet: bool,
-    ) -> Result<Pushed, Broken> {
+    /// only when the arena has room.
+    pub(crate) fn push(&mut self, head: &[u8], data: &[IoSlice<'_>], len: usize) -> Result<Pushed, Broken> {
         debug_assert!(len <= MAX_LENT);
         let lent = if len >= LEND_FROM { self.books.take(&self.memory, self.way, len as u32) } else { None };
         let (kind, body, extra) = match lent {
@@ -132,10 +125,6 @@ impl Outlet {
         };
         self.fill(place, kind, head, data, body as u32, lent);
         let words = self.memory.words(self.way);
-        if quiet {
-            self.writer.publish_quietly(words, place);
-            return Ok(Pushed::In { bell: false });
-        }
         Ok(Pushed::In { bell: self.writer.publish(words, place) })
     }
 

@@ -23,7 +23,7 @@ fn ends() -> (Ring, Ring) {
 }
 
 fn push(outlet: &mut Outlet, head: &[u8], data: &[u8]) -> Pushed {
-    outlet.push(head, &[IoSlice::new(data)], data.len(), false).unwrap()
+    outlet.push(head, &[IoSlice::new(data)], data.len()).unwrap()
 }
 
 fn pop(inlet: &Inlet) -> Option<Vec<u8>> {
@@ -54,7 +54,7 @@ fn data_gathered_from_many_places_arrives_in_one() {
     for n in [3, 3000] {
         let data = pattern(10 * n);
         let parts: Vec<_> = data.chunks(n).map(IoSlice::new).collect();
-        client.outlet.push(b"head", &parts, data.len(), false).unwrap();
+        client.outlet.push(b"head", &parts, data.len()).unwrap();
         assert_eq!(pop(&server.inlet).unwrap(), [b"head", &data[..]].concat());
     }
 }
@@ -117,19 +117,6 @@ fn a_sleeper_is_rung_once() {
     assert_eq!(push(&mut client.outlet, b"head", b"1"), Pushed::In { bell: true });
     assert_eq!(push(&mut client.outlet, b"head", b"2"), Pushed::In { bell: false });
     assert_eq!(server.inlet.arm(), Armed { sleep: false, bell: false });
-}
-
-#[test]
-fn a_quiet_packet_wakes_nobody_and_the_next_one_does() {
-    let (mut client, server) = ends();
-    assert!(server.inlet.arm().sleep);
-    let quiet = client.outlet.push(b"head", &[IoSlice::new(b"1")], 1, true).unwrap();
-    assert_eq!(quiet, Pushed::In { bell: false });
-    assert_eq!(push(&mut client.outlet, b"head", b"2"), Pushed::In { bell: true });
-    assert_eq!(
-        (pop(&server.inlet).unwrap(), pop(&server.inlet).unwrap()),
-        (b"head1".to_vec(), b"head2".to_vec())
-    );
 }
 
 #[test]

@@ -148,15 +148,10 @@ impl Writer {
     /// Shows the reader the record. Whether the reader sleeps and must be woken.
     #[must_use = "the reader may sleep"]
     pub(super) fn publish<W: Word>(&mut self, words: &Words<W>, place: Place) -> bool {
-        self.publish_quietly(words, place);
-        W::fence();
-        take(&words.waiting.0)
-    }
-
-    /// As [`Writer::publish`], but a reader that sleeps sleeps on until the next record.
-    pub(super) fn publish_quietly<W: Word>(&mut self, words: &Words<W>, place: Place) {
         self.tail = place.tail;
         words.tail.0.store(self.tail, Ordering::Release);
+        W::fence();
+        take(&words.waiting.0)
     }
 
     fn has_room(&self, bytes: u32) -> bool {
