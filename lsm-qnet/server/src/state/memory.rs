@@ -37,11 +37,13 @@ pub(super) struct Grant {
 }
 
 impl Memory {
-    /// Room for a message of a node, if there is any. A node that has nothing gets some while there is any at all.
+    /// Room for a message of a node, if there is any. Nodes that hold all there is, and never send the rest of their
+    /// messages, do not stop one that has nothing: it gets room for a single message, from [`limits::MESSAGES_BEYOND`].
     pub(super) fn grant(&self, nd: u32, bytes: usize) -> Option<Grant> {
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let of_node = ledger.nodes.get(&nd).copied().unwrap_or(0);
-        if ledger.total + bytes > limits::MESSAGES || of_node + bytes > limits::MESSAGES_PER_NODE {
+        let beyond = if of_node == 0 { limits::MESSAGES_BEYOND } else { 0 };
+        if ledger.total + bytes > limits::MESSAGES + beyond || of_node + bytes > limits::MESSAGES_PER_NODE {
             return None;
         }
         ledger.total += bytes;
@@ -92,10 +94,13 @@ mod tests {
         let other = memory.grant(2, piece).unwrap();
         let others: Vec<Grant> = std::iter::from_fn(|| memory.grant(2, piece)).collect();
         assert_eq!(greedy.len() + 1 + others.len(), limits::MESSAGES / piece);
-        assert!(memory.grant(3, 1).is_none());
-        drop(greedy.pop());
+        let third = memory.grant(3, piece).expect("the first message of a third one");
+        assert!(memory.grant(3, 1).is_none(), "and no other one");
+        drop((greedy.pop(), third));
         assert!(memory.grant(1, piece).is_some(), "and it is gone again at once");
-        drop((other, others, greedy));
+        let nodes: Vec<Grant> = (100..).map_while(|nd| memory.grant(nd, piece)).collect();
+        assert!(nodes.len() >= limits::MESSAGES_BEYOND / piece, "many nodes, not any number");
+        drop((other, others, greedy, nodes));
         assert_eq!(memory.ledger.lock().unwrap().total, 0);
         assert!(memory.ledger.lock().unwrap().nodes.is_empty());
     }
