@@ -39,10 +39,10 @@ pub const FILE_MESSAGE: usize = 64 * 1024 + 1024;
 /// Bytes of messages that come in pieces, from the first question for more until the request is done; beyond, no
 /// more is asked for.
 pub const MESSAGES: usize = 64 * 1024 * 1024;
-/// More of them, for nodes that have none.
-pub const MESSAGES_BEYOND: usize = 64 * 1024 * 1024;
 /// The same of one node.
 pub const MESSAGES_PER_NODE: usize = 48 * 1024 * 1024;
+/// Beside [`MESSAGES`], for the first message of nodes that hold none of them.
+pub const MESSAGES_BEYOND: usize = 64 * 1024 * 1024;
 
 /// Descriptors that are not open files of remote callers: the sockets and logs, and what resolving a
 /// path takes for a moment in each worker.

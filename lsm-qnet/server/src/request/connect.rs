@@ -10,7 +10,7 @@ use qnet_iomsg::filesys;
 use qnet_iomsg::flags::{IOFLAG_CREAT, IOFLAG_EXCL, IOFLAG_TRUNC};
 use qnet_iomsg::{Connect, Extra, Io, Subtype, chain, redirect};
 
-use super::names::{self, SamePath};
+use super::names::{self, OnName};
 use super::on_file::OnFile;
 use super::{Outcome, Reply, bad_message};
 use crate::export::Export;
@@ -202,8 +202,8 @@ fn combine_close(
     if let Extra::Messages(messages) = request.extra
         && let Some(by_path) = filesys::by_path(messages).map_err(bad_message)?
     {
-        let old = SamePath { export, opener, new: request };
-        return Ok(old.run(by_path, reply)?);
+        let on = OnName { export, opener, new: request };
+        return Ok(on.run(by_path, reply)?);
     }
     open_and_do(export, opener, request, reply).map(|(status, _)| status)
 }

@@ -33,26 +33,26 @@ pub(super) fn run(
     (request, source): (&Connect<'_>, Option<&OpenFile>),
     reply: Reply<'_>,
 ) -> Result<i64, Errno> {
-    let same = SamePath { export, opener, new: request };
+    let on = OnName { export, opener, new: request };
     match (request.subtype, request.extra) {
-        (Subtype::Unlink, _) => same.unlink(&reply),
-        (Subtype::Mknod, _) => same.mknod(reply),
-        (Subtype::Link, Extra::Symlink(target)) => same.symlink(target, reply),
-        (Subtype::Rename, Extra::Rename(old)) => same.rename((old, None), 0, reply),
+        (Subtype::Unlink, _) => on.unlink(&reply),
+        (Subtype::Mknod, _) => on.mknod(reply),
+        (Subtype::Link, Extra::Symlink(target)) => on.symlink(target, reply),
+        (Subtype::Rename, Extra::Rename(old)) => on.rename((old, None), 0, reply),
         // QNX names the file by a connection to it; ours by path ([`Filesys::Link`]), which saves the opening
-        (Subtype::Link, Extra::Link(_)) => same.link_file(source.ok_or(Errno::EBADF)?, reply),
+        (Subtype::Link, Extra::Link(_)) => on.link_file(source.ok_or(Errno::EBADF)?, reply),
         _ => Err(Errno::ENOSYS),
     }
 }
 
 /// What acts on the name that a CONNECT's path ends in.
-pub(super) struct SamePath<'a> {
+pub(super) struct OnName<'a> {
     pub(super) export: &'a Export,
     pub(super) opener: &'a Opener,
     pub(super) new: &'a Connect<'a>,
 }
 
-impl SamePath<'_> {
+impl OnName<'_> {
     /// Carries out one of our requests by path.
     pub(super) fn run(&self, request: Filesys<'_>, reply: Reply<'_>) -> Result<i64, Errno> {
         let guard = |guard| (guard != 0).then_some(guard);
