@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use io_pkt_host::inspect;
 use qnet_iomsg::filesys::{self, lock, special, xattr};
 use qnet_iomsg::{Connect, Dirents, Extra, Io, Stat, StatReply, chain};
-use qnet_iomsg::{netmgr, signal};
+use qnet_iomsg::{netmgr, signal, terminal};
 use qnet_ipc::{ToClient, ToServer};
 use qnet_netfs::engine::{Cache, Config, Engine, Symlinks};
 use qnet_netfs::fuse::Request;
@@ -49,6 +49,9 @@ pub(super) fn iomsg(data: &[u8]) {
     for message in chain(data).take(1000) {
         match message {
             Ok((Io::Msg { mgrid: filesys::MGRID, subtype, data }, _)) => ours(subtype, data),
+            Ok((Io::Devctl { dcmd, data, .. }, _)) => {
+                let _ = terminal::Request::parse(dcmd, data);
+            }
             Ok(_) => {}
             Err(_) => break,
         }
