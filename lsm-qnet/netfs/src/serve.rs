@@ -134,6 +134,7 @@ impl<'a> Server<'a> {
 
     /// Waits until something happens or is due.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        events.clear();
         let timeout = self.timeout();
         if timeout != Some(Duration::ZERO) {
             let deadline = timeout.map(|left| Instant::now() + left);

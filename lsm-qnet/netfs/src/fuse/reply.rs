@@ -72,42 +72,52 @@ const LARGE: usize = 32 * 1024;
 /// Data that grows behind the room for its header.
 #[derive(Debug)]
 pub struct Buffer {
+    /// Longer than what is used where the memory served before; what stands there then is nobody's.
     bytes: Vec<u8>,
+    used: usize,
     limit: usize,
 }
 
 impl Buffer {
     /// A buffer for at most `limit` bytes of data. Memory is taken as data comes.
     pub fn new(limit: usize) -> Self {
-        Self { bytes: vec![0; HEADER], limit }
+        Self::reusing(Vec::new(), limit)
     }
 
     /// The same in memory that was used before.
     pub fn reusing(mut bytes: Vec<u8>, limit: usize) -> Self {
-        bytes.clear();
-        bytes.resize(HEADER, 0);
-        Self { bytes, limit }
+        if bytes.len() < HEADER {
+            bytes.resize(HEADER, 0);
+        }
+        Self { bytes, used: HEADER, limit }
     }
 
     /// Places `data` at `offset`; bytes beyond the limit are dropped, a gap in front of it reads as zeros.
     pub fn place(&mut self, offset: usize, data: &[u8]) {
-        let room = self.limit.saturating_sub(offset);
-        let data = &data[..data.len().min(room)];
-        if data.is_empty() {
-            return;
+        let room = self.room_at(offset, data.len());
+        let len = room.len();
+        room.copy_from_slice(&data[..len]);
+    }
+
+    /// Where `len` bytes at `offset` go, as many as the limit allows; the caller fills all of them. A gap in front reads as
+    /// zeros.
+    pub fn room_at(&mut self, offset: usize, len: usize) -> &mut [u8] {
+        let len = len.min(self.limit.saturating_sub(offset));
+        if len == 0 {
+            return &mut [];
         }
-        if self.bytes.len() == HEADER && data.len() >= LARGE {
-            self.bytes.reserve_exact(self.limit);
+        if self.used == HEADER && len >= LARGE {
+            self.bytes.reserve_exact((HEADER + self.limit).saturating_sub(self.bytes.len()));
         }
-        let start = HEADER + offset;
-        if start == self.bytes.len() {
-            self.bytes.extend_from_slice(data);
-            return;
+        let (start, end) = (HEADER + offset, HEADER + offset + len);
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
         }
-        if self.bytes.len() < start + data.len() {
-            self.bytes.resize(start + data.len(), 0);
+        if self.used < start {
+            self.bytes[self.used..start].fill(0);
         }
-        self.bytes[start..start + data.len()].copy_from_slice(data);
+        self.used = self.used.max(end);
+        &mut self.bytes[start..end]
     }
 
     /// Most bytes of data it takes.
@@ -117,16 +127,17 @@ impl Buffer {
 
     /// The data so far.
     pub fn data(&self) -> &[u8] {
-        &self.bytes[HEADER..]
+        &self.bytes[HEADER..self.used]
     }
 
     /// Shortens the data to `len` bytes.
     pub fn truncate(&mut self, len: usize) {
-        self.bytes.truncate(HEADER + len.min(self.limit));
+        self.used = self.used.min(HEADER + len.min(self.limit));
     }
 
     /// The successful reply that carries the data.
-    pub fn into_reply(self, unique: u64) -> Vec<u8> {
+    pub fn into_reply(mut self, unique: u64) -> Vec<u8> {
+        self.bytes.truncate(self.used);
         finish(unique, 0, self.bytes)
     }
 }

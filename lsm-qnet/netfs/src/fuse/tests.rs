@@ -353,6 +353,20 @@ fn buffer_keeps_pieces_in_place_and_in_bounds() {
 }
 
 #[test]
+fn memory_that_served_before_shows_nothing_of_it() {
+    let mut buffer = reply::Buffer::reusing(vec![9; 100], 64);
+    assert_eq!(buffer.data(), b"");
+    buffer.place(4, b"ef");
+    assert_eq!(buffer.data(), b"\0\0\0\0ef", "a gap reads as zeros");
+    buffer.truncate(5);
+    buffer.place(7, b"h");
+    assert_eq!(buffer.data(), b"\0\0\0\0e\0\0h", "what was cut off is gone");
+    let reply = buffer.into_reply(UNIQUE);
+    assert_eq!(header_of(&reply), OutHeader { len: 24, error: 0, unique: UNIQUE });
+    assert_eq!(reply.len(), 24);
+}
+
+#[test]
 fn directory_entries_are_padded_and_stop_at_the_limit() {
     let mut entries = reply::Directory::new(64);
     assert!(entries.push(11, 1, 4, b"node"));

@@ -28,7 +28,7 @@ use std::{
 
 use nix::unistd::geteuid;
 use qnet_ipc::{
-    ClientPeer, MAX_DATA, PeerError, ReceiveBuffer, ToClient, ToServer, connect_path,
+    ClientPeer, Loan, MAX_DATA, PeerError, ReceiveBuffer, ToClient, ToServer, connect_path,
     packet::{Connect, Send},
 };
 use tracing::{debug, info, warn};
@@ -463,16 +463,16 @@ impl Link {
     /// Takes one packet in; `false` when none waits.
     fn receive_one(&mut self) -> Result<bool, PeerError> {
         let Some(peer) = &mut self.peer else { return Ok(false) };
-        let Some(packet) = peer.recv(&mut self.buffer)? else { return Ok(false) };
+        let Some((packet, loan)) = peer.recv_lent(&mut self.buffer)? else { return Ok(false) };
         match packet {
             ToClient::Write { txn, offset, data } => {
                 if let Some(entry) = self.txns.get_mut(&TxnId(txn)) {
-                    entry.request.reply.place(entry.request.filled + offset as usize, data);
+                    place(&mut entry.request, offset, data, loan.as_ref());
                 }
             }
             ToClient::Reply { txn, status, offset, data } => {
                 if let Some(mut entry) = self.txns.remove(&TxnId(txn)) {
-                    entry.request.reply.place(entry.request.filled + offset as usize, data);
+                    place(&mut entry.request, offset, data, loan.as_ref());
                     self.finish(TxnId(txn), entry, Ok(status));
                 }
             }
@@ -596,5 +596,17 @@ impl Link {
                 return number;
             }
         }
+    }
+}
+
+/// Places a piece of a reply, straight from the memory in which it was lent if it was.
+fn place(request: &mut Request, offset: u32, data: &[u8], loan: Option<&Loan>) {
+    let at = request.filled + offset as usize;
+    match loan {
+        Some(loan) => {
+            let room = request.reply.room_at(at, loan.len());
+            loan.copy(0, room);
+        }
+        None => request.reply.place(at, data),
     }
 }
