@@ -1,7 +1,7 @@
 //! Programs that people use, on the files of another node: each does its work there and finds it right afterwards.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use qnet_lab::{Node, Options};
@@ -12,6 +12,8 @@ const CASES: &[system_tests::Case] = &[
     case("tar_packs_and_unpacks", "tar", tar),
     case("rsync_copies_both_ways_and_finds_no_difference", "rsync", rsync),
     case("sqlite_keeps_its_data_base", "sqlite3", sqlite),
+    case("sqlite_of_two_nodes_takes_turns", "sqlite3", sqlite_of_two),
+    case("sqlite_with_a_shared_journal_works_on_one_node", "sqlite3", sqlite_wal),
     case("fio_verifies_what_it_wrote", "fio", fio),
     case("cargo_builds_a_crate", "cargo", cargo),
 ];
@@ -153,6 +155,52 @@ fn sqlite() -> Result<()> {
     }
     let said = joseph.shell("sqlite3 /tmp/work/base.db 'pragma integrity_check; select count(*) from t'")?;
     ensure!(said == format!("ok\n{}\n", 3 * rows), "{said}");
+    Ok(())
+}
+
+/// Both count in one data base, transaction by transaction; locks make them take turns.
+fn sqlite_of_two() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &pair(Vec::new())?;
+    let each = if large() { 2000 } else { 25 };
+    let base = format!("{WORK}/base.db");
+    alonzo.shell(&format!("sqlite3 {base} 'create table t(n integer); insert into t values(0)'"))?;
+    let line = format!(
+        "for i in $(seq {each}); do sqlite3 -cmd '.timeout 60000' {base} \
+         'begin immediate; update t set n = n + 1; commit' || exit 1; done"
+    );
+    let start = |node: &Node| {
+        let mut command: Command = node.command("sh");
+        command.args(["-c", &line]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn()
+    };
+    let counters = [start(alonzo)?, start(joseph)?];
+    for counter in counters {
+        let output = counter.wait_with_output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let said = joseph.shell("sqlite3 /tmp/work/base.db 'pragma integrity_check; select n from t'")?;
+    ensure!(said == format!("ok\n{}\n", 2 * each), "{said}");
+    Ok(())
+}
+
+/// The journal that programs of one node share by memory: two of them write, and the other node finds all of it.
+fn sqlite_wal() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &pair(Vec::new())?;
+    let each = if large() { 2000 } else { 50 };
+    let base = format!("{WORK}/base.db");
+    let mode = alonzo.shell(&format!(
+        "sqlite3 {base} 'pragma journal_mode=wal; create table t(n integer); insert into t values(0)'"
+    ))?;
+    ensure!(mode == "wal\n", "{mode}");
+    let line = format!(
+        "count() {{ for i in $(seq {each}); do sqlite3 -cmd '.timeout 60000' {base} \
+         'begin immediate; update t set n = n + 1; commit' || exit 1; done; }}; \
+         count & first=$!; count & second=$!; wait $first && wait $second"
+    );
+    alonzo.shell(&line)?;
+    let said = alonzo.shell(&format!("sqlite3 {base} 'pragma integrity_check; select n from t'"))?;
+    ensure!(said == format!("ok\n{}\n", 2 * each), "{said}");
+    let said = joseph.shell("sqlite3 /tmp/work/base.db 'pragma integrity_check; select n from t'")?;
+    ensure!(said == format!("ok\n{}\n", 2 * each), "the node that has the file: {said}");
     Ok(())
 }
 

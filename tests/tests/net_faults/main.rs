@@ -416,9 +416,8 @@ fn dead_nodes() -> Result<()> {
         format!("cat {file}; echo new >{file}"),
         "for n in /net/*/etc; do :; done".to_owned(),
     ] {
-        let begun = Instant::now();
-        here.shell(&line).with_context(|| line.clone())?;
-        eprintln!("{line}: {:?}", begun.elapsed());
+        // The nodes are found dead at the same time, not one after the other: that would take longer.
+        here.shell(&format!("timeout 40 sh -c '{line}'")).with_context(|| line.clone())?;
     }
     Ok(())
 }
