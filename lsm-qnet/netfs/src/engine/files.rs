@@ -55,7 +55,7 @@ pub(super) struct OpenFile {
     /// What has come is all there is to read now.
     pub(super) stream: bool,
     /// The page cache has no part in it.
-    direct: bool,
+    pub(super) direct: bool,
     /// The node finds the place to write.
     append: bool,
     /// The content, as it came along with the open.

@@ -327,7 +327,10 @@ impl Engine {
         if let Some(deadline) = job.deadline {
             self.deadlines.remove(&(deadline, unique));
         }
-        self.replies.push_back(answer);
+        match job.task {
+            Task::Read { fh, offset, size } => self.answer_read(fh, offset, size, answer),
+            _ => self.replies.push_back(answer),
+        }
     }
 
     /// A number for an open file (or a message that is about none). Those of open files are skipped when the numbers

@@ -43,6 +43,7 @@ mod messages;
 mod names;
 mod nodes;
 mod polls;
+mod short_reads;
 mod statistics;
 mod task;
 #[cfg(test)]
@@ -162,6 +163,7 @@ pub struct Engine {
     holders: Holders,
     watches: Watches,
     replies: VecDeque<Vec<u8>>,
+    short_reads: Vec<short_reads::ShortRead>,
     /// Memory of large replies that were written, for the next ones.
     spares: Vec<Vec<u8>>,
     /// Counts what was changed from here: what was asked before the last one may be old.
@@ -193,6 +195,7 @@ impl Engine {
             holders: Holders::default(),
             watches: Watches::default(),
             replies: VecDeque::new(),
+            short_reads: Vec::new(),
             spares: Vec::new(),
             changes: 0,
             last_fh: 0,
@@ -257,6 +260,7 @@ impl Engine {
     /// The next bytes to write to `/dev/fuse`, each with one write. Call until `None` after every `handle_*`.
     #[must_use]
     pub fn poll_reply(&mut self) -> Option<Vec<u8>> {
+        self.release_short_reads();
         self.replies.pop_front()
     }
 

@@ -56,6 +56,37 @@ fn a_small_file_comes_along_with_its_open() {
 }
 
 #[test]
+fn a_read_that_ends_early_is_answered_after_those_before_it() {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    let file = bench.file(node, "f", &regular(10, 1 << 20)).nodeid;
+    let (_, fh) = bench.opened(file, &regular(10, 1 << 20));
+    let at = |bench: &mut Bench, offset| {
+        let args = ReadIn { fh, offset, size: 4096, ..ReadIn::default() };
+        let unique = bench.ask(Opcode::Read, 0, args.as_bytes());
+        (unique, bench.sent().0)
+    };
+    let [first, second, third] = [0, 4096, 65536].map(|offset| at(&mut bench, offset));
+    // The file has been cut to 4,100 bytes meanwhile.
+    bench.reply(third.1, 0, b"");
+    assert_eq!(bench.answers(), []);
+    bench.reply(second.1, 4, b"1234");
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 0, b"");
+    assert_eq!(bench.answers(), []);
+    bench.reply(first.1, 4096, &[7; 4096]);
+    let order: Vec<_> = bench.answers().iter().map(|answer| (answer.unique, answer.body.len())).collect();
+    assert_eq!(order, [(first.0, 4096), (second.0, 4), (third.0, 0)]);
+
+    // Who is interrupted holds up nobody.
+    let [first, second] = [0, 65536].map(|offset| at(&mut bench, offset));
+    bench.reply(second.1, 0, b"");
+    bench.error(first.1, libc::EIO);
+    let order: Vec<_> = bench.answers().iter().map(|answer| (answer.unique, answer.error)).collect();
+    assert_eq!(order, [(first.0, libc::EIO), (second.0, 0)]);
+}
+
+#[test]
 fn content_that_came_along_gets_old() {
     let (mut bench, file) = small_file();
     let fh = open_with_content(&mut bench, file);
