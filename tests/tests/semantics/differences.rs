@@ -34,7 +34,3 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "the mount is nosuid: the bits are shown only",
     ),
 ];
-
-/// Being worked on: may differ or not.
-pub(crate) const UNSETTLED: &[&str] =
-    &["extended attributes*", "look by kind: lgetxattr*", "change by kind: lsetxattr*", "locks*"];

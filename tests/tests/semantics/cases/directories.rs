@@ -21,7 +21,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// Entries of the larger directories.
-const MANY: usize = 2000;
+const MANY: usize = 1000;
 
 fn names(path: &Path) -> Result<BTreeSet<String>> {
     let entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
