@@ -354,7 +354,7 @@ impl Engine {
     /// An open of a file that has lost its name, through `/proc/self/fd`: no message could say which file is meant, but one
     /// that the caller has open already is good for a second time.
     pub(super) fn open_again(&mut self, unique: u64, uid: u32, nodeid: u64, flags: i32) -> Option<Vec<u8>> {
-        if self.inodes.location(nodeid).is_some() {
+        if self.inodes.get(nodeid)?.parent().is_some() {
             return None;
         }
         let fh = self.live_handle(nodeid, |file| file.allows(uid, flags))?;

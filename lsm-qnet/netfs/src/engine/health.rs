@@ -22,6 +22,8 @@ use crate::{
 
 /// How long a node that could not be reached is not tried again.
 pub(super) const DEAD_FOR: Duration = Duration::from_secs(2);
+/// Names of which something is known; from there on what has become old is dropped.
+const MAX_KNOWN: usize = 1024;
 /// Nodes that are asked at the same time.
 const MAX_PROBES: usize = 256;
 
@@ -69,6 +71,16 @@ impl Health {
         }
         self.nodes.get_mut(name)
     }
+
+    fn insert(&mut self, now: Instant, name: Box<[u8]>, state: State) -> Option<State> {
+        if self.nodes.len() >= MAX_KNOWN {
+            self.nodes.retain(|_, state| match state {
+                State::There { until } | State::Dead { until, .. } => *until > now,
+                State::Asked { .. } => true,
+            });
+        }
+        self.nodes.insert(name, state)
+    }
 }
 
 impl Engine {
@@ -81,6 +93,24 @@ impl Engine {
         match self.health.state(now, name) {
             Some(State::Dead { errno, .. }) => Err(Failure::of(*errno)),
             _ => Ok(()),
+        }
+    }
+
+    /// The answer to a look-up of a node, if it was found to be dead or not to be there a moment ago: to find that out once more
+    /// takes as long as the first time.
+    pub(super) fn known_absent(&mut self, now: Instant, unique: u64, name: &[u8]) -> Option<Vec<u8>> {
+        match self.health.state(now, name)? {
+            State::Dead { errno: libc::ENOENT, .. } => Some(self.absent(unique, LIFETIME)),
+            State::Dead { errno, .. } => Some(reply::status(unique, *errno)),
+            _ => None,
+        }
+    }
+
+    /// Nobody has answered to a name.
+    pub(super) fn note_absent(&mut self, now: Instant, name: &[u8]) {
+        let state = State::Dead { until: now + LIFETIME, errno: libc::ENOENT };
+        if !matches!(self.health.nodes.get(name), Some(State::Asked { .. })) {
+            self.health.insert(now, name.into(), state);
         }
     }
 
@@ -129,7 +159,7 @@ impl Engine {
                     again: false,
                 };
                 if self.ask(now, probe) {
-                    self.health.nodes.insert(name.clone(), State::Asked { since: now, waiting: Vec::new() });
+                    self.health.insert(now, name.clone(), State::Asked { since: now, waiting: Vec::new() });
                 }
             }
         }
@@ -171,7 +201,7 @@ impl Engine {
             Some(errno) => State::Dead { until: now + DEAD_FOR, errno },
             None => State::There { until: now + LIFETIME },
         };
-        let Some(State::Asked { waiting, .. }) = self.health.nodes.insert(name, state) else { return };
+        let Some(State::Asked { waiting, .. }) = self.health.insert(now, name, state) else { return };
         for unique in waiting {
             // Those who were interrupted meanwhile are gone.
             let Some(job) = self.jobs.remove(&unique) else { continue };

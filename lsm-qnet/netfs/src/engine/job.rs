@@ -292,7 +292,10 @@ impl Engine {
         }
         debug!(unique, errno, "{:?}", job.task);
         let answer = match &job.task {
-            Task::LookupNode { .. } if errno == libc::ENOENT => self.absent(unique, LIFETIME),
+            Task::LookupNode { name } if errno == libc::ENOENT => {
+                self.note_absent(now, name);
+                self.absent(unique, LIFETIME)
+            }
             Task::Lookup(at) if errno == libc::ENOENT => {
                 self.inodes.remove_name(at.parent, &at.name);
                 let lifetime = self.lifetime_below(now, at.parent, &job.caller);

@@ -342,6 +342,12 @@ impl Engine {
                     None => return self.start(now, header, operation),
                 }
             }
+            Operation::Lookup { name } if header.nodeid == ROOT_ID => {
+                match self.known_absent(now, unique, name) {
+                    Some(answer) => answer,
+                    None => return self.start(now, header, operation),
+                }
+            }
             _ => return self.start(now, header, operation),
         };
         self.replies.push_back(answer);

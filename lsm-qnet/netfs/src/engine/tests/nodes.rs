@@ -121,10 +121,10 @@ fn all_nodes_of_a_listing_are_asked_at_the_same_time() {
     assert!(bench.answers().is_empty());
     bench.reply(sends[1].0, 0, &stat);
     assert_eq!((bench.answer().unique, bench.answers().len()), (second, 0));
+    let eileen = bench.node("eileen");
     bench.error(sends[2].0, libc::EHOSTDOWN);
     let (second_attempt, ..) = bench.sent();
     bench.error(second_attempt, libc::EHOSTDOWN);
-    let eileen = bench.node("eileen");
     let third = bench.ask(Opcode::Getattr, eileen, &[0; 16]);
     assert_eq!(bench.answer(), ended(third, libc::EHOSTDOWN), "known to be dead");
     let again = bench.ask(Opcode::Getattr, karl, &[0; 16]);
@@ -169,6 +169,32 @@ fn a_dead_node_is_not_tried_again_at_once() {
     let (txn, ..) = bench.sent();
     bench.reply(txn, 0, &directory(0o755).emit(stat::REPLY_LEN));
     assert_eq!(bench.answer().unique, unique);
+}
+
+#[test]
+fn a_node_that_was_just_found_missing_is_not_looked_for_again_at_once() {
+    let mut bench = Bench::new();
+    let unique = bench.lookup(ROOT_ID, "nobody");
+    let (txn, ..) = bench.sent();
+    bench.error(txn, libc::ENOENT);
+    assert_eq!(bench.entry(unique).nodeid, 0);
+    let unique = bench.lookup(ROOT_ID, "nobody");
+    assert_eq!(bench.entry(unique).nodeid, 0);
+    let node = bench.node("joseph");
+    let unique = bench.lookup(node, "etc");
+    for _ in 0..2 {
+        let (txn, ..) = bench.sent();
+        bench.error(txn, libc::EHOSTDOWN);
+    }
+    bench.answers();
+    let again = bench.lookup(ROOT_ID, "joseph");
+    let answer = bench.answer();
+    assert_eq!((answer.unique, answer.error != 0), (again, true), "not there, and nobody is asked");
+    assert!(again > unique && bench.heard().is_empty());
+    bench.pass(DEAD_FOR);
+    bench.lookup(ROOT_ID, "nobody");
+    bench.lookup(ROOT_ID, "joseph");
+    assert_eq!(bench.sends().len(), 2);
 }
 
 #[test]
