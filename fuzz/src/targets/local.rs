@@ -49,9 +49,7 @@ pub(super) fn iomsg(data: &[u8]) {
     for message in chain(data).take(1000) {
         match message {
             Ok((Io::Msg { mgrid: filesys::MGRID, subtype, data }, _)) => ours(subtype, data),
-            Ok((Io::Devctl { dcmd, data, .. }, _)) => {
-                let _ = terminal::Request::parse(dcmd, data);
-            }
+            Ok((Io::Devctl { dcmd, data, .. }, _)) => control_of(dcmd, data),
             Ok(_) => {}
             Err(_) => break,
         }
@@ -97,6 +95,16 @@ fn ours(subtype: u16, data: &[u8]) {
         });
     }
     let _ = lock::Holder::parse(data);
+}
+
+/// What a terminal is asked for, and answers.
+fn control_of(dcmd: u32, data: &[u8]) {
+    if let Ok(Some(request)) = terminal::Request::parse(dcmd, data) {
+        let message = request.emit();
+        let Ok((Io::Devctl { dcmd, data, .. }, None)) = Io::parse(&message) else { panic!("{message:?}") };
+        assert_eq!(terminal::Request::parse(dcmd, data), Ok(Some(request)));
+    }
+    let _ = terminal::parse_reply(data);
 }
 
 fn again(message: &[u8], check: impl FnOnce(u16, &[u8])) {

@@ -2,6 +2,7 @@
 
 mod formats;
 mod local;
+mod netfs;
 mod resolver;
 mod ring;
 mod session;
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "control", what: "lines of the control socket", run: local::control },
     Target { name: "iomsg", what: "_IO_ messages and network manager messages", run: local::iomsg },
     Target { name: "fuse", what: "requests of the kernel's FUSE", run: local::fuse },
+    Target { name: "netfs", what: "the file system: any FUSE requests in any order", run: netfs::run },
     Target { name: "elf", what: "files that claim to be modules", run: local::elf },
 ];
 

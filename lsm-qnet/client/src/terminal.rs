@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-pub use qnet_iomsg::terminal::{Attributes, Size, command};
+pub use qnet_iomsg::terminal::{Attributes, Size, command, speed_number};
 use qnet_iomsg::{
     Io,
     flags::{IOFLAG_NOCTTY, IOFLAG_READ, IOFLAG_WRITE},

@@ -191,6 +191,23 @@ impl Size {
     }
 }
 
+/// Speeds that Linux's control flags have a number for, in the order of the numbers: from 1, and from 0x1001 on.
+const SLOW: [u32; 15] = [50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19_200, 38_400];
+const FAST: [u32; 15] = [
+    57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000,
+    2_500_000, 3_000_000, 3_500_000, 4_000_000,
+];
+
+/// Linux's number for a speed, which programs that know no other speeds look for. `None`: it has none.
+#[must_use]
+pub fn speed_number(speed: u32) -> Option<u32> {
+    let at = |table: &[u32], first: u32| {
+        let index = table.iter().position(|known| *known == speed)?;
+        u32::try_from(index).ok().map(|index| first + index)
+    };
+    at(&SLOW, 1).or_else(|| at(&FAST, 0x1001))
+}
+
 /// A DEVCTL's reply: what the driver returns, and its data.
 #[must_use]
 pub fn reply(returned: u32, data: &[u8]) -> Vec<u8> {
@@ -238,6 +255,23 @@ mod tests {
                 assert!(Request::parse(dcmd, &data[..len]).is_err(), "{len} bytes");
             }
         }
+    }
+
+    #[test]
+    fn speeds_have_the_numbers_that_the_c_library_knows() {
+        for (speed, number) in [
+            (50, libc::B50),
+            (134, libc::B134),
+            (9600, libc::B9600),
+            (38_400, libc::B38400),
+            (57_600, libc::B57600),
+            (115_200, libc::B115200),
+            (1_152_000, libc::B1152000),
+            (4_000_000, libc::B4000000),
+        ] {
+            assert_eq!(speed_number(speed), Some(number), "{speed}");
+        }
+        assert_eq!((speed_number(31_250), speed_number(0)), (None, None));
     }
 
     #[test]

@@ -27,9 +27,8 @@ const CASES: &[system_tests::Case] = &[
     case("locks_go_with_their_node", lost_node),
     case("locks_go_with_the_file_system_that_held_them", lost_file_system),
     system_tests::Case {
-        name: "a_data_base_is_shared_by_two_nodes",
         needs: &[Need::RootNodes, Need::Fuse, Need::Program("sqlite3")],
-        run: data_base,
+        ..case("a_data_base_is_shared_by_two_nodes", data_base)
     },
 ];
 

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use qnet::terminal::{Attributes, Size};
+use qnet::terminal::{Attributes, Size, speed_number};
 
 /// The speed's bits in the control flags, for both directions.
 const SPEED: u32 = libc::CBAUD | libc::CBAUD << libc::IBSHIFT;
@@ -34,12 +34,13 @@ pub(crate) fn attributes(fd: BorrowedFd<'_>) -> Result<Attributes, Errno> {
 /// Sets them, but for the line discipline.
 pub(crate) fn set_attributes(fd: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Errno> {
     let now = get(fd)?;
-    let keeps_speed = [now.c_ispeed, now.c_ospeed] == wanted.speed;
-    let any_speed = libc::BOTHER | libc::BOTHER << libc::IBSHIFT;
+    let [input, output] = wanted.speed.map(|speed| speed_number(speed).unwrap_or(libc::BOTHER));
+    // no number for the input means that of the output
+    let speed = output | if wanted.speed[0] == wanted.speed[1] { 0 } else { input << libc::IBSHIFT };
     let wanted = libc::termios2 {
         c_iflag: wanted.input,
         c_oflag: wanted.output,
-        c_cflag: wanted.control & !SPEED | if keeps_speed { now.c_cflag & SPEED } else { any_speed },
+        c_cflag: wanted.control & !SPEED | speed,
         c_lflag: wanted.local,
         c_line: now.c_line,
         c_cc: wanted.characters,

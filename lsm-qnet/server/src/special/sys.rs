@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use qnet_iomsg::terminal::{Attributes, CHARACTERS, Size};
+use qnet_iomsg::terminal::{Attributes, CHARACTERS, Size, speed_number};
 
 /// The speed's bits in the control flags, for both directions.
 const SPEED: u32 = libc::CBAUD | libc::CBAUD << libc::IBSHIFT;
@@ -42,11 +42,10 @@ pub(super) fn attributes(fd: BorrowedFd<'_>) -> Result<Attributes, Errno> {
 /// # Errors
 /// ENOTTY: not a terminal. As `tcsetattr`.
 pub(super) fn set_attributes(fd: BorrowedFd<'_>, wanted: &Attributes, flush: bool) -> Result<(), Errno> {
-    let now = get_raw(fd)?;
-    // a speed that stays keeps the number that programs know it by
-    let keeps_speed = [now.c_ispeed, now.c_ospeed] == wanted.speed;
-    let any_speed = libc::BOTHER | libc::BOTHER << libc::IBSHIFT;
-    let speed = if keeps_speed { now.c_cflag & SPEED } else { any_speed };
+    let [input, output] = wanted.speed.map(|speed| speed_number(speed).unwrap_or(libc::BOTHER));
+    // no number for the input means that of the output
+    let same = wanted.speed[0] == wanted.speed[1];
+    let speed = output | if same { 0 } else { input << libc::IBSHIFT };
     let raw = libc::termios2 {
         c_iflag: wanted.input,
         c_oflag: wanted.output,

@@ -1,0 +1,223 @@
+//! Files of another node that are more than bytes with a size: FIFOs, devices, terminals, kernel files, sockets; their extended
+//! attributes; and links that lead from node to node.
+//!
+//! Called with `SPECIAL_FILES` in its environment this program is a process inside of a node.
+
+#[expect(unsafe_code, reason = "calls of the C library, in the process that is told to make them")]
+mod player;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use qnet_lab::{Node, Options};
+use system_tests::{Need, Pair, eventually, refused};
+
+const CASES: &[system_tests::Case] = &[
+    case("fifos_of_another_node_carry_bytes_both_ways", fifos),
+    case("whoever_polls_a_fifo_of_another_node_is_woken", polls),
+    case("devices_of_another_node_are_read_and_written", devices),
+    case("settings_of_another_nodes_kernel_are_written", kernel_settings),
+    case("extended_attributes_are_those_of_the_node", attributes),
+    case("a_terminal_of_another_node_becomes_a_local_one", terminal),
+    case("links_between_nodes_end_in_an_error_and_never_in_a_circle", circles),
+];
+
+const fn case(name: &'static str, run: fn() -> Result<()>) -> system_tests::Case {
+    system_tests::Case { name, needs: &[Need::RootNodes, Need::Fuse], run }
+}
+
+fn main() -> ExitCode {
+    let Some(role) = std::env::var_os("SPECIAL_FILES") else { return system_tests::main(CASES) };
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match player::play(&role.to_string_lossy(), &words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn up() -> Result<Pair> {
+    Pair::up(&Options { qnet: vec!["mapany=off".to_owned()], ..Options::default() })
+}
+
+/// A process of this program in a node.
+struct Player {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Player {
+    fn start(node: &Node, role: &str, words: &[&str]) -> Result<Self> {
+        let us = std::env::current_exe()?;
+        let name = us.file_name().and_then(|name| name.to_str()).context("a name")?;
+        let program = format!("/lab/programs/deps/{name}");
+        Self::of(node, &[&["env", &format!("SPECIAL_FILES={role}"), &program], words].concat())
+    }
+
+    fn of(node: &Node, words: &[&str]) -> Result<Self> {
+        let mut command = node.command(words[0]);
+        command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let orders = child.stdin.take().context("its input")?;
+        let answers = BufReader::new(child.stdout.take().context("its output")?);
+        Ok(Self { child, orders, answers })
+    }
+
+    fn hear(&mut self) -> Result<String> {
+        let mut line = String::new();
+        ensure!(self.answers.read_line(&mut line)? > 0, "a process has ended");
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn ask(&mut self, line: &str) -> Result<String> {
+        writeln!(self.orders, "{line}")?;
+        self.hear()
+    }
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        // It ends with its input as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn fifos() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("mkfifo -m 666 /tmp/p")?;
+    // whoever opens one end waits for the other, on whichever node it is
+    let mut reader = Player::of(joseph, &["cat", "/tmp/p"])?;
+    alonzo.shell("echo from afar >/net/joseph/tmp/p")?;
+    ensure!(reader.hear()? == "from afar");
+    drop(reader);
+    let mut reader = Player::of(alonzo, &["cat", "/net/joseph/tmp/p"])?;
+    joseph.shell("echo from here >/tmp/p")?;
+    ensure!(reader.hear()? == "from here");
+    drop(reader);
+    let mut writer = Player::of(alonzo, &["sh", "-c", "echo late >/net/joseph/tmp/p; echo written"])?;
+    ensure!(joseph.shell("cat /tmp/p")? == "late\n");
+    ensure!(writer.hear()? == "written");
+    // more than a FIFO holds
+    let mut writer =
+        Player::of(alonzo, &["sh", "-c", "head -c 1000000 /dev/zero >/net/joseph/tmp/p; echo written"])?;
+    ensure!(joseph.shell("wc -c </tmp/p")? == "1000000\n");
+    ensure!(writer.hear()? == "written");
+    Ok(())
+}
+
+fn polls() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("mkfifo -m 666 /tmp/p")?;
+    let mut poller = Player::start(alonzo, "poll", &["/net/joseph/tmp/p"])?;
+    let pid = poller.hear()?;
+    let sleeps = || alonzo.shell(&format!("cat /proc/{pid}/wchan")).is_ok_and(|at| at.contains("poll"));
+    eventually("the wait", sleeps)?;
+    joseph.shell("echo wake up >/tmp/p")?;
+    let heard = poller.hear()?;
+    ensure!(heard.contains("POLLIN") && heard.ends_with("wake up"), "{heard}");
+    Ok(())
+}
+
+fn devices() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    ensure!(alonzo.shell("head -c 3 /net/joseph/dev/zero | od -An -tx1")? == " 00 00 00\n");
+    alonzo.shell("echo nothing >/net/joseph/dev/null && echo nothing >>/net/joseph/dev/null")?;
+    ensure!(alonzo.shell("stat -c %F /net/joseph/dev/null")?.starts_with("regular"));
+    refused(alonzo, "stty -F /net/joseph/dev/null", "Inappropriate ioctl for device")?;
+    refused(alonzo, "printf x | cat >/net/joseph/dev/full", "No space left on device")?;
+    joseph.shell("python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"/tmp/s\")'")?;
+    refused(alonzo, "cat /net/joseph/tmp/s", "No such device or address")?;
+    refused(alonzo, "mknod /net/joseph/tmp/null c 1 3", "Operation not permitted").map(|_| ())
+}
+
+fn kernel_settings() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    alonzo.shell("echo lab >/net/joseph/proc/sys/kernel/domainname")?;
+    ensure!(joseph.shell("cat /proc/sys/kernel/domainname")? == "lab\n");
+    ensure!(alonzo.shell("cat /net/joseph/proc/sys/kernel/domainname")? == "lab\n");
+    let line = "echo other >/net/joseph/proc/sys/kernel/domainname";
+    ensure!(system_tests::shell_as(alonzo, 1234, line).is_err(), "root's to write");
+    ensure!(joseph.shell("cat /proc/sys/kernel/domainname")? == "lab\n");
+    Ok(())
+}
+
+fn attributes() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("cd /tmp && echo x >f && chmod 666 f && mkdir -m 777 d && ln -s f link && mkfifo p")?;
+    let asked = |node: &Node, words: &[&str]| Player::start(node, "attribute", words)?.hear();
+    for path in ["f", "d"] {
+        let (there, here) = (format!("/net/joseph/tmp/{path}"), format!("/tmp/{path}"));
+        ensure!(asked(alonzo, &["add", &there, "user.colour", "red"])?.is_empty());
+        ensure!(asked(alonzo, &["add", &there, "user.colour", "blue"])? == "EEXIST");
+        ensure!(asked(joseph, &["get", &here, "user.colour"])? == "red");
+        ensure!(asked(alonzo, &["length", &there, "user.colour"])? == "3");
+        ensure!(asked(alonzo, &["list", &there])? == "user.colour");
+        ensure!(asked(alonzo, &["remove", &there, "user.colour"])?.is_empty());
+        ensure!(asked(alonzo, &["get", &there, "user.colour"])? == "ENODATA");
+    }
+    let long = "x".repeat(3000);
+    asked(alonzo, &["set", "/net/joseph/tmp/f", "user.long", &long])?;
+    ensure!(asked(joseph, &["get", "/tmp/f", "user.long"])? == long);
+    ensure!(asked(alonzo, &["set", "/net/joseph/tmp/link", "user.a", "b"])? == "EPERM");
+    for (path, expected) in [("dev/null", "character 1:3"), ("tmp/p", "fifo"), ("tmp/f", "ENODATA")] {
+        let path = format!("/net/joseph/{path}");
+        ensure!(asked(alonzo, &["get", &path, "user.qnet.type"])? == expected, "{path}");
+    }
+    ensure!(asked(alonzo, &["set", "/net/joseph/dev/null", "user.qnet.type", "x"])? == "EPERM");
+    ensure!(asked(alonzo, &["get", "/net/joseph/tmp/f", "security.capability"])? == "ENODATA");
+    ensure!(asked(alonzo, &["list", "/net"])?.is_empty());
+    Ok(())
+}
+
+fn terminal() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    refused(alonzo, "qnet-tty joseph /etc/hostname", "joseph:/etc/hostname: not a terminal")?;
+    refused(alonzo, "qnet-tty nosuch /dev/tty1", "nosuch: not found")?;
+    let mut far = Player::start(joseph, "terminal", &[])?;
+    let path = far.hear()?;
+    let before = far.ask("state")?;
+    ensure!(before.starts_with("cooked"), "{before}");
+    let mut relay = Player::of(alonzo, &["qnet-tty", "-l", "/tmp/t", "joseph", &path])?;
+    let local = relay.hear()?;
+    ensure!(alonzo.shell("readlink /tmp/t")?.trim_end() == local);
+    ensure!(far.ask("state")?.starts_with("raw"));
+    alonzo.shell("stty -F /tmp/t raw -echo && echo to the far end >/tmp/t")?;
+    ensure!(far.ask("hear")? == "to the far end");
+    far.ask("say and back")?;
+    ensure!(alonzo.shell("head -n 1 </tmp/t")? == "and back\n");
+    alonzo.shell("stty -F /tmp/t rows 50 cols 132 9600 cstopb")?;
+    let changed = || far.ask("state").is_ok_and(|state| state == "raw long B9600 50x132");
+    eventually("the settings at the far end", changed)?;
+    alonzo.shell("kill -TERM $(pgrep -x qnet-tty)")?;
+    eventually("its end", || relay.child.try_wait().is_ok_and(|status| status.is_some()))?;
+    ensure!(relay.child.wait()?.success());
+    ensure!(far.ask("state")?.starts_with("cooked"), "it has its own settings again");
+    ensure!(alonzo.shell("ls /tmp/t 2>&1 || true")?.contains("No such file"));
+    Ok(())
+}
+
+fn circles() -> Result<()> {
+    const ROUND: &str = "Too many levels of symbolic links";
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("mkdir /tmp/d && cd /tmp && ln -s /net/alonzo/tmp/loop loop && ln -s .. d/up && ln -s ../../../../etc d/out")?;
+    alonzo.shell("ln -s /net/joseph/tmp/loop /tmp/loop")?;
+    for path in [
+        "/net/joseph/tmp/loop",
+        "/net/alonzo/tmp/loop",
+        "/net/joseph/net/alonzo/etc/hostname",
+        "/net/alonzo/net/joseph/etc/hostname",
+    ] {
+        refused(alonzo, &format!("cat {path}"), ROUND)?;
+    }
+    let line =
+        "cd /net/joseph/tmp/d && cat ../../etc/hostname up/../etc/hostname out/hostname && ls /net/joseph/..";
+    ensure!(alonzo.shell(line)? == "joseph\njoseph\njoseph\nalonzo\njoseph\n");
+    // what finds and copies whole trees comes to an end
+    alonzo.shell("find -L /net/joseph/tmp -maxdepth 6 >/dev/null 2>&1; true").map(drop)?;
+    Ok(())
+}
