@@ -19,10 +19,15 @@ const ENGINE: [&str; 7] = [
 ];
 const FAULTS: [&str; 1] = [include_str!("../../../tests/tests/net_faults/main.rs")];
 const MODEL: [&str; 1] = [include_str!("../../../tests/tests/file_model/main.rs")];
-const SERVER: [&str; 1] = [include_str!("../../server/tests/process/places.rs")];
+const SERVER: [&str; 2] = [
+    include_str!("../../server/tests/process/locks.rs"),
+    include_str!("../../server/tests/process/places.rs"),
+];
 const PROGRAMS: [&str; 1] = [include_str!("../../../tests/tests/net_programs.rs")];
 const TREES: [&str; 1] = [include_str!("../../../tests/tests/net_trees.rs")];
 const IDENTITY: [&str; 1] = [include_str!("../../../tests/tests/identity.rs")];
+const LOCKS: [&str; 1] = [include_str!("../../../tests/tests/file_locks/main.rs")];
+const SPECIAL: [&str; 1] = [include_str!("../../../tests/tests/special_files/main.rs")];
 const CASES: [&str; 11] = [
     include_str!("../../../tests/tests/semantics/cases/content.rs"),
     include_str!("../../../tests/tests/semantics/cases/directories.rs"),
@@ -48,6 +53,8 @@ fn place(letter: &str, name: &str) -> Option<(&'static [&'static str], String)> 
         "P" => (&PROGRAMS, format!("case(\"{name}\"")),
         "L" => (&TREES, format!("fn {name}()")),
         "I" => (&IDENTITY, format!("case(\"{name}\"")),
+        "K" => (&LOCKS, format!("case(\"{name}\"")),
+        "X" => (&SPECIAL, format!("case(\"{name}\"")),
         "C" => (&CASES, format!("(\"{name}\", ")),
         _ => return None,
     })
@@ -73,4 +80,6 @@ fn the_numbers_that_the_document_quotes_are_those_of_the_code() {
     assert_eq!(caller::MAX_GROUPS, 256);
     assert!(DOCUMENT.contains("requests of up to 1 MiB"));
     assert_eq!(fuse::MAX_TRANSFER, 1 << 20);
+    assert!(DOCUMENT.contains("values of at most 65,264 bytes"));
+    assert_eq!(qnet_iomsg::filesys::xattr::VALUE_MAX, 65_264);
 }
