@@ -91,14 +91,15 @@ impl Lanes {
             return (length <= lane.largest && lane.fits(now, length, extra)).then_some(lane.id);
         }
         let alone = self.alone(choice);
-        let allowed =
-            |lane: &Lane| length <= lane.largest && alone.is_none_or(|link| Some(lane.link) == link);
+        let allowed = |lane: &Lane| alone.is_none_or(|link| Some(lane.link) == link);
+        let takes = |lane: &Lane| allowed(lane) && length <= lane.largest;
+        // What is too long for those that are up is not for one in doubt: it is cut anew.
         if !self.lanes.iter().any(|lane| allowed(lane) && lane.health.is_up()) {
-            let lane = self.lanes.iter_mut().filter(|lane| allowed(lane)).min_by_key(|lane| lane.backoff)?;
+            let lane = self.lanes.iter_mut().filter(|lane| takes(lane)).min_by_key(|lane| lane.backoff)?;
             return lane.fits(now, length, extra).then_some(lane.id);
         }
         let mut best: Option<(u64, LaneId)> = None;
-        for lane in self.lanes.iter_mut().filter(|lane| allowed(lane) && lane.health.is_up()) {
+        for lane in self.lanes.iter_mut().filter(|lane| takes(lane) && lane.health.is_up()) {
             if !lane.fits(now, length, extra) {
                 continue;
             }
@@ -120,10 +121,9 @@ impl Lanes {
         stay: Option<LaneId>,
     ) -> Option<LaneId> {
         let alone = self.alone(choice);
-        let allowed =
-            |lane: &Lane| length <= lane.largest && alone.is_none_or(|link| Some(lane.link) == link);
+        let allowed = |lane: &Lane| alone.is_none_or(|link| Some(lane.link) == link);
         let any_up = self.lanes.iter().any(|lane| allowed(lane) && lane.health.is_up());
-        let good = |lane: &Lane| allowed(lane) && (!any_up || lane.health.is_up());
+        let good = |lane: &Lane| allowed(lane) && length <= lane.largest && (!any_up || lane.health.is_up());
         let stay = stay.and_then(|id| self.get(id)).filter(|lane| any_up && good(lane)).map(|lane| lane.id);
         let best =
             || self.lanes.iter().filter(|lane| good(lane)).min_by_key(|lane| (lane.backoff, lane.cost()));

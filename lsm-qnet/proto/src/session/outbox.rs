@@ -467,16 +467,17 @@ impl Outbox {
 
     fn next_small(&mut self, now: Instant, at: usize) -> Option<(u64, u32, LaneId)> {
         let length = u32::try_from(self.queues[at].small.front()?.len()).unwrap_or(u32::MAX);
+        if length > self.piece {
+            // The pieces became smaller while it waited.
+            let message = self.queues[at].small.pop_front()?;
+            self.queues[at].bulk.push_back(message);
+            return self.next_bulk(now, at);
+        }
         if !self.may_start() {
             return None;
         }
         let lane = self.pick(now, at, length, SMALL_EXTRA)?;
         let message = self.queues[at].small.pop_front()?;
-        if message.len() > u64::from(self.piece) {
-            // the pieces became smaller while it waited
-            self.queues[at].bulk.push_back(message);
-            return self.next_bulk(now, at);
-        }
         Some((self.start(message), 0, lane))
     }
 

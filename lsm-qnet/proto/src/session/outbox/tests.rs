@@ -155,6 +155,37 @@ fn a_nack_brings_what_it_names_at_once() {
 }
 
 #[test]
+fn what_was_cut_for_a_path_that_died_goes_over_a_narrower_one_in_pieces_that_fit() {
+    let narrow = (LinkId(1), LinkAddr::mac([3; 6]));
+    for ended in [false, true] {
+        let mut outbox = outbox(true);
+        push(&mut outbox, at(0), message(250));
+        assert_eq!(sent(&mut outbox, at(0)).len(), 3);
+        ack(&mut outbox, at(1), 1, &[], &[(1, 0, 100)]);
+        let paths: &[_] = if ended { &[(narrow, 40)] } else { &[(PATH, PIECE), (narrow, 40)] };
+        outbox.set_paths(at(2), paths);
+        for lane in outbox.lanes.iter_mut() {
+            if lane.link == narrow.0 { lane.health.prove(at(2)) } else { lane.health.suspect(at(2)) }
+        }
+        let mut frame = [0; HEADER + PIECE as usize + 2];
+        let mut pieces: Vec<(u32, u32)> = Vec::new();
+        for ms in 2..200 {
+            assert!(!outbox.on_timeout(at(ms), PATIENCE));
+            while let Some(out) = outbox.poll(at(ms), &mut frame) {
+                assert!(out.header.length <= 40, "{:?}", out.header);
+                pieces.push((out.header.offset, out.header.offset + out.header.length));
+            }
+        }
+        pieces.sort_unstable();
+        pieces.dedup();
+        let expected = [(80, 120), (120, 160), (160, 200), (200, 240), (240, 250)];
+        assert_eq!(pieces, expected, "cut anew from its beginning, and what is missing of it: {ended}");
+        assert!(ack(&mut outbox, at(201), 2, &[], &[]));
+        assert!(outbox.is_idle() && outbox.in_flight() == 0);
+    }
+}
+
+#[test]
 fn silence_brings_everything_again_later_and_later_and_then_the_end() {
     let mut outbox = outbox(true);
     push(&mut outbox, at(0), message(150));

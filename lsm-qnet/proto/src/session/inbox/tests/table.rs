@@ -161,7 +161,7 @@ fn every_state_answers_every_packet_as_the_table_says() {
             for (input, wanted) in INPUTS.into_iter().zip(row.split_whitespace()) {
                 let mut bench = Bench::new();
                 bench.bring_to(state, &bytes);
-                // A message that was cut anew comes whole although its first third was delivered: the same bytes again.
+                // Nobody of ours sends as one packet what it has begun to send in three. Who does has it delivered again.
                 bench.desk.got.clear();
                 let arrival = bench.suffer(input, &bytes);
                 let outcome: String = [letter(&arrival), bench.state()].into_iter().collect();
