@@ -4,7 +4,7 @@
 //!  thread T                                   pthread_cancel(T) of the overlay
 //!  MsgSend: testcancel                        the C library's pthread_cancel: T is marked, not disturbed,
 //!    off, waiting = T                           because its cancellation is off
-//!      wait in poll or on a futex    ◄──────── a signal, again and again until T no longer waits
+//!      wait                          ◄──────── a signal, again and again until T no longer waits
 //!      EINTR                                    (it may come a moment before the wait begins)
 //!    on again
 //!    errno is EINTR: testcancel ─► the C library unwinds: above it are only frames without destructors
