@@ -5,6 +5,7 @@ mod behaviour;
 mod bench;
 mod changes;
 mod hostile;
+mod locks;
 mod nodes;
 mod statistics;
 mod waiting;
