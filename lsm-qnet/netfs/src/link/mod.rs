@@ -15,6 +15,7 @@
 //! Bounds: [`MAX_SESSIONS`]; [`MAX_UNREAD`] bytes that `lsm-qnet` has not taken, after which it counts as gone;
 //! [`MAX_ABANDONED`] transactions of a session that nobody waits for any more, after which the session is closed.
 
+mod failure;
 mod message;
 mod session;
 
@@ -33,8 +34,8 @@ use qnet_ipc::{
 };
 use tracing::{debug, info, warn};
 
-pub use self::message::Message;
 use self::session::{Session, State};
+pub use self::{failure::Failure, message::Message};
 use crate::{caller::Caller, fuse::reply::Buffer};
 
 /// Pause between attempts to reach a socket that is not there.
@@ -106,38 +107,6 @@ pub struct Reply {
     pub status: i64,
     /// Its data.
     pub buffer: Buffer,
-}
-
-/// How a transaction ended badly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Linux errno.
-    pub errno: i32,
-    /// The connection failed, not the operation: it may succeed on a new session.
-    pub lost: bool,
-    /// The node may have got the message, and may have done what it says.
-    pub sent: bool,
-}
-
-impl Failure {
-    /// No Qnet runs on this node.
-    pub const NO_LINK: Self = Self { errno: libc::EHOSTUNREACH, lost: true, sent: false };
-    /// The connection has ended.
-    pub const GONE: Self = Self { errno: libc::EHOSTDOWN, lost: true, sent: true };
-
-    /// Something is wrong that another attempt would not mend, and nothing was sent.
-    pub const fn of(errno: i32) -> Self {
-        Self { errno, lost: false, sent: false }
-    }
-
-    /// An errno that a server or `lsm-qnet` sent. QNX says EBADF and ESRCH for a connection or server that is gone.
-    fn from_errno(errno: i32) -> Self {
-        let lost = matches!(
-            errno,
-            libc::EHOSTDOWN | libc::EBADF | libc::ESRCH | libc::ENOTCONN | libc::ECONNRESET | libc::EPIPE
-        );
-        Self { errno, lost, sent: true }
-    }
 }
 
 /// A finished transaction.
