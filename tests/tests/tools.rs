@@ -37,6 +37,19 @@ fn the_statistics_hold_the_documented_lines() -> Result<()> {
     refused(alonzo, "echo 1 >/net/.qnetstats", "Read-only file system").map(|_| ())
 }
 
+fn a_copy_shows_while_it_runs() -> Result<()> {
+    let Pair { alonzo, .. } = &up()?;
+    let line = "qnetstats -w 0.2 -c 3 >/tmp/rates & watcher=$!
+                while kill -0 $watcher 2>/dev/null; do cat /net/joseph/bin/sh >/dev/null; done; wait $watcher; cat /tmp/rates";
+    let text = alonzo.shell(line)?;
+    let (heads, rates) = text.split_once('\n').context("heads")?;
+    ensure!(heads.starts_with("node ") && rates.lines().count() == 3, "{text}");
+    let moved =
+        |line: &str| -> Option<f64> { line.strip_prefix("joseph ")?.split_whitespace().nth(1)?.parse().ok() };
+    ensure!(rates.lines().any(|line| moved(line).is_some_and(|received| received > 0.0)), "{text}");
+    Ok(())
+}
+
 fn a_reader_of_the_statistics_sees_one_moment() -> Result<()> {
     let Pair { alonzo, .. } = &up()?;
     // Between the two reads the counters move on; the open file does not.
@@ -136,6 +149,7 @@ fn two_nodes_of_one_address_are_told_on_both_of_them() -> Result<()> {
 
 cases! {
     the_statistics_hold_the_documented_lines: [Need::RootNodes, Need::Fuse],
+    a_copy_shows_while_it_runs: [Need::RootNodes, Need::Fuse],
     a_reader_of_the_statistics_sees_one_moment: [Need::RootNodes, Need::Fuse],
     qnet_ping_tells_the_way_to_a_node_and_where_it_ends: [Need::RootNodes, Need::Fuse],
     pidin_net_shows_every_node: [Need::RootNodes, Need::Fuse],
