@@ -48,6 +48,7 @@ pub fn root() -> Result<&'static Root, Error> {
 /// The calling thread's number, from 1 for the first thread. From now on its end is told to the channels of this process that
 /// asked for it (`_NTO_CHF_THREAD_DEATH`).
 #[must_use]
+#[doc(alias = "gettid")]
 pub fn thread_id() -> i32 {
     thread::number()
 }
@@ -60,11 +61,13 @@ pub fn watch_thread() {
 /// The calling thread's priority, QNX's 1 to 255: of the messages and pulses that it sends. 10 unless set; receiving a
 /// message changes it to its sender's.
 #[must_use]
+#[doc(alias("getprio", "SchedGet"))]
 pub fn priority() -> i32 {
     thread::priority()
 }
 
 /// Sets the calling thread's priority for messages; what the kernel makes of it is the caller's business.
+#[doc(alias("setprio", "SchedSet"))]
 pub fn set_priority(priority: i32) {
     thread::set_priority(priority);
 }

@@ -38,7 +38,7 @@ impl Channel {
     /// Makes a channel of this process, found by clients that use the same root. Its number is the lowest free one.
     ///
     /// # Errors
-    /// No descriptors left; somebody squats on the addresses of this process.
+    /// `EINVAL`: flags that mean nothing here; no descriptors left; somebody squats on the addresses of this process.
     #[doc(alias = "ChannelCreate")]
     pub fn create(root: &Root, flags: ChannelFlags) -> Result<Self, Error> {
         Ok(Self { port: Port::create(root, flags)?, pid: pid() })

@@ -93,7 +93,7 @@ impl Port {
             let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
             let mut failed = None;
             let port = Arc::new_cyclic(|this: &Weak<Self>| {
-                let state = State::new(listener, Arc::clone(&epoll), flags, chid, root.path(), this);
+                let mut state = State::new(listener, Arc::clone(&epoll), flags, chid, root.path(), this);
                 failed = state.listen().err();
                 let (state, vigil, bell) = (Mutex::new(state), Vigil::default(), OnceLock::new());
                 let (_kept, generation) = (KeptFromChild::new(epoll.0.as_fd()), sys::generation());
@@ -116,6 +116,7 @@ impl Port {
         // Dropped after the lock: then the handlers run that came too late for the call.
         let mut signals = Signals::new(how.interruptible);
         let mut state = self.lock()?;
+        state.listen_again();
         // What arrived meanwhile may be more urgent than what waits already.
         if state.has_ready() && !state.crew.leading {
             let now = Some(Instant::now());

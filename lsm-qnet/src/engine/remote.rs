@@ -237,7 +237,7 @@ impl Engine {
 }
 
 /// The flags of a message whose sender's numbers are big-endian or not.
-fn endian(big: bool) -> u32 {
+pub(super) fn endian(big: bool) -> u32 {
     let differs = big != cfg!(target_endian = "big");
     (if big { info::ENDIAN_BIG } else { 0 }) | (if differs { info::ENDIAN_DIFF } else { 0 })
 }

@@ -144,6 +144,7 @@ pub fn connect_server_info(of: i32, coid: i32) -> Result<ServerInfo, Error> {
 /// # Errors
 /// `EINVAL`: no such client.
 #[doc(alias = "ConnectClientInfo")]
+#[doc(alias = "ConnectClientInfoExt")]
 pub fn connect_client_info(scoid: i32) -> Result<Arc<Claim>, Error> {
     if scoid == -1 {
         return Ok(Arc::new(this_process()));

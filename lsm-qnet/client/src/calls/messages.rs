@@ -35,6 +35,7 @@ pub enum Received {
 #[doc(alias = "MsgSendv")]
 #[doc(alias = "MsgSendsv")]
 #[doc(alias = "MsgSendvs")]
+#[doc(alias("MsgSendnc", "MsgSendvnc", "MsgSendsvnc", "MsgSendvsnc"))]
 pub fn msg_sendv(coid: i32, message: &[IoSlice<'_>], reply: &mut [IoSliceMut<'_>]) -> Result<i64, Error> {
     let timeout = thread::take_timeout().filter(|timeout| timeout.states & (state::SEND | state::REPLY) != 0);
     let options = SendOptions { coid, interruptible: true, ..SendOptions::default() };

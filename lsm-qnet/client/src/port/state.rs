@@ -108,6 +108,8 @@ struct Pending {
 pub(super) struct State {
     kept: Option<KeptFromChild>,
     listener: Option<Listener>,
+    /// It is not listened to: a client waits for whom there is no descriptor.
+    deaf: bool,
     epoll: Arc<Epoll>,
     this: Weak<Port>,
     flags: ChannelFlags,
@@ -146,6 +148,7 @@ impl State {
         Self {
             kept: Some(KeptFromChild::new(listener.as_fd())),
             listener: Some(listener),
+            deaf: false,
             epoll,
             this: Weak::clone(this),
             flags,
@@ -167,9 +170,18 @@ impl State {
     }
 
     /// Begins to hear of new clients.
-    pub(super) fn listen(&self) -> nix::Result<()> {
+    pub(super) fn listen(&mut self) -> nix::Result<()> {
         let Some(listener) = &self.listener else { return Ok(()) };
+        self.deaf = false;
         self.epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))
+    }
+
+    /// Hears of new clients again, if there were no descriptors for them: there may be now.
+    pub(super) fn listen_again(&mut self) {
+        if self.deaf {
+            // Refused, it is tried again the next time.
+            self.deaf = self.listen().is_err();
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -37,6 +37,13 @@ fn timeout(states: u32) {
     calls::timer_timeout(states, SHORT, Event::Unblock);
 }
 
+/// Comes back when a timeout that was armed before this call is long over: one that was armed later, and is longer, is.
+fn until_it_would_be_over() {
+    let quiet = Pair::new(0);
+    calls::timer_timeout(state::RECEIVE, SHORT * 3, Event::Unblock);
+    assert_eq!(errno(calls::msg_receive_pulse(quiet.chid)), libc::ETIMEDOUT);
+}
+
 fn nobody_receives() {
     for flags in [0, UNBLOCK] {
         let pair = Pair::new(flags);
@@ -62,7 +69,7 @@ fn a_timeout_is_for_one_call() {
         });
         assert_eq!(pulse(pair.chid).code, 1);
         let (rcvid, _) = message(pair.chid);
-        thread::sleep(SHORT * 2);
+        until_it_would_be_over();
         reply(rcvid, 0, b"").unwrap();
         assert_eq!(client.join().unwrap(), Ok(0));
     });
@@ -128,7 +135,7 @@ fn reply_only() {
             timeout(state::REPLY);
             send(pair.coid, b"x", &mut [])
         });
-        thread::sleep(SHORT * 3);
+        until_it_would_be_over();
         let (rcvid, _) = message(pair.chid);
         assert_eq!(client.join().unwrap(), Err(libc::ETIMEDOUT), "it waited for the receive");
         calls::msg_send_pulse(pair.coid, 1, 1, 0).unwrap();
@@ -147,7 +154,7 @@ fn send_only() {
         if let Ok(calls::Received::Message { rcvid, .. }) =
             crate::support::receive_into(pair.chid, &mut [0; 8])
         {
-            thread::sleep(SHORT * 3);
+            until_it_would_be_over();
             reply(rcvid, 6, b"").unwrap();
         }
         assert_eq!(client.join().unwrap(), Ok(6));

@@ -29,6 +29,10 @@ fn channels_are_counted_from_one() {
     calls::channel_destroy(2).unwrap();
     assert_eq!(errno(calls::channel_destroy(2)), libc::EINVAL);
     assert_eq!(calls::channel_create(0).unwrap(), 2);
+    // _NTO_CHF_ASYNC, _NTO_CHF_GLOBAL, and what nobody has heard of: not taken for a channel that does it.
+    for flags in [0x200, 0x400, 0x8000_0000] {
+        assert_eq!(errno(calls::channel_create(flags)), libc::EINVAL);
+    }
     chids.into_iter().for_each(|chid| calls::channel_destroy(chid).unwrap());
 }
 

@@ -8,11 +8,12 @@ use std::{
 };
 
 use libtest_mimic::Trial;
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use qnet::calls;
+use qnet_ipc::{ClientPeer, ReceiveBuffer, ToClient, ToServer, packet};
 
 use crate::{
-    support::{Pair, Role, attach, message, reply, send},
+    support::{Pair, Role, attach, is_asleep, message, reply, send, until},
     trial,
 };
 
@@ -21,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("ten_thousand_channels_live_beside_each_other", channels),
         trial("a_hundred_thousand_connections_need_one_socket", connections),
         trial("many_processes_are_served", clients),
+        trial("as_many_clients_are_served_as_there_are_descriptors_and_the_next_when_one_leaves", crowd),
         trial("thousands_of_pulses_wait_for_a_busy_server", pulses),
         trial("a_message_of_four_gigabytes_is_read_in_pieces", four_gigabytes),
     ]
@@ -91,6 +93,62 @@ fn clients() {
     for role in &mut roles {
         assert_eq!(role.hear(), "10");
     }
+}
+
+/// A client that has sent one message; whether it was answered.
+struct One(ClientPeer, bool);
+
+impl One {
+    fn new(address: &qnet_ipc::ChannelAddress) -> Self {
+        let mut peer = qnet_ipc::connect_channel(address).unwrap().0;
+        let connect =
+            packet::Connect { conn: 1, nd: 0, pid: address.pid, chid: address.chid, flags: 0, claim: None };
+        peer.send(&ToServer::Connect(connect)).unwrap();
+        let head = packet::Send { txn: 1, conn: 1, srcmsglen: 1, ..packet::Send::default() };
+        peer.send(&ToServer::Send(head, b"x")).unwrap();
+        Self(peer, false)
+    }
+
+    fn is_served(&mut self) -> bool {
+        let mut buffer = ReceiveBuffer::new();
+        while let Some(packet) = self.0.recv(&mut buffer).unwrap() {
+            self.1 |= matches!(packet, ToClient::Reply { .. });
+        }
+        self.1
+    }
+}
+
+/// Each client of a channel costs its server one descriptor, and here each is one of this process, too. The server has
+/// few in an ordinary run, and as many as the system gives in a long one.
+fn crowd() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let soak = std::env::var_os("IO_PKT_SOAK").is_some();
+    let descriptors = if soak { hard as usize - 200 } else { 300 };
+    // What it needs itself is not known exactly, but it is not much.
+    let (surely, never) = (descriptors - 50, descriptors);
+    let mut server = Role::start("crowded", &[descriptors as i32]);
+    let chid: i32 = server.hear().parse().unwrap();
+    let address = calls::root().unwrap().channel(server.pid(), chid).unwrap();
+    // A few at a time: those that nobody accepts wait in the kernel's queue, which is not long.
+    let mut clients: Vec<One> = Vec::new();
+    while clients.len() < surely {
+        let mut one = One::new(&address);
+        until("it is served", || one.is_served());
+        clients.push(one);
+    }
+    while clients.len() < never + 20 {
+        clients.push(One::new(&address));
+    }
+    // It sleeps, rather than to be told again and again of those for whom it has no descriptor.
+    until("the server sleeps", || is_asleep(server.pid(), server.pid()));
+    let served =
+        |clients: &mut Vec<One>| clients.iter_mut().filter_map(|one| one.is_served().then_some(())).count();
+    let first = served(&mut clients);
+    assert!((surely..never).contains(&first), "{first} are served");
+    // Everybody whose place comes free is followed by one that waits.
+    clients.drain(..60);
+    until("all are served", || served(&mut clients) == clients.len());
 }
 
 fn pulses() {

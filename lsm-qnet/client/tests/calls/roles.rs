@@ -33,6 +33,7 @@ pub(crate) fn play(role: &str, args: &[String]) {
         "big" => big(arg(0), arg(1)),
         "exec" => exec(arg(0), arg(1)),
         "server" => server(arg(0).cast_unsigned()),
+        "crowded" => crowded(arg(0).cast_unsigned()),
         "forker" => forker(),
         "clients" => clients(arg(0), arg(1), arg(2)),
         "channels" => channels(arg(0)),
@@ -97,6 +98,13 @@ fn server(flags: u32) {
             Err(error) => say(format!("errno {}", error.errno())),
         }
     }
+}
+
+/// A server that may have so many descriptors.
+fn crowded(descriptors: u32) {
+    use nix::sys::resource::{Resource, setrlimit};
+    setrlimit(Resource::RLIMIT_NOFILE, descriptors.into(), descriptors.into()).unwrap();
+    server(0);
 }
 
 /// Has a channel and a connection to it, forks, and lets the child say what it has; the child lives on.

@@ -108,6 +108,17 @@ fn open_file() -> OpenFile {
 }
 
 #[test]
+fn who_writes_numbers_in_another_order_of_bytes_is_told_so() {
+    let mut rig = Rig::new(1);
+    rig.connect(1, 7);
+    let flags = info::ENDIAN_DIFF;
+    rig.packet(ToServer::Send(Send { txn: 9, conn: 1, srcmsglen: 2, flags, ..Send::default() }, b"ab"));
+    let errno = errno::qnx_to_linux(errno::qnx::EENDIAN);
+    assert_eq!(rig.heard(), [format!("error 9 {errno}")]);
+    assert_eq!(rig.take_all().0, [0_u32; 0], "nothing is done for it");
+}
+
+#[test]
 fn connections_take_turns() {
     let mut rig = Rig::new(1);
     rig.connect(1, 7);

@@ -195,3 +195,75 @@ fn events_for_a_client_that_reads_nothing_are_lost_and_nothing_else() {
     assert_eq!(desk.engine.totals().clients_dropped, 0);
     assert_eq!(desk.engine.population(), (1, 1, 1), "its call goes on");
 }
+
+#[test]
+fn processes_of_one_node_have_their_share_of_sockets_and_no_more() {
+    let mut lab = Lab::new(Some("connect"));
+    let server = Server::new(&lab, CHID + 2);
+    let mut client = lab.desks[0].client();
+    let mut ends = Vec::new();
+    // Each process of the other node needs a socket here.
+    for process_id in 1..=257 {
+        client.say(server.connect(&lab, process_id, 0, process(1000 + process_id as i32)));
+        lab.rest();
+        ends.extend(server.accept());
+    }
+    assert_eq!(ends.len(), 256);
+    let mut refused = Vec::new();
+    while let Some(packet) = client.try_hear() {
+        if let ToClient::ConnectFail { conn, errno } = packet {
+            refused.push((conn, errno));
+        }
+    }
+    assert_eq!(refused, [(257, libc::EAGAIN)]);
+    // One that leaves makes room.
+    client.say(ToServer::Disconnect { conn: 1 });
+    let ToServer::Connect(first) = ends[0].hear() else { panic!("no connect") };
+    ends[0].say(ToClient::ConnectOk { conn: first.conn, scoid: 1, limit: 100 });
+    lab.rest();
+    client.say(server.connect(&lab, 258, 0, process(5000)));
+    lab.rest();
+    assert!(server.accept().is_some());
+}
+
+#[test]
+fn a_caller_that_becomes_somebody_else_is_mapped_again_and_its_server_told() {
+    use qnet::{Channel, ChannelFlags, MessageInfo, Received};
+    let mut lab = Lab::new(Some("connect"));
+    let channel = Channel::create(&lab.desks[1].root, ChannelFlags::empty()).unwrap();
+    let mut client = lab.desks[0].client();
+    let (nd, pid, chid) = (joseph(&lab), channel.pid(), channel.chid());
+    client.say(ToServer::Connect(Connect { conn: 1, nd, pid, chid, flags: 0, claim: process(77) }));
+    let deadline = || Some(std::time::Instant::now());
+    for _ in 0..4 {
+        lab.rest();
+        assert!(channel.receive(deadline()).is_err(), "nothing was sent");
+    }
+    lab.rest();
+    let mut flags = |lab: &mut Lab, txn| {
+        client.say(ToServer::Send(send(txn, 1, 1), b"x"));
+        lab.rest();
+        let later = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let Received::Message(message) = channel.receive(Some(later)).unwrap() else { panic!("a pulse") };
+        let told = (message.info().flags, message.info().pid, message.info().credentials.euid);
+        message.reply(0, b"").unwrap();
+        lab.rest();
+        told
+    };
+    assert_eq!(flags(&mut lab, 1), (0, 77, 65534));
+    // What a node of QNX's says in the middle of a connection.
+    let engine = &mut lab.desks[1].engine;
+    let id = *engine.by_server.keys().next().unwrap();
+    let (ruid, euid) = (2000, 2000);
+    let cred = qnet_proto::ClientInfo { nd: 5, pid: 77, ruid, euid, ..qnet_proto::ClientInfo::default() };
+    engine.remote_credentials(id, &cred);
+    assert_eq!(flags(&mut lab, 2).0, MessageInfo::NET_CRED_DIRTY);
+    assert_eq!(flags(&mut lab, 3), (0, 77, 65534), "said once, and the user is mapped as before");
+}
+
+#[test]
+fn messages_say_whose_order_of_bytes_is_another() {
+    assert_eq!(super::super::remote::endian(cfg!(target_endian = "big")) & packet::info::ENDIAN_DIFF, 0);
+    let other = super::super::remote::endian(cfg!(target_endian = "little"));
+    assert_eq!(other & packet::info::ENDIAN_DIFF, packet::info::ENDIAN_DIFF);
+}

@@ -88,8 +88,16 @@ impl State {
     fn accept(&mut self) {
         loop {
             let Some(listener) = &self.listener else { return };
-            // An error (no descriptors left) leaves the client in the kernel's queue for another time.
-            let Ok(Some((peer, mut identity))) = listener.accept() else { return };
+            let (peer, mut identity) = match listener.accept() {
+                Ok(Some(client)) => client,
+                Ok(None) => return,
+                Err(_) => {
+                    // No descriptors left: the client waits in the kernel's queue until there may be one. Meanwhile the
+                    // socket would tell of it again and again.
+                    self.deaf = self.epoll.delete(listener).is_ok();
+                    return;
+                }
+            };
             // Who it was when it connected is what counts; a second descriptor for each client is not worth it.
             identity.pidfd = None;
             // More clients than there are numbers: the socket closes, as of a server that is gone.
@@ -201,6 +209,8 @@ impl State {
         ids.into_iter().for_each(|id| self.forget(id));
         self.mourn(number);
         let Some(client) = self.clients.remove(&number) else { return };
+        // Its descriptor is free when this call is over, before anybody looks at the socket.
+        self.listen_again();
         if self.lookout.contains(number) {
             self.lookout = self.lookout.without(number);
         }
