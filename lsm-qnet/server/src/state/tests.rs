@@ -4,8 +4,8 @@ use std::path::Path;
 
 use nix::sys::epoll::EpollCreateFlags;
 use qnet_iomsg::flags::IOFLAG_WRITE;
-use qnet_iomsg::{Connect as ConnectMessage, Io};
-use qnet_ipc::packet::Send;
+use qnet_iomsg::{Connect as ConnectMessage, Io, errno};
+use qnet_ipc::packet::{Send, info};
 use qnet_ipc::{Claim, ClientPeer, ReceiveBuffer, ToServer};
 
 use super::*;

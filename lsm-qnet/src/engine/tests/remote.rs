@@ -197,36 +197,6 @@ fn events_for_a_client_that_reads_nothing_are_lost_and_nothing_else() {
 }
 
 #[test]
-fn processes_of_one_node_have_their_share_of_sockets_and_no_more() {
-    let mut lab = Lab::new(Some("connect"));
-    let server = Server::new(&lab, CHID + 2);
-    let mut client = lab.desks[0].client();
-    let mut ends = Vec::new();
-    // Each process of the other node needs a socket here.
-    for process_id in 1..=257 {
-        client.say(server.connect(&lab, process_id, 0, process(1000 + process_id as i32)));
-        lab.rest();
-        ends.extend(server.accept());
-    }
-    assert_eq!(ends.len(), 256);
-    let mut refused = Vec::new();
-    while let Some(packet) = client.try_hear() {
-        if let ToClient::ConnectFail { conn, errno } = packet {
-            refused.push((conn, errno));
-        }
-    }
-    assert_eq!(refused, [(257, libc::EAGAIN)]);
-    // One that leaves makes room.
-    client.say(ToServer::Disconnect { conn: 1 });
-    let ToServer::Connect(first) = ends[0].hear() else { panic!("no connect") };
-    ends[0].say(ToClient::ConnectOk { conn: first.conn, scoid: 1, limit: 100 });
-    lab.rest();
-    client.say(server.connect(&lab, 258, 0, process(5000)));
-    lab.rest();
-    assert!(server.accept().is_some());
-}
-
-#[test]
 fn a_caller_that_becomes_somebody_else_is_mapped_again_and_its_server_told() {
     use qnet::{Channel, ChannelFlags, MessageInfo, Received};
     let mut lab = Lab::new(Some("connect"));
