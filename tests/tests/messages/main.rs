@@ -8,14 +8,13 @@ mod serve;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use play::{Server, message, send};
-use qnet::calls::{self, state};
+use qnet::calls;
 use qnet_lab::{Node, Options};
 use system_tests::capture::{Capture, ask, count, is_clean};
 use system_tests::{Case, Need, Pair, eventually, shell_as};
@@ -25,7 +24,6 @@ const CASES: &[Case] = &[
     case("attaching_succeeds_and_the_first_message_tells", first_message_tells),
     case("eight_kibibytes_arrive_at_first_and_writes_are_counted", first_chunk_and_writes),
     case("a_node_that_dies_ends_calls_and_its_clients", node_dies),
-    case("a_stopped_server_holds_its_callers_no_longer_than_they_want", stopped_server),
     case("without_qnet_other_nodes_are_out_of_reach_and_this_one_is_not", without_qnet),
     case("strangers_need_leave_and_a_denial_names_it", strangers_need_leave),
     case("server_and_client_are_any_users_and_the_server_knows_who_calls", any_users),
@@ -77,17 +75,6 @@ fn act(role: &str, words: &[String]) -> Result<String> {
             println!("waits");
             let blocked = send(coid, &message(b'u', &[], 0), 0).0;
             Ok(format!("{blocked:?} then {:?}", send(coid, &message(b'e', &[], 8), 8).0))
-        }
-        "hurry" => {
-            // To a channel whose server reads nothing at all: as soon as the time is over, it is over.
-            let server = Server::of(words)?;
-            let coid = calls::connect_attach(server.nd, server.pid, server.deaf, calls::SIDE_CHANNEL, 0)?;
-            calls::timer_timeout(
-                state::SEND | state::REPLY,
-                Duration::from_millis(500),
-                qnet::Event::Unblock,
-            );
-            Ok(format!("{:?}", send(coid, b"hello", 0).0))
         }
         "gone" => Ok(format!("{:?}", send(Server::of(words)?.attach()?, &message(b'g', &[], 0), 0).0)),
         "who" => {
@@ -312,28 +299,6 @@ fn node_dies() -> Result<()> {
     ensure!(outcome == "Err(112) then Err(9)\n", "{outcome}");
     let gone = || said(alonzo, "gone", &near.at("-")).is_ok_and(|gone| gone == "Ok(1)" || gone == "Ok(2)");
     eventually("the server hears that its client is gone", gone)
-}
-
-fn stopped_server() -> Result<()> {
-    let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
-    let server = Serving::start(joseph)?;
-    let (words, pid) = (server.at("joseph"), server.numbers.split(' ').next().context("a process")?);
-    ensure!(said(alonzo, "first", &words)? == "Ok(8)");
-    joseph.shell(&format!("kill -STOP {pid}"))?;
-    ensure!(said(alonzo, "hurry", &words)? == format!("Err({})", Errno::ETIMEDOUT as i32));
-    // Who waits without a limit can be killed.
-    let mut command = alonzo.command("sh");
-    let mut waits = command
-        .args(["-c", &format!("exec env {}", line("first", &words)?)])
-        .stdout(Stdio::null())
-        .spawn()?;
-    ensure!(waits.try_wait()?.is_none(), "a stopped server answered");
-    waits.kill()?;
-    eventually("the caller ends", || waits.try_wait().is_ok_and(|status| status.is_some()))?;
-    // The server knows of nothing when it goes on, and serves.
-    joseph.shell(&format!("kill -CONT {pid}"))?;
-    ensure!(said(alonzo, "first", &words)? == "Ok(8)");
-    Ok(())
 }
 
 fn without_qnet() -> Result<()> {
