@@ -24,6 +24,12 @@ pub const LOCK_WAITS_PER_NODE: usize = 256;
 pub const LOCK_OWNERS_PER_FILE: usize = 1024;
 /// Ranges that one owner may hold in one file; one that would make more is answered with ENOLCK.
 pub const LOCK_RANGES_PER_OWNER: usize = 4096;
+/// Most owners of locks in all files, of all nodes; each has a descriptor beside those of open files.
+pub const LOCK_OWNERS: usize = 4096;
+/// Ranges that all owners hold.
+pub const LOCK_RANGES: usize = 128 * 1024;
+/// The same of one node's owners.
+pub const LOCK_RANGES_PER_NODE: usize = 96 * 1024;
 /// Vain attempts to read from a device that claims to be ready, before the caller gets EAGAIN.
 pub const WAIT_ATTEMPTS: u32 = 1000;
 /// Messages of one connection of which a part is still to come; more are answered with EAGAIN.
@@ -55,6 +61,8 @@ pub struct Limits {
     pub workers: usize,
     /// Files of all connections.
     pub open_files: usize,
+    /// Owners of locks of all connections.
+    pub lock_owners: usize,
 }
 
 impl Limits {
@@ -62,8 +70,11 @@ impl Limits {
     #[must_use]
     pub fn new(workers: usize, open_files: usize) -> Self {
         let workers = workers.max(1);
-        let room = descriptor_limit().saturating_sub(RESERVED_DESCRIPTORS + 4 * workers);
-        Self { workers, open_files: open_files.min(room).max(1) }
+        let limit = descriptor_limit();
+        // where there are few descriptors, locks have a quarter of them
+        let lock_owners = LOCK_OWNERS.min(limit / 4).max(1);
+        let room = limit.saturating_sub(RESERVED_DESCRIPTORS + 4 * workers + lock_owners);
+        Self { workers, open_files: open_files.min(room).max(1), lock_owners }
     }
 
     /// Requests of one connection that are carried out at once.

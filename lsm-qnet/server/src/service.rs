@@ -119,6 +119,7 @@ pub fn serve(export: Export, peer: ServerPeer, limits: Limits) -> Result<(), Ser
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(system("make an epoll descriptor"))?;
     let epoll = Arc::new(epoll);
     let state = State::new(peer, Arc::clone(&epoll), limits).map_err(system("watch the socket"))?;
+    export.locks().bound(limits.lock_owners);
     let (ended, end) = channel();
     let service = Arc::new(Service {
         export,

@@ -348,6 +348,7 @@ impl State {
             work: Work::Release { files },
             room: 0,
             may_change: false,
+            nd,
             cancel: Arc::default(),
             spent: Vec::new(),
         };
@@ -425,6 +426,7 @@ impl State {
             work,
             room: room as usize,
             may_change: connection.rights & right::WRITE != 0,
+            nd: connection.nd,
             cancel: Arc::default(),
             spent: Vec::new(),
         };

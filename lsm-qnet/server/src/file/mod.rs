@@ -75,6 +75,8 @@ pub struct Opener {
     pub identity: Arc<Identity>,
     /// He may change files.
     pub may_change: bool,
+    /// The node that he is on.
+    pub nd: u32,
 }
 
 impl Opener {
@@ -164,12 +166,12 @@ impl OpenFile {
             fd: found.fd,
             place: found.place,
             kind: Kind::Name,
+            locks: OpenLocks::new(export.locks(), opener.nd),
             opener,
             nonblock: flag(IOFLAG_NONBLOCK),
             writable: flag(IOFLAG_WRITE),
             append: flag(IOFLAG_APPEND),
             position: Mutex::new(0),
-            locks: OpenLocks::new(export.locks()),
         }
     }
 

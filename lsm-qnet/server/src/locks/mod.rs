@@ -22,6 +22,7 @@
 //! another one unless the file may be opened for both (ENOLCK).
 
 mod ranges;
+mod shares;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use nix::sys::stat::{Mode, fstat};
 use qnet_iomsg::filesys::lock::{END, Holder, Kind, Request, Scope, Verb};
 
 use self::ranges::{Ranges, Span};
+use self::shares::{Share, Shares};
 use crate::file::Failure;
 use crate::limits;
 use crate::wait::Wait;
@@ -84,6 +86,7 @@ pub(crate) struct LockTable {
     freed: Mutex<HashSet<FileKey>>,
     any_freed: AtomicBool,
     last: AtomicU64,
+    shares: Arc<Shares>,
 }
 
 /// The locks of one file.
@@ -106,6 +109,7 @@ struct Owner {
     pid: u32,
     /// The opens through which it has locked.
     users: HashSet<u64>,
+    share: Share,
 }
 
 /// What somebody waits for.
@@ -143,6 +147,8 @@ impl Drop for Waiting {
 pub(crate) struct OpenLocks {
     table: Arc<LockTable>,
     id: u64,
+    /// The node that has it open.
+    nd: u32,
     /// Known with the first lock.
     file: OnceLock<Arc<FileLocks>>,
     /// It was locked with `flock`.
@@ -150,10 +156,10 @@ pub(crate) struct OpenLocks {
 }
 
 impl OpenLocks {
-    /// For a file that was just opened.
-    pub(crate) fn new(table: &Arc<LockTable>) -> Self {
+    /// For a file that a node has just opened.
+    pub(crate) fn new(table: &Arc<LockTable>, nd: u32) -> Self {
         let whole = AtomicBool::new(false);
-        Self { table: Arc::clone(table), id: table.number(), file: OnceLock::new(), whole }
+        Self { table: Arc::clone(table), id: table.number(), nd, file: OnceLock::new(), whole }
     }
 
     /// Carries out a request for the file, whose descriptor is `fd`. A TEST's answer is who is in the way.
@@ -225,9 +231,13 @@ impl OpenLocks {
         if owner.ranges.len() >= limits::LOCK_RANGES_PER_OWNER {
             return Err(Errno::ENOLCK.into());
         }
+        if known {
+            owner.share.may_grow()?;
+        }
         let result = sys::set(owner.fd.as_fd(), span, request.kind);
         if result.is_ok() {
             owner.ranges.set(span, Some(request.kind == Kind::Write));
+            owner.share.note(owner.ranges.len());
             owner.users.insert(self.id);
             owner.pid = request.pid;
         } else if !known {
@@ -248,6 +258,8 @@ impl OpenLocks {
 
     /// A description for somebody who has none for this file yet.
     fn new_owner(&self, fd: BorrowedFd<'_>, owners: &HashMap<OwnerKey, Owner>) -> Result<Owner, Errno> {
+        let share = self.table.shares.owner(self.nd)?;
+        share.may_grow()?;
         let access = access_of(fd)?;
         let taken = owners.values().any(|owner| owner.home == Some(self.id));
         // a read lock may follow, which this one could not hold
@@ -262,7 +274,7 @@ impl OpenLocks {
                 (copy, access, Some(self.id))
             }
         };
-        Ok(Owner { fd, access, home, ranges: Ranges::default(), pid: 0, users: HashSet::new() })
+        Ok(Owner { fd, access, home, ranges: Ranges::default(), pid: 0, users: HashSet::new(), share })
     }
 
     /// Sees to it that the description of an owner may hold a lock of this kind.
@@ -287,6 +299,7 @@ impl OpenLocks {
             sys::set(new.fd.as_fd(), range.span, Kind::Read)?;
             new.ranges.set(range.span, Some(false));
         }
+        new.share.note(new.ranges.len());
         new.users.clone_from(&owner.users);
         if let Some(old) = owners.insert(key, new) {
             // its description may stay open as that of a file
@@ -365,6 +378,11 @@ impl LockTable {
         std::mem::take(&mut *locked(&self.freed))
     }
 
+    /// Lets all nodes together have so many owners.
+    pub(crate) fn bound(&self, owners: usize) {
+        self.shares.bound(owners);
+    }
+
     fn note_freed(&self, key: FileKey) {
         locked(&self.freed).insert(key);
         self.any_freed.store(true, Ordering::Release);
@@ -385,11 +403,15 @@ impl LockTable {
         let key = (request.mount, request.owner);
         // who holds nothing has unlocked it
         let Some(owner) = owners.get_mut(&key) else { return Ok(()) };
-        if owner.ranges.len() >= limits::LOCK_RANGES_PER_OWNER && owner.ranges.are_split_by(span(request)) {
-            return Err(Errno::ENOLCK);
+        if owner.ranges.are_split_by(span(request)) {
+            if owner.ranges.len() >= limits::LOCK_RANGES_PER_OWNER {
+                return Err(Errno::ENOLCK);
+            }
+            owner.share.may_grow()?;
         }
         sys::set(owner.fd.as_fd(), span(request), Kind::Unlock)?;
         owner.ranges.set(span(request), None);
+        owner.share.note(owner.ranges.len());
         if owner.ranges.is_empty() {
             owners.remove(&key);
         }
@@ -439,7 +461,8 @@ impl LockTable {
 
     /// The owners in the way of `want`. Nobody, when their file's locks are being changed: a deadlock is found by the next try.
     fn blockers(&self, want: &Want) -> Vec<OwnerKey> {
-        let Some(file) = locked(&self.files).get(&want.file).cloned() else { return Vec::new() };
+        let files = locked(&self.files);
+        let Some(file) = files.get(&want.file) else { return Vec::new() };
         let Ok(owners) = file.owners.try_lock() else { return Vec::new() };
         let others = owners.iter().filter(|(key, _)| **key != want.owner);
         let blocking = others.filter(|(_, owner)| owner.ranges.in_the_way(want.span, want.write).is_some());

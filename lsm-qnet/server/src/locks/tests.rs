@@ -16,7 +16,7 @@ struct Opened {
 
 impl Opened {
     fn with(table: &Arc<LockTable>, path: &Path, options: &OpenOptions) -> Self {
-        Self { locks: OpenLocks::new(table), file: options.open(path).unwrap() }
+        Self { locks: OpenLocks::new(table, 7), file: options.open(path).unwrap() }
     }
 
     fn new(table: &Arc<LockTable>, path: &Path) -> Self {
@@ -189,4 +189,33 @@ fn one_owner_cannot_hold_ranges_without_end() {
     assert_eq!(refused, [libc::ENOLCK]);
     assert_eq!(open.errno(lock(1, Kind::Unlock, 0, END)), 0);
     assert_eq!(open.errno(lock(1, Kind::Write, 0, END)), 0);
+}
+
+#[test]
+fn one_node_cannot_hold_all_locks_and_what_goes_comes_back() {
+    let (table, file): (Arc<LockTable>, _) = (Arc::default(), NamedTempFile::new().unwrap());
+    let shares = Arc::clone(&table.shares);
+    table.bound(100);
+    let mut owners: Vec<_> = std::iter::from_fn(|| shares.owner(7).ok()).collect();
+    assert_eq!(owners.len(), 75);
+    let open = Opened::new(&table, file.path());
+    assert_eq!(open.errno(lock(1, Kind::Read, 0, 0)), libc::ENOLCK);
+    let others: Vec<_> = std::iter::from_fn(|| shares.owner(8).ok()).collect();
+    assert_eq!(others.len(), 25);
+    drop(others);
+    owners.truncate(1);
+    assert!(
+        locked(&table.files).values().all(|file| locked(&file.owners).is_empty()),
+        "nothing is left of who was refused"
+    );
+    owners[0].note(limits::LOCK_RANGES_PER_NODE - 2);
+    assert_eq!(open.errno(lock(1, Kind::Write, 0, 9)), 0);
+    assert_eq!(open.errno(lock(1, Kind::Write, 20, 29)), 0);
+    assert_eq!(open.errno(lock(1, Kind::Write, 40, 49)), libc::ENOLCK);
+    assert_eq!(open.errno(lock(1, Kind::Unlock, 5, 5)), libc::ENOLCK, "it would make one more");
+    assert_eq!(open.errno(lock(1, Kind::Unlock, 0, 9)), 0);
+    assert_eq!(open.errno(lock(1, Kind::Write, 40, 49)), 0);
+    owners.clear();
+    drop(open);
+    assert_eq!(shares.nodes(), 0);
 }

@@ -90,6 +90,8 @@ pub struct Request {
     pub room: usize,
     /// It may change files.
     pub may_change: bool,
+    /// The node that it came from.
+    pub nd: u32,
     /// Has the caller left?
     pub cancel: Arc<Cancel>,
     /// The buffer of a message that was carried out, for the next one.
@@ -113,7 +115,8 @@ impl Request {
                 Outcome::Done(0)
             }
             Work::Connect { message, source } => {
-                let opener = Opener { identity: Arc::clone(&self.identity), may_change: self.may_change };
+                let (may_change, nd) = (self.may_change, self.nd);
+                let opener = Opener { identity: Arc::clone(&self.identity), may_change, nd };
                 let outcome = connect::run(export, &opener, (&message, source.as_deref()), reply);
                 if matches!(outcome, Outcome::Wait(..)) {
                     self.work = Work::Connect { message, source };

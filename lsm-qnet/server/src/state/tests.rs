@@ -23,7 +23,7 @@ impl Rig {
     fn new(workers: usize) -> Self {
         let (client, socket) = qnet_ipc::pair().unwrap();
         let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap());
-        let limits = Limits { workers, open_files: 8 };
+        let limits = Limits { workers, open_files: 8, lock_owners: 8 };
         let state = State::new(ServerPeer::new(socket).unwrap(), epoll, limits).unwrap();
         Self { state, client, last_txn: 0 }
     }
@@ -103,7 +103,7 @@ impl Rig {
 fn open_file() -> OpenFile {
     let export = Export::open(Path::new("/")).unwrap();
     let found = resolve(&export, b"etc", true).unwrap();
-    let opener = Opener { identity: Arc::new(Identity::nobody()), may_change: false };
+    let opener = Opener { identity: Arc::new(Identity::nobody()), may_change: false, nd: 7 };
     OpenFile::open(&export, found, 0, opener, &Cancel::default()).unwrap()
 }
 
@@ -306,7 +306,7 @@ fn with_writable_file(rig: &mut Rig, conn: u32, nd: u32) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("f"), "").unwrap();
     let export = Export::open(dir.path()).unwrap();
-    let opener = Opener { identity: Arc::new(Identity::nobody()), may_change: true };
+    let opener = Opener { identity: Arc::new(Identity::nobody()), may_change: true, nd };
     let found = resolve(&export, b"f", true).unwrap();
     let file = OpenFile::open(&export, found, IOFLAG_WRITE, opener, &Cancel::default()).unwrap();
     rig.finish(opening, Outcome::Opened(0, file));
