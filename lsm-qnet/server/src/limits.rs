@@ -34,7 +34,9 @@ pub const LOCK_RANGES_PER_NODE: usize = 96 * 1024;
 pub const WAIT_ATTEMPTS: u32 = 1000;
 /// Messages of one connection of which a part is still to come; more are answered with EAGAIN.
 pub const GATHERING_PER_CONNECTION: usize = 256;
-/// The same of all connections.
+/// The same of one node.
+pub const GATHERING_PER_NODE: usize = 768;
+/// The same of all nodes.
 pub const GATHERING: usize = 1024;
 /// Bytes of an `_IO_CONNECT` with the longest path and the longest extra, which is an extended attribute.
 pub const CONNECT_MESSAGE: usize = 40 + 4096 + 8 + 65_535;

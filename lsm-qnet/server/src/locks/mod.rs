@@ -329,10 +329,11 @@ impl Drop for OpenLocks {
         if freed {
             self.table.note_freed(file.key);
         }
-        let mut files = locked(&self.table.files);
-        // the map's and this one
-        if Arc::strong_count(&file) <= 2 && locked(&file.owners).is_empty() {
-            files.remove(&file.key);
+        let (key, mut files) = (file.key, locked(&self.table.files));
+        // Given back before it is looked at: of two that go at the same time, the last one finds the map's alone.
+        drop(file);
+        if files.get(&key).is_some_and(|file| Arc::strong_count(file) == 1) {
+            files.remove(&key);
         }
     }
 }

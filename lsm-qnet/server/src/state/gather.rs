@@ -22,10 +22,7 @@ pub(super) struct Gather {
 impl State {
     /// Asks for the rest of a message, as soon as there is memory for it.
     pub(super) fn gather(&mut self, send: Send, first: &[u8], wanted: usize) -> Result<(), PeerError> {
-        let gathering = |t: &&Transaction| matches!(t.stage, Stage::Gathering(_));
-        let of_connection = |t: &&Transaction| t.conn == send.conn;
-        let (all, own) = (self.transactions.values().filter(gathering), limits::GATHERING_PER_CONNECTION);
-        if all.clone().count() >= limits::GATHERING || all.filter(of_connection).count() >= own {
+        if !self.may_gather(send.conn) {
             return self.fail(send.txn, Errno::EAGAIN);
         }
         let serial = self.next_serial();
@@ -34,6 +31,21 @@ impl State {
         self.transactions.insert(send.txn, Transaction { conn: send.conn, coid: send.coid, serial, stage });
         self.ungranted.push_back(send.txn);
         self.ask_for_more()
+    }
+
+    /// Whether one more message of a connection may be incomplete.
+    fn may_gather(&self, conn: u32) -> bool {
+        let node_of = |conn| self.connections.get(&conn).map(|connection| connection.nd);
+        let nd = node_of(conn);
+        let (mut all, mut of_node, mut own) = (0, 0, 0);
+        for other in self.transactions.values().filter(|t| matches!(t.stage, Stage::Gathering(_))) {
+            all += 1;
+            of_node += usize::from(node_of(other.conn) == nd);
+            own += usize::from(other.conn == conn);
+        }
+        all < limits::GATHERING
+            && of_node < limits::GATHERING_PER_NODE
+            && own < limits::GATHERING_PER_CONNECTION
     }
 
     /// Asks for those messages for which there is memory now, the oldest first.

@@ -372,3 +372,18 @@ fn writes_wait_for_memory_and_those_of_other_nodes_do_not() {
     jobs.into_iter().for_each(|job| rig.finish(job, Outcome::Done(0)));
     rig.assert_clean();
 }
+
+#[test]
+fn incomplete_messages_of_one_node_leave_room_for_those_of_others() {
+    let mut rig = Rig::new(2);
+    let connections = (limits::GATHERING / limits::GATHERING_PER_CONNECTION) as u32;
+    (1..=connections).for_each(|conn| with_writable_file(&mut rig, conn, 7));
+    with_writable_file(&mut rig, 99, 8);
+    let begun = (1..=connections).flat_map(|conn| [conn; limits::GATHERING_PER_CONNECTION]);
+    begun.for_each(|conn| _ = begin_write(&mut rig, conn, 5));
+    let refused = rig.heard().iter().filter(|told| told.ends_with(&format!(" {}", libc::EAGAIN))).count();
+    assert_eq!(refused, limits::GATHERING - limits::GATHERING_PER_NODE);
+    begin_write(&mut rig, 99, 5);
+    let heard = rig.heard();
+    assert!(heard[0].starts_with("read "), "{heard:?}");
+}
