@@ -17,7 +17,9 @@ pub const QUEUE: usize = 4096;
 /// Bytes of replies that wait for the socket; above this nothing is received until it takes some.
 pub const OUTGOING_BYTES: usize = 8 * 1024 * 1024;
 /// Requests of one node that wait for a FIFO or device; more are answered with EAGAIN.
-pub const WAITING_PER_NODE: usize = 64;
+pub const WAITING_PER_NODE: usize = 1024;
+/// Those among them that are tried again and again, because nobody tells when they may go on.
+pub const TRIED_PER_NODE: usize = 64;
 /// Requests of one node that wait for a lock; more are answered with ENOLCK.
 pub const LOCK_WAITS_PER_NODE: usize = 256;
 /// Owners of locks of one file, each with a descriptor; more are answered with ENOLCK.

@@ -103,8 +103,12 @@ impl State {
                 Ok(())
             }
             (Wait::Later, _) => {
-                let share = self.shares.entry(job.nd).or_default();
-                if share.waiting >= limits::WAITING_PER_NODE {
+                let nd = job.nd;
+                let of_node = |(_, job): &&(Instant, Job)| job.nd == nd && job.lock.is_none();
+                let waiting = self.shares.entry(nd).or_default().waiting;
+                if waiting >= limits::WAITING_PER_NODE
+                    || self.later.jobs.iter().filter(of_node).count() >= limits::TRIED_PER_NODE
+                {
                     return self.fail_unopened(&job, txn, Errno::EAGAIN);
                 }
                 self.try_later(job, txn);

@@ -1,6 +1,7 @@
 //! Bad packets, exhaustion, ends.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 
 use nix::mount::{MsFlags, mount};
@@ -18,6 +19,11 @@ pub(crate) const CASES: &[Case] = &[
     ("long_message_is_fetched_in_pieces", Need::Nothing, long_message_is_fetched_in_pieces),
     ("open_files_are_bounded_for_each_caller", Need::Nothing, open_files_are_bounded),
     ("waiting_requests_are_bounded", Need::Nothing, waiting_requests_are_bounded),
+    (
+        "a_hundred_readers_wait_and_each_gets_his_byte",
+        Need::Nothing,
+        a_hundred_readers_wait_and_each_gets_his_byte,
+    ),
     ("closed_connection_gives_its_files_back", Need::Nothing, closed_connection_gives_files_back),
     ("flood_is_answered_to_the_last_request", Need::Nothing, flood_is_answered),
     ("hanging_file_system_stops_its_caller_only", Need::Fuse, hanging_file_system),
@@ -147,16 +153,39 @@ fn waiting_requests_are_bounded() {
     let mode = nix::sys::stat::Mode::from_bits_truncate(0o644);
     nix::unistd::mkfifo(&dir.path().join("fifo"), mode).unwrap();
     let mut server = Start::new().export(dir.path()).start();
+    let read = Io::Read { nbytes: 1, xtype: 0, offset: None }.to_bytes();
+    let mut reads = Vec::new();
+    // less than may be queued for one connection
+    for _ in 0..3 {
+        let conn = server.connect_self();
+        let fifo = server.open(conn, "fifo").unwrap();
+        reads.extend((0..400).map(|_| server.submit(conn, fifo, &read, 1)));
+    }
+    let most = qnet_server::limits::WAITING_PER_NODE;
+    let refused = until(|| {
+        let answered: Vec<u32> = reads.iter().copied().filter(|txn| server.is_answered(*txn)).collect();
+        (answered.len() >= reads.len() - most).then_some(answered)
+    });
+    for txn in refused {
+        assert_eq!(server.wait(txn), Err(libc::EAGAIN));
+    }
+}
+
+fn a_hundred_readers_wait_and_each_gets_his_byte() {
+    let dir = public_dir();
+    let path = dir.path().join("fifo");
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o644);
+    nix::unistd::mkfifo(&path, mode).unwrap();
+    let mut server = Start::new().export(dir.path()).start();
     let conn = server.connect_self();
     let fifo = server.open(conn, "fifo").unwrap();
     let read = Io::Read { nbytes: 1, xtype: 0, offset: None }.to_bytes();
     let reads: Vec<u32> = (0..100).map(|_| server.submit(conn, fifo, &read, 1)).collect();
-    let refused = until(|| {
-        let answered: Vec<u32> = reads.iter().copied().filter(|txn| server.is_answered(*txn)).collect();
-        (answered.len() == 36).then_some(answered)
-    });
-    for txn in refused {
-        assert_eq!(server.wait(txn), Err(libc::EAGAIN));
+    // all of them have been looked at
+    server.stat(conn, "fifo").unwrap();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().write_all(&[7; 100]).unwrap();
+    for txn in reads {
+        assert_eq!(server.wait(txn).map(|answer| answer.data), Ok(vec![7]));
     }
 }
 
