@@ -40,6 +40,8 @@ const CASES: &[(&str, fn())] = &[
     ("max_tx_bufs", frames::max_tx_bufs),
     ("vtag", frames::vtag),
     ("export", texts::export),
+    ("symlinks", texts::symlinks),
+    ("cache", texts::cache),
     ("qos_verbose", texts::qos_verbose),
     ("verbose", texts::verbose),
     ("no_slog", texts::no_slog),

@@ -44,6 +44,23 @@ pub(super) fn export() {
     assert_eq!(args[2..], ["--only", "/usr:ro", "--only", "/tmp"]);
 }
 
+/// Whether `qnet-netfs` is told `value` for `option`, with these options of Qnet.
+fn netfs_is_told(options: &[(&str, &str)], option: &str, value: &str) -> bool {
+    let started = helpers(options);
+    let netfs = started.iter().find(|(program, _)| program == "qnet-netfs").expect("it serves /net");
+    netfs.1.windows(2).any(|pair| pair == [option, value])
+}
+
+pub(super) fn symlinks() {
+    assert!(!netfs_is_told(&[], "--symlinks", "verbatim"));
+    assert!(netfs_is_told(&[("symlinks", "verbatim")], "--symlinks", "verbatim"));
+}
+
+pub(super) fn cache() {
+    assert!(!netfs_is_told(&[], "--cache", "none"));
+    assert!(netfs_is_told(&[("cache", "none")], "--cache", "none"));
+}
+
 /// Levels of the lines about a session that begins: 3 is shown, 4 is for debugging.
 fn levels(options: &[(&str, &str)]) -> Vec<u32> {
     let mut rig = Rig::new(options, &[("allow", "connect")]);
