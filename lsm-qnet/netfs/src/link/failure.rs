@@ -22,12 +22,11 @@ impl Failure {
         Self { errno, lost: false, sent: false }
     }
 
-    /// An errno that a server or `lsm-qnet` sent. QNX says EBADF and ESRCH for a connection or server that is gone.
+    /// An errno that a server or `lsm-qnet` sent. QNX says EBADF and ESRCH for a connection or server that is gone;
+    /// EPIPE is the word of a FIFO that nobody reads.
     pub(super) fn from_errno(errno: i32) -> Self {
-        let lost = matches!(
-            errno,
-            libc::EHOSTDOWN | libc::EBADF | libc::ESRCH | libc::ENOTCONN | libc::ECONNRESET | libc::EPIPE
-        );
+        let lost =
+            matches!(errno, libc::EHOSTDOWN | libc::EBADF | libc::ESRCH | libc::ENOTCONN | libc::ECONNRESET);
         Self { errno, lost, sent: true }
     }
 }
