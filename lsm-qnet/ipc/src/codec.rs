@@ -339,8 +339,8 @@ pub(crate) fn encode_to_server<'a>(packet: &ToServer<'a>, head: &mut Vec<u8>) ->
             Writer::new(head, verb::DISCONNECT, *conn);
             &[]
         }
-        ToServer::Credentials { conn, claim } => {
-            encode_claim(Writer::new(head, verb::CREDENTIALS, *conn), claim);
+        ToServer::Credentials { conn, flags, claim } => {
+            encode_claim(Writer::new(head, verb::CREDENTIALS, *conn).u32(*flags), claim);
             &[]
         }
     }
@@ -385,7 +385,10 @@ pub(crate) fn decode_to_server(packet: &[u8]) -> Result<ToServer<'_>, DecodeErro
             ToServer::Pulse(Pulse { conn: id, code, priority: reader.i32()?, value: reader.u64()? })
         }
         verb::DISCONNECT => ToServer::Disconnect { conn: id },
-        verb::CREDENTIALS => ToServer::Credentials { conn: id, claim: decode_claim(&mut reader)? },
+        verb::CREDENTIALS => {
+            let flags = reader.u32()?;
+            ToServer::Credentials { conn: id, flags, claim: decode_claim(&mut reader)? }
+        }
         verb => return Err(DecodeError::Verb { verb }),
     };
     reader.end()?;

@@ -200,6 +200,8 @@ pub enum ToServer<'a> {
     Credentials {
         /// The connection.
         conn: u32,
+        /// What it may do now: [`right`]s, as in [`Connect::flags`].
+        flags: u32,
         /// Who it is now.
         claim: Claim,
     },

@@ -188,13 +188,14 @@ impl Engine {
         self.tell_channel(channel, &ToServer::Pulse(pulse));
     }
 
-    /// A caller is somebody else from now on: the server is told who, as if it had connected so.
+    /// A caller is somebody else from now on: the server is told who, and what that one may do, as if it had connected so.
     pub(super) fn remote_credentials(&mut self, server: ServerId, cred: &ClientInfo) {
         let Some(conn) = self.by_server.get(&server).copied() else { return };
         let Some(Back::Channel(channel)) = self.conns.get(&conn).map(|conn| conn.back) else { return };
-        let (mut claim, _) = self.access.map(Some(cred));
+        let (mut claim, rights) = self.access.map(Some(cred));
         claim.nd = cred.nd;
-        self.tell_channel(channel, &ToServer::Credentials { conn, claim });
+        let flags = rights.flags() & right::ALL;
+        self.tell_channel(channel, &ToServer::Credentials { conn, flags, claim });
     }
 
     /// A caller is gone.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::packet::right;
 
 fn claim() -> Claim {
     Claim { nd: 2, pid: 777, sid: 700, ..Claim::user(1000, 100, vec![100, 27]) }
@@ -31,7 +32,7 @@ fn to_server_packets() -> Vec<ToServer<'static>> {
         ToServer::Unblock { txn: 9, tid: 1 },
         ToServer::Pulse(Pulse { conn: 7, code: -32, priority: 21, value: u64::MAX }),
         ToServer::Disconnect { conn: 7 },
-        ToServer::Credentials { conn: 7, claim: claim() },
+        ToServer::Credentials { conn: 7, flags: right::SIGNAL, claim: claim() },
     ]
 }
 

@@ -40,10 +40,11 @@ impl State {
                 self.disconnect(conn);
                 Ok(())
             }
-            // as who a request runs is told with it; those that wait keep their identity
-            ToServer::Credentials { conn, claim } => {
+            // as who a request runs, and what it may do, is told with it; those that wait keep theirs
+            ToServer::Credentials { conn, flags, claim } => {
                 if let Some(connection) = self.connections.get_mut(&conn) {
                     connection.identity = Arc::new(Identity::new(claim.euid, claim.egid, claim.groups));
+                    connection.rights = flags & right::ALL;
                 }
                 Ok(())
             }

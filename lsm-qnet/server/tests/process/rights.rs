@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = &[
     ("what_nobody_may_not_do_here_he_may_not_do_from_elsewhere", Need::Root, nobody_may_not),
     ("sticky_directories_protect_the_files_of_others", Need::Root, sticky_directories),
     ("an_open_file_is_written_as_who_opened_it", Need::Root, open_files_keep_their_identity),
+    ("rights_go_with_the_identity_that_had_them", Need::Root, rights_go_with_the_identity),
     ("only_root_keeps_setuid_bits_when_writing", Need::Root, setuid_bits_are_dropped),
     ("blocks_kept_for_root_are_kept_from_nobody", Need::Loop, blocks_kept_for_root),
     ("reserved_names_are_closed", Need::Root, reserved_names_are_closed),
@@ -266,11 +267,37 @@ fn open_files_keep_their_identity() {
     let mut server = Start::new().export(dir.path()).start();
     let conn = server.connect_writer(1001);
     let coid = open(&mut server, conn, "f", IOFLAG_WRITE, 0).unwrap();
-    server.send(&ToServer::Credentials { conn, claim: Claim { nd: 2, ..Claim::user(1002, 1002, vec![]) } });
+    let claim = Claim { nd: 2, ..Claim::user(1002, 1002, vec![]) };
+    server.send(&ToServer::Credentials { conn, flags: right::WRITE, claim });
     assert_eq!(open(&mut server, conn, "f", IOFLAG_WRITE, 0), Err(libc::EACCES), "somebody else now");
     assert_eq!(write_at(&mut server, conn, coid, Some(0), b"text"), Ok(4));
     server.io(conn, coid, &Io::Chmod { mode: 0o600 }, 0).unwrap();
     assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"text");
+}
+
+/// A caller who becomes somebody else keeps nothing of what the one before might do.
+fn rights_go_with_the_identity() {
+    use qnet_ipc::ToServer;
+    let dir = public_dir();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+    let mut server = Start::new().export(dir.path()).start();
+    let conn = server.connect_with(2, Some(Claim::user(0, 0, vec![])), right::ALL).unwrap();
+    mkdir(&mut server, conn, "of-root").unwrap();
+    let become_nobody = |server: &mut Server, flags| {
+        let claim = Claim { nd: 2, ..Claim::user(NOBODY, NOBODY, vec![]) };
+        server.send(&ToServer::Credentials { conn, flags, claim });
+    };
+    become_nobody(&mut server, 0);
+    assert_eq!(
+        mkdir(&mut server, conn, "of-nobody"),
+        Err(libc::EACCES),
+        "everybody may write there, he may not"
+    );
+    let signal = qnet_iomsg::signal::Request { signo: 15, pid: 1, ..Default::default() };
+    assert_eq!(server.call(conn, 0, &signal.emit(), 0).map(drop), Err(libc::EPERM));
+    assert!(server.log().contains("allow=signal"), "refused for want of the right: {}", server.log());
+    become_nobody(&mut server, right::WRITE);
+    mkdir(&mut server, conn, "of-nobody").unwrap();
 }
 
 fn setuid_bits_are_dropped() {

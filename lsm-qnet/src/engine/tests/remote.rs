@@ -232,6 +232,26 @@ fn a_caller_that_becomes_somebody_else_is_mapped_again_and_its_server_told() {
 }
 
 #[test]
+fn what_a_caller_may_do_changes_with_who_it_is() {
+    let mut lab = Lab::new(Some("connect"));
+    let server = Server::new(&lab, CHID + 1);
+    let mut client = lab.desks[0].client();
+    client.say(server.connect(&lab, 1, 0, process(77)));
+    turns(&mut lab);
+    let mut end = server.accept().unwrap();
+    let ToServer::Connect(Connect { conn, .. }) = end.hear() else { panic!("no connect") };
+    lab.desks[1].engine.access = crate::access::Access::new(None, Some("1234567"), None).unwrap();
+    for (euid, uid, expected) in [(0, 1_234_567, packet::right::ALL), (2000, 65534, 0)] {
+        let engine = &mut lab.desks[1].engine;
+        let id = *engine.by_server.keys().next().unwrap();
+        engine.remote_credentials(id, &qnet_proto::ClientInfo { euid, ..qnet_proto::ClientInfo::default() });
+        turns(&mut lab);
+        let ToServer::Credentials { conn: told, flags, claim } = end.hear() else { panic!("nobody else") };
+        assert_eq!((told, flags, claim.euid), (conn, expected, uid));
+    }
+}
+
+#[test]
 fn messages_say_whose_order_of_bytes_is_another() {
     assert_eq!(super::super::remote::endian(cfg!(target_endian = "big")) & packet::info::ENDIAN_DIFF, 0);
     let other = super::super::remote::endian(cfg!(target_endian = "little"));

@@ -47,7 +47,8 @@ impl State {
             ToServer::Unblock { txn, .. } => self.on_unblock((number, txn)),
             ToServer::Pulse(pulse) => self.on_pulse(number, &pulse),
             ToServer::Disconnect { conn } => self.on_disconnect(number, conn),
-            ToServer::Credentials { conn, claim } => self.on_credentials(number, conn, claim),
+            // What callers may do with files and signals is the node's server's business.
+            ToServer::Credentials { conn, claim, .. } => self.on_credentials(number, conn, claim),
         }
     }
 
