@@ -33,7 +33,7 @@ use crate::selection::{Next, Node};
 use crate::sys;
 
 mod parent;
-pub(crate) use parent::{Nameless, Parent, resolve_parent};
+pub(crate) use parent::{Nameless, Parent, resolve_guarded, resolve_parent};
 
 /// Symbolic links in one path, as in the kernel.
 const MAX_LINKS: u32 = 40;
@@ -103,7 +103,7 @@ pub fn resolve(export: &Export, path: &[u8], follow: bool) -> Result<Found, Errn
             }
         }
     }
-    Walk::new(export, path, follow).run()
+    Walk::new(export, path, follow, None).run()
 }
 
 /// Slashes at the front mean nothing: every path begins at the root.
@@ -154,6 +154,8 @@ struct Walk<'e> {
     follow: bool,
     /// What is found must be a directory.
     directory: bool,
+    /// Of the directory that holds the last name, until the walk is there.
+    guard: Option<u32>,
 }
 
 /// Where one component led.
@@ -167,7 +169,7 @@ enum Step {
 }
 
 impl<'e> Walk<'e> {
-    fn new(export: &'e Export, path: &[u8], follow: bool) -> Self {
+    fn new(export: &'e Export, path: &[u8], follow: bool, guard: Option<u32>) -> Self {
         let directory = wants_directory(path);
         let mut walk = Self {
             export,
@@ -176,6 +178,7 @@ impl<'e> Walk<'e> {
             links: 0,
             follow: follow || directory,
             directory,
+            guard,
         };
         walk.push_components(path);
         walk
@@ -188,6 +191,10 @@ impl<'e> Walk<'e> {
 
     fn run(mut self) -> Result<Found, Errno> {
         while let Some(name) = self.pending.pop() {
+            if self.pending.is_empty() {
+                let guard = self.guard.take();
+                parent::check_guard(self.here().0, guard)?;
+            }
             let step = if name == b".." {
                 self.stack.pop();
                 Step::On
@@ -227,10 +234,11 @@ impl<'e> Walk<'e> {
         self.stack.last().map_or_else(|| self.export.is_read_only(), |found| found.read_only)
     }
 
-    /// Lets the kernel do what is left, if that stays on one file system and below where the walk is.
+    /// Lets the kernel do what is left, if that stays on one file system and below where the walk is, and if no directory on
+    /// the way is still to be looked at.
     fn rest_at_once(&self) -> Result<Option<OwnedFd>, Errno> {
         let (dir, place) = self.here();
-        if place != Place::Ordinary || self.pending.is_empty() {
+        if place != Place::Ordinary || self.pending.is_empty() || self.guard.is_some() {
             return Ok(None);
         }
         let parts: Vec<&[u8]> = self.pending.iter().rev().map(Vec::as_slice).collect();

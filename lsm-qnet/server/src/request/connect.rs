@@ -16,7 +16,7 @@ use super::{Outcome, Reply, bad_message};
 use crate::export::Export;
 use crate::file::{Cancel, Failure, OpenFile, Opener, open_flags};
 use crate::names::Names;
-use crate::resolve::{Found, Nameless, Place, read_link, resolve, resolve_parent};
+use crate::resolve::{Found, Nameless, Place, read_link, resolve, resolve_guarded, resolve_parent};
 
 /// How often a file that others make and remove all the time is looked for before its opener is told so.
 const CREATE_ATTEMPTS: usize = 8;
@@ -94,20 +94,25 @@ fn servers_of<'a>(
 
 fn find(export: &Export, request: &Connect<'_>, cancel: &Cancel) -> Result<Found, Errno> {
     let follow = !request.is_nofollow();
-    check_guard(export, request)?;
     if request.eflag & EFLAG_DIR != 0 && !request.path.ends_with(b"/") {
         let path = [request.path, b"/"].concat();
-        return cancel.retry(|| resolve(export, &path, follow));
+        return look_up(export, (&path, request.guard()), follow, cancel);
     }
-    cancel.retry(|| resolve(export, request.path, follow))
+    look_up(export, (request.path, request.guard()), follow, cancel)
 }
 
 /// # Errors
-/// ESTALE: not the directory that the caller means.
-fn check_guard(export: &Export, request: &Connect<'_>) -> Result<(), Errno> {
-    let Some(guard) = request.guard() else { return Ok(()) };
-    let nameless = Nameless { here: Errno::EINVAL, above: Errno::EINVAL };
-    resolve_parent(export, request.path, nameless)?.check(Some(guard))
+/// ESTALE: not in the directory that the caller means.
+fn look_up(
+    export: &Export,
+    (path, guard): (&[u8], Option<u32>),
+    follow: bool,
+    cancel: &Cancel,
+) -> Result<Found, Errno> {
+    cancel.retry(|| match guard {
+        Some(guard) => resolve_guarded(export, path, guard, follow),
+        None => resolve(export, path, follow),
+    })
 }
 
 fn open(
@@ -209,8 +214,7 @@ fn combine_close(
 }
 
 fn readlink(export: &Export, request: &Connect<'_>, mut reply: Reply<'_>) -> Result<i64, Errno> {
-    check_guard(export, request)?;
-    let found = reply.cancel.retry(|| resolve(export, request.path, false))?;
+    let found = look_up(export, (request.path, request.guard()), false, reply.cancel)?;
     let target = read_link(found.fd.as_fd())?;
     reply.put(&target);
     Ok(0)

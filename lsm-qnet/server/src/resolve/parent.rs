@@ -4,7 +4,7 @@
 //! and never follow a symbolic link: whatever happens to the path meanwhile, nothing outside of the export is touched.
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -12,7 +12,7 @@ use nix::fcntl::ResolveFlag;
 use qnet_iomsg::Stat;
 use qnet_iomsg::filesys;
 
-use super::{Found, Place, TrimSlash, open_path, resolve};
+use super::{Found, PATH_MAX, Place, TrimSlash, Walk, open_below, open_path, resolve};
 use crate::export::Export;
 use crate::names::Names;
 use crate::{attributes, sys};
@@ -67,16 +67,50 @@ pub(crate) fn resolve_parent(export: &Export, path: &[u8], nameless: Nameless) -
     Ok(Parent { dir, name, directory: !slashes.is_empty() })
 }
 
+/// Resolves `path` as [`resolve`] does, if the directory that holds its last name is the one that `guard` means: what is
+/// found is found in the very directory that was looked at, whatever is renamed meanwhile.
+///
+/// # Errors
+/// ESTALE: it is another one; EINVAL: the path ends in no name; those of [`resolve`].
+pub(crate) fn resolve_guarded(
+    export: &Export,
+    path: &[u8],
+    guard: u32,
+    follow: bool,
+) -> Result<Found, Errno> {
+    if path.len() >= PATH_MAX {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    let parent = resolve_parent(export, path, Nameless { here: Errno::EINVAL, above: Errno::EINVAL })?;
+    parent.check(Some(guard))?;
+    if export.channel_names().is_some() && Names::inside(path).is_some() {
+        // nobody from another node renames anything there
+        return resolve(export, path, follow);
+    }
+    if parent.dir.place == Place::Ordinary {
+        let mut name = parent.name.as_bytes().to_vec();
+        if parent.directory {
+            name.push(b'/');
+        }
+        match open_below(parent.dir.fd.as_fd(), &name, follow, ResolveFlag::RESOLVE_BENEATH) {
+            Err(Errno::EXDEV | Errno::EAGAIN) => {}
+            result => {
+                let read_only = parent.dir.read_only;
+                return result.map(|fd| Found { fd, place: Place::Ordinary, read_only });
+            }
+        }
+    }
+    // a mount point, or a link that leads away: where to, only the whole way tells
+    Walk::new(export, path, follow, Some(guard)).run()
+}
+
 impl Parent {
     /// Whether this is the directory that the caller means; see [`filesys::guard`].
     ///
     /// # Errors
     /// ESTALE: it is another one.
     pub(crate) fn check(&self, guard: Option<u32>) -> Result<(), Errno> {
-        let Some(guard) = guard else { return Ok(()) };
-        let found = sys::statx(self.dir.fd.as_fd(), true)?;
-        let dev = (found.stx_dev_major, found.stx_dev_minor);
-        if filesys::guard(dev, found.stx_ino) == guard { Ok(()) } else { Err(Errno::ESTALE) }
+        check_guard(self.dir.fd.as_fd(), guard)
     }
 
     /// Attributes of what has the name now; a symbolic link is not followed.
@@ -93,4 +127,12 @@ impl Parent {
     pub(crate) fn exists(&self) -> bool {
         !matches!(self.stat(), Err(Errno::ENOENT | Errno::ENOTDIR))
     }
+}
+
+/// See [`Parent::check`].
+pub(super) fn check_guard(dir: BorrowedFd<'_>, guard: Option<u32>) -> Result<(), Errno> {
+    let Some(guard) = guard else { return Ok(()) };
+    let found = sys::statx(dir, true)?;
+    let dev = (found.stx_dev_major, found.stx_dev_minor);
+    if filesys::guard(dev, found.stx_ino) == guard { Ok(()) } else { Err(Errno::ESTALE) }
 }

@@ -25,7 +25,7 @@ fn ino(found: &Found) -> u64 {
 /// Resolves by one system call where possible, and step by step; both must agree.
 fn both_ways(export: &Export, path: &str, follow: bool) -> Result<u64, Errno> {
     let at_once = resolve(export, path.as_bytes(), follow).map(|found| ino(&found));
-    let walked = Walk::new(export, path.as_bytes(), follow).run().map(|found| ino(&found));
+    let walked = Walk::new(export, path.as_bytes(), follow, None).run().map(|found| ino(&found));
     assert_eq!(at_once, walked, "{path}");
     walked
 }

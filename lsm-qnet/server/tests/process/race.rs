@@ -1,13 +1,14 @@
 //! Directories that become links while they are used.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use qnet_iomsg::flags::{IOFLAG_CREAT, IOFLAG_TRUNC, IOFLAG_WRITE};
+use qnet_iomsg::flags::{IOFLAG_CREAT, IOFLAG_READ, IOFLAG_TRUNC, IOFLAG_WRITE};
+use qnet_iomsg::{Connect, Io, filesys};
 
 use crate::Case;
 use crate::changing::{link, make_symlink, mkdir, rename_to, rmdir, unlink};
@@ -17,6 +18,7 @@ use crate::writing::{open, write_at};
 pub(crate) const CASES: &[Case] = &[
     ("a_directory_that_becomes_a_link_leads_nobody_out", Need::Nothing, || race(Swap::Directory)),
     ("a_file_that_becomes_a_link_leads_nobody_out", Need::Nothing, || race(Swap::File)),
+    ("a_guard_holds_while_directories_change_places", Need::Nothing, guarded_race),
 ];
 
 /// How often everything is tried; some hundred swaps happen meanwhile.
@@ -56,6 +58,44 @@ fn try_everything(server: &mut Server, conn: u32, round: usize) {
     }
 }
 
+/// Two directories change places all the time; whoever means one of them by its guard never meets the other one's files.
+fn guarded_race() {
+    let dir = public_dir();
+    for name in ["here", "there"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+        fs::write(dir.path().join(name).join("f"), name).unwrap();
+        symlink(name, dir.path().join(name).join("link")).unwrap();
+    }
+    let meta = fs::metadata(dir.path().join("here")).unwrap();
+    let device = (nix::sys::stat::major(meta.dev()) as u32, nix::sys::stat::minor(meta.dev()) as u32);
+    let guard = filesys::guard(device, meta.ino());
+    let (one, two) = (dir.path().join("here"), dir.path().join("there"));
+    while_swapped(
+        (&one, &two),
+        || {},
+        || {
+            let mut server = Start::new().export(dir.path()).start();
+            let conn = server.connect_owner();
+            let read = Io::Read { nbytes: 10, xtype: 0, offset: None }.to_bytes();
+            let by_chain = Connect { ioflag: IOFLAG_READ, ..Connect::combine_close(b"here/f", false, &read) };
+            let mut met = 0;
+            for _ in 0..5 * ROUNDS {
+                for request in [by_chain, Connect::readlink(b"here/link")] {
+                    let message = request.guarded(guard).emit().unwrap();
+                    match server.call(conn, 0, &message, 4096) {
+                        Ok(answer) => {
+                            assert_eq!(answer.data, b"here", "another directory's: {request:?}");
+                            met += 1;
+                        }
+                        Err(errno) => assert_eq!(errno, libc::ESTALE),
+                    }
+                }
+            }
+            assert!(met > 0, "it was never there");
+        },
+    );
+}
+
 fn outside_is_as_it_was(outside: &Path) {
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(fs::read(outside.join("f")).unwrap(), b"precious");
@@ -83,32 +123,39 @@ fn race(swap: Swap) {
             (export.join("door/f"), export.join("door/other"))
         }
     };
+    // in the shape of a file the door comes and goes, by what the caller does
+    let mend = || {
+        if matches!(swap, Swap::File) && !one.exists() {
+            let _ = fs::write(&one, "inside");
+        }
+    };
+    while_swapped((&one, &two), mend, || {
+        let mut server = Start::new().export(&export).start();
+        let conn = server.connect_owner();
+        for round in 0..ROUNDS {
+            try_everything(&mut server, conn, round);
+        }
+    });
+    outside_is_as_it_was(outside.path());
+}
+
+/// Does `work` while another thread lets two paths change places, `mend` before each time.
+fn while_swapped((one, two): (&Path, &Path), mend: impl Fn() + Sync, work: impl FnOnce()) {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let swaps = scope.spawn(|| {
             let mut swaps = 0_u64;
             while !done.load(Ordering::Relaxed) {
-                // in the shape of a file the door comes and goes, by what the caller does
-                if matches!(swap, Swap::File) && !one.exists() {
-                    let _ = fs::write(&one, "inside");
-                }
-                swaps += u64::from(
-                    renameat2(AT_FDCWD, &one, AT_FDCWD, &two, RenameFlags::RENAME_EXCHANGE).is_ok(),
-                );
+                mend();
+                swaps +=
+                    u64::from(renameat2(AT_FDCWD, one, AT_FDCWD, two, RenameFlags::RENAME_EXCHANGE).is_ok());
             }
             swaps
         });
-        let mut server = Start::new().export(&export).start();
-        let conn = server.connect_owner();
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for round in 0..ROUNDS {
-                try_everything(&mut server, conn, round);
-            }
-        }));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         done.store(true, Ordering::Relaxed);
         let swaps = swaps.join().unwrap();
         result.unwrap();
         assert!(swaps > 100, "only {swaps} swaps: nothing was tried");
     });
-    outside_is_as_it_was(outside.path());
 }
