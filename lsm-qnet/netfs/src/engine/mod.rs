@@ -253,6 +253,7 @@ impl Engine {
             }
         }
         self.look_again(now);
+        self.watch_again(now);
         self.link.handle_timeout(now);
         self.settle(now);
     }
@@ -268,7 +269,8 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
-        deadline.into_iter().chain(self.patience.next()).chain(self.link.poll_timeout()).min()
+        let own = deadline.into_iter().chain(self.patience.next()).chain(self.watches.next());
+        own.chain(self.link.poll_timeout()).min()
     }
 
     /// The socket to watch, if there is one. Ask again after every `handle_*`.
@@ -433,7 +435,7 @@ impl Engine {
                 Some(Owner::Job(unique)) => self.on_reply(now, unique, done.result),
                 Some(Owner::Search(nodeid)) => self.on_search(now, nodeid, done.result),
                 Some(Owner::Probe(probe)) => self.on_probe(now, probe, done.result),
-                Some(Owner::Watch(fh)) => self.on_watch(fh, done.result),
+                Some(Owner::Watch(fh)) => self.on_watch(now, fh, done.result),
                 None => {}
             }
         }

@@ -13,9 +13,12 @@ use qnet_iomsg::{
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::bench::{Answer, Bench, DEADLINE, Heard, ended, regular};
-use crate::fuse::{
-    Opcode, ROOT_ID,
-    abi::{FUSE_POLL_SCHEDULE_NOTIFY, FlushIn, GetxattrIn, LkIn, PollIn, PollOut},
+use crate::{
+    engine::polls::PAUSE,
+    fuse::{
+        Opcode, ROOT_ID,
+        abi::{FUSE_POLL_SCHEDULE_NOTIFY, FlushIn, GetxattrIn, LkIn, PollIn, PollOut},
+    },
 };
 
 const OWNER: u64 = 77;
@@ -169,6 +172,39 @@ fn who_polls_is_woken_when_the_node_says_so() {
     bench.answers();
     bench.release(fh);
     assert!(bench.heard().contains(&Heard::Unblock { txn: watch }), "{unique}: nobody waits any more");
+}
+
+#[test]
+fn who_polls_where_the_node_has_no_room_for_more_that_wait_asks_again_after_a_pause() {
+    let fifo = Stat { mode: libc::S_IFIFO | 0o644, ..regular(10, 0) };
+    let (mut bench, fh) = opened(&fifo);
+    let args = PollIn { fh, kh: 5, flags: FUSE_POLL_SCHEDULE_NOTIFY, events: 1 };
+    for _ in 0..3 {
+        bench.ask(Opcode::Poll, 0, args.as_bytes());
+        let (txn, ..) = bench.sent();
+        bench.reply(txn, 0, b"");
+        let (watch, ..) = bench.sent();
+        bench.error(watch, libc::EAGAIN);
+        assert_eq!(bench.answers().len(), 1, "nothing is ready, and nobody is woken in a hurry");
+        // who asks meanwhile does not make the node refuse more often
+        bench.ask(Opcode::Poll, 0, args.as_bytes());
+        let (txn, ..) = bench.sent();
+        bench.reply(txn, 0, b"");
+        assert_eq!((bench.answers().len(), bench.heard().len()), (1, 0));
+        assert!(bench.engine.poll_timeout() <= Some(bench.now + PAUSE));
+        bench.pass(PAUSE);
+        let woken = bench.answer();
+        assert_eq!((woken.unique, woken.body), (0, 5_u64.as_bytes().to_vec()));
+    }
+    bench.ask(Opcode::Poll, 0, args.as_bytes());
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 0, b"");
+    let (watch, ..) = bench.sent();
+    bench.error(watch, libc::EAGAIN);
+    bench.answers();
+    bench.release(fh);
+    bench.pass(PAUSE);
+    assert!(bench.answers().iter().all(|answer| answer.unique != 0), "nobody is there to be woken");
 }
 
 #[test]
