@@ -198,7 +198,7 @@ impl OpenLocks {
         let had_one = self.whole.load(Ordering::Relaxed);
         let result = sys::whole(fd, request.kind);
         // also a failed change from one kind to the other has let the old one go, as flock() does
-        if had_one && request.kind != Kind::Write || result.is_err() {
+        if had_one && (request.kind != Kind::Write || result.is_err()) {
             self.table.note_freed(file.key);
         }
         match result {
