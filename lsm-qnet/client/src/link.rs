@@ -76,7 +76,7 @@ impl Link {
         let socket = peer.socket();
         let link = Arc::new(Self {
             _kept: KeptFromChild::new(socket.as_fd()),
-            state: Mutex::new(State::new(peer)),
+            state: Mutex::new(State::new(peer, through_qnet)),
             socket,
             identity,
             through_qnet,

@@ -87,10 +87,13 @@ pub(crate) struct State {
     pub(crate) conns: HashMap<u32, ConnState>,
     txns: HashMap<u32, Txn>,
     notices: Vec<Notice>,
+    /// Linux errno of a message that still waits when its connection's death is told: `ESRCH` if the server itself tells.
+    /// `lsm-qnet` ends all messages that it knows of before: what is left was sent to a connection that had gone, `EBADF`.
+    crossed: i32,
 }
 
 impl State {
-    pub(super) fn new(mut peer: ClientPeer) -> Self {
+    pub(super) fn new(mut peer: ClientPeer, through_qnet: bool) -> Self {
         peer.set_attended(true);
         Self {
             peer,
@@ -103,6 +106,7 @@ impl State {
             conns: HashMap::new(),
             txns: HashMap::new(),
             notices: Vec::new(),
+            crossed: if through_qnet { libc::EBADF } else { libc::ESRCH },
         }
     }
 
@@ -271,7 +275,7 @@ impl State {
                 self.set_conn(conn, ConnState::Dead);
                 self.notices.push(Notice::Death(Some(conn)));
                 for (id, txn) in self.txns.iter_mut().filter(|(_, txn)| txn.conn == conn) {
-                    txn.done.get_or_insert(Err(libc::ESRCH));
+                    txn.done.get_or_insert(Err(self.crossed));
                     self.crew.wake(*id);
                 }
             }
