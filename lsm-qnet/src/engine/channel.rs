@@ -228,13 +228,17 @@ impl Engine {
             ToClient::Event { conn, event } => self.channel_event(token, conn, event),
             ToClient::Channel { conn, flags } => {
                 let conn =
-                    self.conns.get(&conn).filter(|conn| conn.back == Back::Channel(token) && conn.open);
-                if let Some(Front::Local { client, conn }) = conn.map(|conn| conn.front) {
+                    self.conns.get_mut(&conn).filter(|conn| conn.back == Back::Channel(token) && conn.open);
+                let Some(conn) = conn else { return };
+                conn.channel = Some(flags);
+                if let Front::Local { client, conn } = conn.front {
                     self.tell_client(client, &ToClient::Channel { conn, flags });
                 }
             }
             ToClient::Received { txn: id } if self.serves(token, id) => {
-                if let Some(Caller::Local { client, txn }) = self.calls.get(&id).map(|call| call.caller) {
+                let Some(call) = self.calls.get_mut(&id) else { return };
+                call.received = true;
+                if let Caller::Local { client, txn } = call.caller {
                     self.tell_client(client, &ToClient::Received { txn });
                 }
             }

@@ -114,6 +114,8 @@ struct Conn {
     front: Front,
     back: Back,
     open: bool,
+    /// `_NTO_CHF_*` of its channel, from a server that tells; such a one tells of each message that it receives, too.
+    channel: Option<u32>,
     calls: HashSet<CallId>,
 }
 
@@ -137,6 +139,8 @@ struct Call {
     caller: Caller,
     tid: i32,
     srcmsglen: u32,
+    /// The server said that it has received the message.
+    received: bool,
     /// Pieces of the message that were asked for, in order.
     reads: VecDeque<Piece>,
     /// What another node wants of the message and the caller was not asked for yet: offset and end.
@@ -458,7 +462,7 @@ impl Engine {
         {
             channel.conns += 1;
         }
-        self.conns.insert(id, Conn { front, back, open, calls: HashSet::new() });
+        self.conns.insert(id, Conn { front, back, open, channel: None, calls: HashSet::new() });
     }
 
     fn add_call(&mut self, conn: ConnId, caller: Caller, tid: i32, srcmsglen: u32) -> CallId {
@@ -478,7 +482,8 @@ impl Engine {
             conn.calls.insert(id);
         }
         let (reads, wanted) = (VecDeque::new(), VecDeque::new());
-        self.calls.insert(id, Call { conn, caller, tid, srcmsglen, reads, wanted, inlet: None });
+        self.calls
+            .insert(id, Call { conn, caller, tid, srcmsglen, received: false, reads, wanted, inlet: None });
         self.totals.calls += 1;
         id
     }

@@ -12,6 +12,9 @@ use qnet_proto::{
 
 use super::{Back, Call, CallId, Caller, Engine, Front, Piece, Stage, Token, to_wire, wire::errno_of};
 
+/// `_NTO_CHF_UNBLOCK`: the server decides whether a caller whose message it received may leave.
+const CHF_UNBLOCK: u32 = 0x2;
+
 /// Who calls from another node, as that node says.
 #[derive(Debug)]
 pub(super) struct RemoteCaller {
@@ -74,7 +77,7 @@ impl Engine {
             dstmsglen: from.dstmsglen,
             keydata: from.keydata.cast_unsigned(),
             srcnd: from.srcnd,
-            flags: endian(big_endian),
+            flags: endian(big_endian) | info::TELL_RECEIVED,
         };
         let first = data.len().min(MAX_DATA).min(from.srcmsglen as usize);
         self.channel_send(channel, send, &data[..first]);
@@ -172,11 +175,17 @@ impl Engine {
         }
     }
 
-    /// A caller wants to leave.
+    /// A caller wants to leave, by the rule of a caller on this node: at once while its message was not received, or if the
+    /// channel does not ask to be told first. A server that is stopped holds nobody so.
     pub(super) fn remote_unblock(&mut self, rcv: Rcv) {
         let Some((id, channel)) = self.remote_call(rcv) else { return };
-        let tid = self.calls.get(&id).map_or(0, |call| call.tid);
+        let Some(call) = self.calls.get(&id) else { return };
+        let (tid, received) = (call.tid, call.received);
+        let flags = self.conns.get(&call.conn).and_then(|conn| conn.channel);
         self.tell_channel(channel, &ToServer::Unblock { txn: id, tid });
+        if flags.is_some_and(|flags| !received || flags & CHF_UNBLOCK == 0) {
+            self.reply_error(id, libc::EINTR);
+        }
     }
 
     /// A pulse for a server of this node.

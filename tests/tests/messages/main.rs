@@ -7,14 +7,15 @@ mod play;
 mod serve;
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use play::{Server, message, send};
-use qnet::calls;
+use qnet::calls::{self, state};
 use qnet_lab::{Node, Options};
 use system_tests::capture::{Capture, ask, count, is_clean};
 use system_tests::{Case, Need, Pair, eventually, shell_as};
@@ -24,6 +25,7 @@ const CASES: &[Case] = &[
     case("attaching_succeeds_and_the_first_message_tells", first_message_tells),
     case("eight_kibibytes_arrive_at_first_and_writes_are_counted", first_chunk_and_writes),
     case("a_node_that_dies_ends_calls_and_its_clients", node_dies),
+    case("a_stopped_server_holds_its_callers_no_longer_than_they_want", stopped_server),
     case("without_qnet_other_nodes_are_out_of_reach_and_this_one_is_not", without_qnet),
     case("strangers_need_leave_and_a_denial_names_it", strangers_need_leave),
     case("server_and_client_are_any_users_and_the_server_knows_who_calls", any_users),
@@ -75,6 +77,21 @@ fn act(role: &str, words: &[String]) -> Result<String> {
             println!("waits");
             let blocked = send(coid, &message(b'u', &[], 0), 0).0;
             Ok(format!("{blocked:?} then {:?}", send(coid, &message(b'e', &[], 8), 8).0))
+        }
+        "hurry" => {
+            // To a server that has been stopped, says the line: on a connection that it has not seen, then on one that it has.
+            let server = Server::of(words)?;
+            let known = server.attach()?;
+            ensure!(send(known, &message(b'e', &[], 8), 8).0 == Ok(8), "the server does not serve");
+            println!("waits");
+            std::io::stdin().read_line(&mut String::new())?;
+            let fresh = calls::connect_attach(server.nd, server.pid, server.deaf, calls::SIDE_CHANNEL, 0)?;
+            let hurried = |coid| {
+                let waits = state::SEND | state::REPLY;
+                calls::timer_timeout(waits, Duration::from_millis(500), qnet::Event::Unblock);
+                send(coid, &message(b'e', &[], 8), 8).0
+            };
+            Ok(format!("{:?} {:?}", hurried(fresh), hurried(known)))
         }
         "gone" => Ok(format!("{:?}", send(Server::of(words)?.attach()?, &message(b'g', &[], 0), 0).0)),
         "who" => {
@@ -195,6 +212,18 @@ fn said(node: &Node, role: &str, words: &str) -> Result<String> {
     Ok(node.shell(&line(role, words)?)?.trim_end().to_owned())
 }
 
+/// A client that has said that it waits, and its further output.
+fn waiting(node: &Node, role: &str, words: &str) -> Result<(Child, BufReader<ChildStdout>)> {
+    let mut command = node.command("sh");
+    command.args(["-c", &line(role, words)?]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut output = BufReader::new(child.stdout.take().context("its output")?);
+    let mut said = String::new();
+    output.read_line(&mut said)?;
+    ensure!(said == "waits\n", "{said}");
+    Ok((child, output))
+}
+
 fn open_nodes() -> Options {
     Options { qnet: vec!["allow=connect".to_owned()], ..Options::default() }
 }
@@ -280,17 +309,8 @@ fn node_dies() -> Result<()> {
     let qnet = vec!["allow=connect".to_owned(), "conn_up_idle=2".to_owned(), "conn_up_retries=2".to_owned()];
     let Pair { alonzo, joseph, .. } = &Pair::up(&Options { qnet, ..Options::default() })?;
     let (near, far) = (Serving::start(alonzo)?, Serving::start(joseph)?);
-    let waiting = |node: &Node, words: &str| -> Result<_> {
-        let mut child =
-            node.command("sh").args(["-c", &line("wait", words)?]).stdout(Stdio::piped()).spawn()?;
-        let mut output = BufReader::new(child.stdout.take().context("its output")?);
-        let mut said = String::new();
-        output.read_line(&mut said)?;
-        ensure!(said == "waits\n", "{said}");
-        Ok((child, output))
-    };
-    let (mut here, mut heard) = waiting(alonzo, &far.at("joseph"))?;
-    let (_there, _) = waiting(joseph, &near.at("alonzo"))?;
+    let (mut here, mut heard) = waiting(alonzo, "wait", &far.at("joseph"))?;
+    let (_there, _) = waiting(joseph, "wait", &near.at("alonzo"))?;
     joseph.shell("kill -9 $(pgrep -x io-pkt)")?;
     let mut outcome = String::new();
     heard.read_line(&mut outcome)?;
@@ -299,6 +319,33 @@ fn node_dies() -> Result<()> {
     ensure!(outcome == "Err(112) then Err(9)\n", "{outcome}");
     let gone = || said(alonzo, "gone", &near.at("-")).is_ok_and(|gone| gone == "Ok(1)" || gone == "Ok(2)");
     eventually("the server hears that its client is gone", gone)
+}
+
+fn stopped_server() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
+    let server = Serving::start(joseph)?;
+    let (words, pid) = (server.at("joseph"), server.numbers.split(' ').next().context("a process")?);
+    let (mut hurries, mut heard) = waiting(alonzo, "hurry", &words)?;
+    joseph.shell(&format!("kill -STOP {pid}"))?;
+    writeln!(hurries.stdin.take().context("its input")?)?;
+    let mut outcome = String::new();
+    heard.read_line(&mut outcome)?;
+    hurries.wait()?;
+    let late = format!("Err({})", Errno::ETIMEDOUT as i32);
+    ensure!(outcome == format!("{late} {late}\n"), "{outcome}");
+    // Who waits without a limit can be killed.
+    let mut command = alonzo.command("sh");
+    let mut waits = command
+        .args(["-c", &format!("exec env {}", line("first", &words)?)])
+        .stdout(Stdio::null())
+        .spawn()?;
+    ensure!(waits.try_wait()?.is_none(), "a stopped server answered");
+    waits.kill()?;
+    eventually("the caller ends", || waits.try_wait().is_ok_and(|status| status.is_some()))?;
+    // The server knows of nothing when it goes on, and serves.
+    joseph.shell(&format!("kill -CONT {pid}"))?;
+    ensure!(said(alonzo, "first", &words)? == "Ok(8)");
+    Ok(())
 }
 
 fn without_qnet() -> Result<()> {

@@ -11,6 +11,7 @@
 use crate::command::{ClientId, PulseInfo, VtidInfo};
 use crate::event::NodeId;
 use crate::session::message::Message;
+use crate::session::order::{Class, GateKey};
 use crate::source::{Body, Source};
 use crate::time::Instant;
 use crate::wire::groups;
@@ -23,7 +24,7 @@ use super::{CommandError, Node};
 /// Bytes of a message that may go with a connect: QNX's own limit, which nobody has told us otherwise yet.
 const FIRST: u32 = 8192;
 /// The place of a number that the server's node has yet to give.
-const NO_SERVER: u32 = u32::MAX;
+pub(super) const NO_SERVER: u32 = u32::MAX;
 
 impl Node {
     /// Notes a connection that nobody else hears of yet.
@@ -89,8 +90,9 @@ impl Node {
         let client = self.clients.connections.get(number).map(|client| (client.nd, client.qos));
         let (Some(connect), Some((nd, qos))) = (connect, client) else { return };
         let message = Message::kif(&connect, data);
-        // It needs no gate: whatever comes after it waits for its answer.
-        self.send_message(now, nd, message.map(|m| m.by(qos)));
+        // What comes after it waits for its answer, but for an UNBLOCK of what it brings along.
+        let message = message.map(|m| m.by(qos).behind(GateKey::Client(number), Class::Free));
+        self.send_message(now, nd, message);
     }
 
     /// The first message of a connection: sent with the connect if the other node can read that. Given back when it is to be

@@ -17,6 +17,7 @@ use crate::time::Instant;
 use crate::wire::kif::{self, ClientInfo, Kif, MsgSend, Xfer};
 use crate::wire::{WireError, groups};
 
+use super::attach::NO_SERVER;
 use super::frames::Incoming;
 use super::tables::{Asked, Client, ClientState, First, Held, Send, SendState};
 use super::{CommandError, Node};
@@ -183,13 +184,6 @@ impl Node {
             }
             SendState::Sent => {
                 send.state = SendState::Unblocking;
-                // Its message left with the connect: where this goes is known when that is answered.
-                if let Some(Client { state: ClientState::Connecting { held }, .. }) =
-                    self.clients.connections.get_mut(client)
-                {
-                    held.push(Held::Unblock(number));
-                    return Ok(());
-                }
                 self.start_unblock(now, client, number);
             }
             SendState::Unblocking => {}
@@ -197,13 +191,19 @@ impl Node {
         Ok(())
     }
 
+    /// Where the message left with a connect that nobody has answered, the other node goes by the number of the
+    /// transaction: a server that does not even look at its connections holds nobody.
     fn start_unblock(&mut self, now: Instant, client: u32, number: u32) {
-        let (Some(Client { nd, state: ClientState::Open { server_id, .. }, .. }), Some(send)) =
+        let (Some(connection), Some(send)) =
             (self.clients.connections.get(client), self.clients.sends.get(number))
         else {
             return;
         };
-        let (nd, server_id, tid) = (*nd, *server_id, send.info.tid);
+        let server_id = match connection.state {
+            ClientState::Open { server_id, .. } => server_id,
+            _ => NO_SERVER,
+        };
+        let (nd, tid) = (connection.nd, send.info.tid);
         let message = Message::kif(&Kif::Unblock { server_id, client_handle: number, tid }, Body::empty());
         let message = message.map(|m| m.behind(GateKey::Client(client), Class::Ordered));
         self.send_message(now, nd, message);
@@ -332,7 +332,6 @@ impl Node {
                     match held {
                         Held::Send(transaction, first) => self.start_send(now, client, transaction, first),
                         Held::Pulse(info, pulse) => self.start_pulse(now, client, info, pulse),
-                        Held::Unblock(transaction) => self.start_unblock(now, client, transaction),
                     }
                 }
             }
@@ -483,7 +482,7 @@ impl Node {
                 self.on_msg_send(now, nd, send, data);
             }
             Kif::MsgReadError(xfer) => self.on_msg_read_error(nd, xfer),
-            Kif::Unblock { client_handle, .. } => self.on_unblock(nd, client_handle),
+            Kif::Unblock { client_handle, .. } => self.on_unblock(now, nd, client_handle),
             Kif::Pulse { server_id, pulse, cred, .. } => {
                 if let Some(cred) = cred {
                     self.on_credentials(nd, server_id, cred);

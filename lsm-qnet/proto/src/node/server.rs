@@ -154,11 +154,13 @@ impl Node {
         }
     }
 
-    pub(super) fn on_unblock(&mut self, nd: u16, client_handle: u32) {
-        // Not there: the answer is on its way already.
+    pub(super) fn on_unblock(&mut self, now: Instant, nd: u16, client_handle: u32) {
         if let Some(&rcv) = self.servers.by_sender.get(&(nd, client_handle)) {
             self.event(Event::Unblock { rcv: Rcv(rcv) });
+        } else if self.servers.withdraw(nd, client_handle) {
+            self.fail(now, nd, client_handle, Errno::EINTR);
         }
+        // Not there: the answer is on its way already.
     }
 
     pub(super) fn on_pulse(&mut self, nd: u16, server: u32, pulse: PulseInfo) {

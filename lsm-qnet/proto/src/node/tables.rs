@@ -21,8 +21,6 @@ pub(super) enum Held {
     Send(u32, Body),
     /// A pulse.
     Pulse(VtidInfo, PulseInfo),
-    /// The sender of a message that left with the connect wants to leave: the number of its transaction.
-    Unblock(u32),
 }
 
 /// Where a client-side connection stands.
@@ -331,6 +329,24 @@ impl Servers {
         let (nd, client_id, bytes) = (server.nd, server.client_id, state.early_bytes());
         self.change(nd, |share| share.early_bytes -= bytes);
         Some((nd, client_id, state))
+    }
+
+    /// Takes back a message that came with a connection which nobody has answered about; false when there is none. The
+    /// connection stays.
+    pub(super) fn withdraw(&mut self, nd: u16, client_handle: u32) -> bool {
+        let theirs =
+            |first: &First| matches!(first, First::Send(send, _) if send.client_handle == client_handle);
+        for number in self.of_node(nd) {
+            let Some(Server { state: ServerState::Asked { first }, .. }) = self.connections.get_mut(number)
+            else {
+                continue;
+            };
+            if let Some(First::Send(_, data)) = first.take_if(|first| theirs(first)) {
+                self.change(nd, |share| share.early_bytes -= data.len());
+                return true;
+            }
+        }
+        false
     }
 
     /// The connection of this number, if it is that node's.
