@@ -63,6 +63,9 @@ pub const XTYPE_READCOND: u32 = 1;
 pub const XTYPE_DIR_EXTRA_HINT: u32 = 0x100;
 /// Ours, beside the hint: directory entries shall carry all attributes.
 pub const XTYPE_DIR_ATTRIBUTES: u32 = 0x200;
+/// Ours, for a WRITE: to the end of the file, wherever that is. The offset beside it is where the caller believes the end to be,
+/// for a server that does not know the bit.
+pub const XTYPE_APPEND: u32 = 0x1000;
 /// This message alone does not wait.
 pub const XTYPE_NONBLOCK: u32 = 0x4000;
 

@@ -88,6 +88,18 @@ pub fn read_more(fd: BorrowedFd<'_>, at: Option<i64>, max: usize, out: &mut Vec<
     Ok(n)
 }
 
+/// Writes behind the last byte of a file, wherever that is; the number of bytes. The descriptor's position is
+/// behind them then.
+///
+/// # Errors
+/// As `pwritev2` with RWF_APPEND; EOPNOTSUPP for a file whose bytes have no places.
+pub fn append(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize> {
+    let part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    // SAFETY: `part` covers `data`, which is only read; `fd` is open.
+    let result = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_APPEND) };
+    Errno::result(result).map(|n| n as usize)
+}
+
 /// Copies bytes of one file to another in the kernel, and moves both offsets on; the number of bytes, 0 at the end.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! A QNX resource manager answers these with ENOSYS, and so does an older node of ours. Two kinds:
 //!
-//! - on an open file, alone or in a chain: TIMES, ALLOCATE, SEEK, COPY, ACCESS, STATVFS;
+//! - on an open file, alone or in a chain: TIMES, ALLOCATE, SEEK, COPY, ACCESS, STATVFS, EXPECT;
 //! - by path: RENAME, LINK. Their message is the only one behind the path of an `_IO_CONNECT` COMBINE_CLOSE (the path is
 //!   the *new* name), so each costs one round trip. Nothing is opened for them.
 //!
@@ -14,12 +14,14 @@
 //!  4 COPY      source i32, 0 u32, source offset u64, offset u64, len u64     status: bytes copied
 //!  5 ACCESS    mask u32                                                      –
 //!  6 STATVFS   –                                                             StatvfsReply
+//!  7 EXPECT    device u32, u32, inode u64, birth {i64, u32}, file type u32    –
 //! 16 RENAME    flags u32, guard u32, old name, NUL                           STAT's reply
 //! 17 LINK      guard u32, old name, NUL                                      STAT's reply
 //! 32 to 47: extended attributes ([`xattr`]); 48 to 63: locks ([`lock`]); 64 to 79: special files ([`special`])
 //! ```
 //! Structures only grow at their end; a reader takes what it knows.
 
+mod expect;
 mod guard;
 pub mod lock;
 pub mod special;
@@ -28,12 +30,13 @@ mod statvfs;
 mod tests;
 pub mod xattr;
 
+pub use expect::Identity;
 pub use guard::guard;
 pub use statvfs::Statvfs;
 use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::message::{Io, Link};
+use crate::message::{Io, Link, chain};
 use crate::{ParseError, Timestamp, take, until_nul};
 
 /// The id of these requests in `_IO_MSG`, one of those that QNX leaves to everybody.
@@ -53,6 +56,8 @@ pub mod subtype {
     pub const ACCESS: u16 = 5;
     /// The file system of a file.
     pub const STATVFS: u16 = 6;
+    /// Nothing more is to be done unless this is the file that is meant.
+    pub const EXPECT: u16 = 7;
     /// Rename with flags.
     pub const RENAME: u16 = 16;
     /// Make a hard link.
@@ -166,6 +171,8 @@ pub enum Request<'a> {
     },
     /// The reply is a [`Statvfs`].
     Statvfs,
+    /// In a chain, before what changes a file: ESTALE, and nothing of what follows, if the path has led to another one.
+    Expect(Identity),
     /// By path: give the file `old` the name in the CONNECT's path.
     Rename {
         /// Bits of [`rename`].
@@ -279,6 +286,7 @@ impl<'a> Request<'a> {
             }
             subtype::ACCESS => Self::Access { mask: take::<U32>(data, "ACCESS")?.0.get() },
             subtype::STATVFS => Self::Statvfs,
+            subtype::EXPECT => Self::Expect(Identity::parse(data)?),
             subtype::RENAME => {
                 let ([flags, guard], old) = take::<[U32; 2]>(data, "RENAME")?;
                 Self::Rename { flags: flags.get(), guard: guard.get(), old: until_nul(old, "old name")? }
@@ -314,6 +322,7 @@ impl<'a> Request<'a> {
             }
             Self::Access { mask } => (subtype::ACCESS, mask.to_le_bytes().to_vec()),
             Self::Statvfs => (subtype::STATVFS, Vec::new()),
+            Self::Expect(identity) => (subtype::EXPECT, identity.emit()),
             Self::Rename { flags, guard, old } => {
                 (subtype::RENAME, named([flags, guard].map(U32::new).as_bytes(), old))
             }
@@ -334,6 +343,15 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn is_by_path(&self) -> bool {
         matches!(self, Self::Rename { .. } | Self::Link { .. })
+    }
+}
+
+/// The file that a chain's first message says it is for, if it does.
+#[must_use]
+pub fn expected(messages: &[u8]) -> Option<Identity> {
+    match chain(messages).next()? {
+        Ok((Io::Msg { mgrid: MGRID, subtype: subtype::EXPECT, data }, _)) => Identity::parse(data).ok(),
+        _ => None,
     }
 }
 

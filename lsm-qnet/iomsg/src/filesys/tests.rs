@@ -24,6 +24,12 @@ fn all<'a>(n: [u64; 3], small: u32, times: [SetTime; 2], name: &'a [u8]) -> Vec<
         Request::Copy { source: small.cast_signed(), source_offset, offset, len },
         Request::Access { mask: small },
         Request::Statvfs,
+        Request::Expect(Identity {
+            file_type: small,
+            device: (small, !small),
+            ino: len,
+            born: Timestamp { seconds: offset.cast_signed(), nanoseconds: small },
+        }),
         Request::Rename { flags: small, guard: !small, old: name },
         Request::Link { guard: small, old: name },
     ]

@@ -20,9 +20,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Whence as SeekFrom, lseek};
 use qnet_iomsg::Stat;
+use qnet_iomsg::filesys;
 use qnet_iomsg::flags::{
     IOFLAG_ACCESS, IOFLAG_APPEND, IOFLAG_CREAT, IOFLAG_EXCL, IOFLAG_NONBLOCK, IOFLAG_TRUNC, IOFLAG_WRITE,
     linux_from_ioflag,
@@ -149,13 +150,25 @@ impl OpenFile {
             }
             result => result?,
         };
+        file.append_by_write_alone();
         Ok(file)
     }
 
     /// A regular file that was just made and opened with [`open_flags`]. Only who may change files makes one.
     pub(crate) fn created(export: &Export, found: Found, ioflag: u32, opener: Opener) -> Self {
         let kind = if ioflag & IOFLAG_ACCESS == 0 { Kind::Name } else { Kind::Data };
-        Self { kind, ..Self::unopened(export, found, ioflag, opener) }
+        let file = Self { kind, ..Self::unopened(export, found, ioflag, opener) };
+        file.append_by_write_alone();
+        file
+    }
+
+    /// Takes O_APPEND from the descriptor of a file with positions: each write says whether it appends.
+    fn append_by_write_alone(&self) {
+        if self.kind == Kind::Data && self.append {
+            // it was opened with the flag, and keeps it, where the file can only grow (`chattr +a`)
+            let flags = fcntl(self.fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+            let _kept = flags.and_then(|flags| fcntl(self.fd(), FcntlArg::F_SETFL(flags - OFlag::O_APPEND)));
+        }
     }
 
     fn unopened(export: &Export, found: Found, ioflag: u32, opener: Opener) -> Self {
@@ -221,6 +234,14 @@ impl OpenFile {
     /// As `statx`.
     pub fn stat(&self) -> Result<Stat, Errno> {
         attributes::stat(self.fd(), self.place)
+    }
+
+    /// Whether this is the file that the caller means.
+    ///
+    /// # Errors
+    /// ESTALE: another one. As `statx`.
+    pub fn expect(&self, identity: &filesys::Identity) -> Result<(), Errno> {
+        if identity.is_met_by(&self.stat()?) { Ok(()) } else { Err(Errno::ESTALE) }
     }
 
     /// Moves the position; returns the new one.

@@ -1,14 +1,15 @@
 //! Changing what is in an open file: bytes, size, space.
 //!
-//! A WRITE is one system call, whatever its length: writes of several nodes to one file never mix, and each with
-//! IOFLAG_APPEND goes behind all that was there.
+//! A WRITE is one system call, whatever its length: writes of several nodes to one file never mix, and each that appends goes
+//! behind all that was there. Each WRITE says whether it does: the descriptor itself does not append, because with such a one
+//! Linux ignores the offset.
 
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::sys::uio::pwrite;
-use nix::unistd::{Whence as SeekFrom, ftruncate, lseek, write};
+use nix::unistd::{Whence as SeekFrom, ftruncate, lseek};
 use qnet_iomsg::filesys::{SeekFor, allocate};
 use qnet_iomsg::message::space;
 
@@ -30,6 +31,8 @@ pub struct WriteArgs<'a> {
     pub data: &'a [u8],
     /// Where; `None` is the file's position, and its end with IOFLAG_APPEND.
     pub offset: Option<u64>,
+    /// At the end, wherever that is; the position stays.
+    pub append: bool,
     /// This write does not wait.
     pub nonblock: bool,
 }
@@ -45,12 +48,17 @@ impl OpenFile {
         }
         match (self.kind, args.offset) {
             (Kind::Name | Kind::Directory, _) => Err(Errno::EBADF.into()),
+            (Kind::Data, offset) if args.append => {
+                let believed = file_offset(offset.unwrap_or_default())?;
+                self.at_position(|_| Ok(cancel.retry(|| self.append(args.data, believed))?))
+            }
             (Kind::Data, Some(offset)) => {
                 Ok(cancel.retry(|| pwrite(self.fd(), args.data, file_offset(offset)?))?)
             }
             (Kind::Data, None) => self.at_position(|position| {
                 if self.append {
-                    let n = cancel.retry(|| write(self.fd(), args.data))?;
+                    let believed = file_offset(*position)?;
+                    let n = cancel.retry(|| self.append(args.data, believed))?;
                     *position = lseek(self.fd(), 0, SeekFrom::SeekCur)? as u64;
                     return Ok(n);
                 }
@@ -61,6 +69,14 @@ impl OpenFile {
             (Kind::Partner, _) => {
                 special::write(self.fd(), args.data, self.nonblock || args.nonblock, cancel)
             }
+        }
+    }
+
+    /// Writes to the end, and moves the descriptor's position there. Files that have none (of `/proc`, `/sys`) are written where the caller believes it to be.
+    fn append(&self, data: &[u8], believed: i64) -> Result<usize, Errno> {
+        match sys::append(self.fd(), data) {
+            Err(Errno::EOPNOTSUPP) => pwrite(self.fd(), data, believed),
+            result => result,
         }
     }
 

@@ -13,6 +13,7 @@ use qnet_iomsg::{Connect, Extra, Io, Subtype, chain, redirect};
 use super::names::{self, OnName};
 use super::on_file::OnFile;
 use super::{Outcome, Reply, bad_message};
+use crate::attributes;
 use crate::export::Export;
 use crate::file::{Cancel, Failure, OpenFile, Opener, open_flags};
 use crate::names::Names;
@@ -115,6 +116,20 @@ fn look_up(
     })
 }
 
+/// What an open itself changes comes before the messages that it brings along, so it is looked there whether it may.
+///
+/// # Errors
+/// ESTALE: not the file that the caller means.
+fn check_object(found: &Found, request: &Connect<'_>) -> Result<(), Errno> {
+    let Extra::Messages(messages) = request.extra else { return Ok(()) };
+    match filesys::expected(messages) {
+        Some(identity) if !identity.is_met_by(&attributes::stat(found.fd.as_fd(), found.place)?) => {
+            Err(Errno::ESTALE)
+        }
+        _ => Ok(()),
+    }
+}
+
 fn open(
     export: &Export,
     opener: &Opener,
@@ -122,13 +137,11 @@ fn open(
     cancel: &Cancel,
 ) -> Result<OpenFile, Failure> {
     if request.ioflag & IOFLAG_CREAT == 0 {
-        return OpenFile::open(
-            export,
-            find(export, request, cancel)?,
-            request.ioflag,
-            opener.clone(),
-            cancel,
-        );
+        let found = find(export, request, cancel)?;
+        if request.ioflag & IOFLAG_TRUNC != 0 {
+            check_object(&found, request)?;
+        }
+        return OpenFile::open(export, found, request.ioflag, opener.clone(), cancel);
     }
     if request.eflag & EFLAG_DIR != 0 {
         return Err(Errno::EISDIR.into());

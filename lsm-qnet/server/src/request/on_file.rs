@@ -4,7 +4,9 @@ use nix::errno::Errno;
 use nix::unistd::{PathconfVar, fpathconf};
 use qnet_iomsg::filesys::{self, Request as Filesys, SetTime, lock, special, subtype as number, xattr};
 use qnet_iomsg::flags::{IOFLAG_RSYNC, IOFLAG_SYNC};
-use qnet_iomsg::message::{XTYPE_DIR_ATTRIBUTES, XTYPE_DIR_EXTRA_HINT, XTYPE_NONBLOCK, pathconf};
+use qnet_iomsg::message::{
+    XTYPE_APPEND, XTYPE_DIR_ATTRIBUTES, XTYPE_DIR_EXTRA_HINT, XTYPE_NONBLOCK, pathconf,
+};
 use qnet_iomsg::{Io, Link, Timestamp, chain, terminal};
 
 use super::{Reply, bad_message};
@@ -44,7 +46,8 @@ impl OnFile<'_> {
             }
             Io::Write { nbytes, xtype, offset, data } => {
                 let data = data.get(..(nbytes as usize).min(MAX_WRITE)).unwrap_or(data);
-                let write = WriteArgs { data, offset, nonblock: is_nonblocking(xtype) };
+                let append = xtype & XTYPE_APPEND != 0;
+                let write = WriteArgs { data, offset, append, nonblock: is_nonblocking(xtype) };
                 return Ok(file.write(&write, cancel)? as i64);
             }
             Io::Stat => {
@@ -132,6 +135,7 @@ impl OnFile<'_> {
                 let statvfs = cancel.retry(|| file.statvfs())?;
                 reply.put(&statvfs.to_bytes());
             }
+            Filesys::Expect(identity) => cancel.retry(|| file.expect(&identity))?,
             // these begin with a path, and stand alone
             Filesys::Rename { .. } | Filesys::Link { .. } => return Err(Errno::EINVAL.into()),
         }

@@ -6,10 +6,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
 use qnet_iomsg::connect::EFLAG_DIR;
 use qnet_iomsg::filesys::{self, Request as Filesys, SetTime, access, rename};
-use qnet_iomsg::flags::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, S_IFSOCK};
-use qnet_iomsg::message::{XTYPE_DIR_ATTRIBUTES, XTYPE_DIR_EXTRA_HINT};
+use qnet_iomsg::flags::{IOFLAG_TRUNC, IOFLAG_WRITE, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, S_IFSOCK};
+use qnet_iomsg::message::{XTYPE_DIR_ATTRIBUTES, XTYPE_DIR_EXTRA_HINT, space};
 use qnet_iomsg::stat::REPLY_LEN;
-use qnet_iomsg::{Connect, Dirents, Extra, Io, Stat, StatReply, Subtype, Timestamp};
+use qnet_iomsg::{Connect, Dirents, Extra, Io, Link, Stat, StatReply, Subtype, Timestamp};
 
 use crate::Case;
 use crate::support::{Need, Result, Server, Start, public_dir};
@@ -24,6 +24,7 @@ pub(crate) const CASES: &[Case] = &[
     ("permissions_owner_and_times_are_set", Need::Nothing, attributes_are_set),
     ("access_is_what_the_caller_may_do", Need::Root, access_is_told),
     ("a_guard_keeps_from_another_directory", Need::Nothing, guard_keeps),
+    ("a_change_is_for_the_file_that_is_expected_or_for_none", Need::Nothing, expected_or_none),
     ("entries_come_with_attributes_when_asked_for", Need::Nothing, entries_with_attributes),
     ("mount_points_come_without_attributes", Need::Root, mount_points_without_attributes),
 ];
@@ -305,6 +306,38 @@ fn access_is_told() {
     assert_eq!(ask(reader, &mut server, "open", access::WRITE), denied, "nobody was given the right");
     assert_eq!(ask(root, &mut server, "closed", access::READ | access::WRITE), Ok(()));
     assert_eq!(ask(root, &mut server, "closed", access::EXECUTE), denied);
+}
+
+fn expected_or_none() {
+    let dir = public_dir();
+    for name in ["old", "new"] {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    let mut server = Start::new().export(dir.path()).start();
+    let conn = server.connect_owner();
+    let stat = Io::Stat.to_bytes();
+    let look = Connect::combine_close(b"old", false, &stat);
+    let old = send(&mut server, conn, &look).unwrap().unwrap();
+    let chained = |io: &Io<'_>| {
+        let mut messages = Vec::new();
+        Filesys::Expect(filesys::Identity::of(&old)).emit(Link::Follows, &mut messages);
+        io.emit(Link::Last, &mut messages);
+        messages
+    };
+    let truncate = chained(&Io::Space { subtype: space::FREE, whence: 0, start: 1, len: 0 });
+    let truncate = |server: &mut Server, path: &[u8]| {
+        server.call(conn, 0, &Connect::combine_close(path, false, &truncate).emit().unwrap(), 99).map(drop)
+    };
+    let described = chained(&Io::Stat);
+    let ioflag = IOFLAG_WRITE | IOFLAG_TRUNC;
+    let extra = Extra::Messages(&described);
+    let empty = |path| Connect { ioflag, extra, ..Connect::new(Subtype::CombineClose, path) };
+    assert_eq!(truncate(&mut server, b"new"), Err(libc::ESTALE));
+    assert_eq!(send(&mut server, conn, &empty(b"new")), Err(libc::ESTALE));
+    assert_eq!(fs::read(dir.path().join("new")).unwrap(), b"new");
+    assert_eq!(truncate(&mut server, b"old"), Ok(()));
+    assert_eq!(fs::read(dir.path().join("old")).unwrap(), b"o");
+    assert_eq!(send(&mut server, conn, &empty(b"old")).unwrap().unwrap().size, 0);
 }
 
 fn guard_keeps() {

@@ -8,7 +8,7 @@ use qnet_iomsg::flags::{
     IOFLAG_APPEND, IOFLAG_CREAT, IOFLAG_DSYNC, IOFLAG_EXCL, IOFLAG_LARGEFILE, IOFLAG_READ, IOFLAG_SYNC,
     IOFLAG_TRUNC, IOFLAG_WRITE, S_IFLNK,
 };
-use qnet_iomsg::message::space;
+use qnet_iomsg::message::{XTYPE_APPEND, space};
 use qnet_iomsg::stat::REPLY_LEN;
 use qnet_iomsg::{Connect, Extra, Io, StatReply, Subtype};
 
@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_link_to_nothing_is_not_created_through", Need::Nothing, link_to_nothing),
     ("writes_go_where_they_are_meant_to", Need::Nothing, writes_go_where),
     ("appends_of_two_callers_lose_nothing", Need::Nothing, appends_lose_nothing),
+    ("each_write_says_whether_it_appends", Need::Nothing, each_write_says_whether_it_appends),
     ("a_write_of_a_mebibyte_arrives_whole", Need::Nothing, large_write),
     ("a_message_longer_than_any_write_is_written_in_part", Need::Nothing, too_large_write),
     ("many_large_writes_at_once_are_all_done", Need::Nothing, many_large_writes),
@@ -158,9 +159,9 @@ fn appends_lose_nothing() {
     for n in 0..400_u32 {
         let (conn, coid) = files[n as usize % 2];
         let line = format!("{n:07}\n");
-        // an offset is the caller's belief about the end, and not asked for
-        let offset = (n % 3 == 0).then_some(0);
-        let write = Io::Write { nbytes: 8, xtype: 0, offset, data: line.as_bytes() };
+        // with the flag of one write, the offset is the caller's belief about the end, and not asked for
+        let (xtype, offset) = if n % 3 == 0 { (XTYPE_APPEND, Some(0)) } else { (0, None) };
+        let write = Io::Write { nbytes: 8, xtype, offset, data: line.as_bytes() };
         calls.push(server.submit(conn, coid, &write.to_bytes(), 0));
     }
     for txn in calls {
@@ -170,6 +171,24 @@ fn appends_lose_nothing() {
     let mut lines: Vec<u32> = text.lines().map(|line| line.parse().unwrap()).collect();
     lines.sort_unstable();
     assert_eq!(lines, (0..400).collect::<Vec<u32>>());
+}
+
+fn each_write_says_whether_it_appends() {
+    let dir = public_dir();
+    let mut server = Start::new().export(dir.path()).start();
+    let conn = server.connect_owner();
+    let plain = open(&mut server, conn, "f", WRITE | IOFLAG_CREAT, 0o644).unwrap();
+    let appending = open(&mut server, conn, "f", WRITE | IOFLAG_APPEND, 0).unwrap();
+    let append = |server: &mut Server, coid, data: &[u8]| {
+        let write = Io::Write { nbytes: data.len() as u32, xtype: XTYPE_APPEND, offset: Some(0), data };
+        server.io(conn, coid, &write, 0).map(|answer| answer.status)
+    };
+    assert_eq!(write_at(&mut server, conn, plain, None, b"abc"), Ok(3));
+    assert_eq!(append(&mut server, plain, b"def"), Ok(3));
+    assert_eq!(write_at(&mut server, conn, plain, None, b"D"), Ok(1), "the position has stayed");
+    assert_eq!(write_at(&mut server, conn, appending, Some(1), b"B"), Ok(1), "a place that was said counts");
+    assert_eq!(write_at(&mut server, conn, appending, None, b"gh"), Ok(2));
+    assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"aBcDefgh");
 }
 
 /// Bytes that tell where they belong.
