@@ -104,6 +104,18 @@ pub fn set_xattr(path: &Path, name: &str, value: &[u8], flags: i32) -> nix::Resu
     Errno::result(result).map(drop)
 }
 
+/// Sets an attribute of an open file.
+///
+/// # Errors
+/// Those of fsetxattr(2).
+pub fn set_open_xattr(file: &File, name: &str, value: &[u8]) -> nix::Result<()> {
+    let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the name ends with NUL, `value` is as long as it says; both outlive the call, which only reads them.
+    let result =
+        unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    Errno::result(result).map(drop)
+}
+
 /// Reads an attribute into `room` bytes.
 ///
 /// # Errors

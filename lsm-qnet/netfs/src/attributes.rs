@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use qnet_iomsg::{
     Timestamp,
+    filesys::Identity,
     stat::{FLAG_BTIME, FLAG_STREAM, Stat},
 };
 
@@ -45,6 +46,13 @@ impl FileId {
         let born = if stat.flags & FLAG_BTIME != 0 { stat.btime } else { Timestamp::default() };
         let file_type = stat.mode & libc::S_IFMT;
         Self { device: stat.dev, ino: stat.ino, file_type, born: (born.seconds, born.nanoseconds) }
+    }
+
+    /// The same for a node, so that it can tell another file from the one that is meant.
+    pub fn identity(&self) -> Identity {
+        let (seconds, nanoseconds) = self.born;
+        let born = Timestamp { seconds, nanoseconds };
+        Identity { file_type: self.file_type, device: self.device, ino: self.ino, born }
     }
 
     /// Whether it is a directory.

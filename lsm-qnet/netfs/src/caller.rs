@@ -41,10 +41,11 @@ impl Caller {
 /// Threads whose groups are remembered; each costs a descriptor.
 const MAX_KNOWN: usize = 128;
 
-/// Supplementary groups of those who ask, read once for each thread and identity.
+/// Supplementary groups of those who ask, remembered for each thread and identity.
 ///
-/// A descriptor of the thread tells when it has ended, so that another one with its number is never taken for it. A thread that
-/// changes its groups changes its user or group with them, or is root, for whom groups mean nothing.
+/// A descriptor of the thread tells when it has ended, so that another one with its number is never taken for it. Groups are
+/// read anew when the thread asks as another user or group, and whenever it opens or makes a file: one that changes its groups and
+/// nothing else is taken for what it was until then.
 #[derive(Debug)]
 pub struct Groups {
     read: fn(u32) -> Vec<u32>,
@@ -63,7 +64,7 @@ impl Groups {
         Self { read, known: HashMap::new() }
     }
 
-    /// Who the thread is, with its groups.
+    /// Who the thread is, with its groups as they were when it opened something last.
     pub fn caller(&mut self, thread: u32, uid: u32, gid: u32) -> Rc<Caller> {
         if let Some(known) = self.known.get(&thread)
             && (known.caller.uid, known.caller.gid) == (uid, gid)
@@ -71,6 +72,11 @@ impl Groups {
         {
             return Rc::clone(&known.caller);
         }
+        self.caller_now(thread, uid, gid)
+    }
+
+    /// The same, with the groups that the thread has now.
+    pub fn caller_now(&mut self, thread: u32, uid: u32, gid: u32) -> Rc<Caller> {
         // Its descriptor first: what is read afterwards is this thread's or, if it has ended meanwhile, not remembered.
         let alive = if thread == 0 { None } else { sys::thread_descriptor(thread) };
         let caller = Rc::new(Caller { uid, gid, groups: (self.read)(thread) });
@@ -183,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_read_once_for_a_thread_and_an_identity() {
+    fn groups_are_read_once_for_a_thread_and_an_identity_until_it_opens_something() {
         thread_local! {
             static READ: Cell<u32> = const { Cell::new(0) };
         }
@@ -196,15 +202,17 @@ mod tests {
         assert_eq!(groups.caller(us, 5, 6).groups, [1]);
         assert_eq!(groups.caller(us, 5, 6).groups, [1]);
         assert_eq!(groups.caller(us, 5, 7).groups, [2], "another identity");
+        assert_eq!(groups.caller_now(us, 5, 7).groups, [3]);
+        assert_eq!(groups.caller(us, 5, 7).groups, [3], "and what was found is remembered");
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = child.id();
-        assert_eq!(groups.caller(pid, 5, 6).groups, [3]);
-        assert_eq!(groups.caller(pid, 5, 6).groups, [3]);
+        assert_eq!(groups.caller(pid, 5, 6).groups, [4]);
+        assert_eq!(groups.caller(pid, 5, 6).groups, [4]);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(groups.caller(pid, 5, 6).groups, [4], "whoever has the number now is another one");
-        assert_eq!(groups.caller(0, 5, 6).groups, [5]);
-        assert_eq!(groups.caller(0, 5, 6).groups, [6], "nobody is known by no number");
+        assert_eq!(groups.caller(pid, 5, 6).groups, [5], "whoever has the number now is another one");
+        assert_eq!(groups.caller(0, 5, 6).groups, [6]);
+        assert_eq!(groups.caller(0, 5, 6).groups, [7], "nobody is known by no number");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! What `/net` does when something goes wrong: an error that docs/net.md names, never wrong data, nobody stuck.
 //!
 //! Called with `NET_FAULTS` in its environment this program is one of the players inside of a node: `sick` is a disk
-//! that fails, `append` a writer that takes notes.
+//! that fails, `append` a writer that takes notes, `replaced` and `append-now` have files open, `bare` looks for attributes.
 
+mod holder;
 mod sick;
 mod writer;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ const CASES: &[system_tests::Case] = &[
     case("a_full_disk_is_told_and_damages_nothing", full_disk),
     case("a_sick_disk_gives_its_own_errors", sick_disk),
     case("a_file_that_was_replaced_stays_with_who_has_it_open", replaced),
+    case("a_change_never_hits_the_file_that_has_taken_the_name", names_taken),
+    case("append_is_what_the_descriptor_says_when_it_writes", append_now),
     case("net_stays_mounted_while_io_pkt_is_started_anew", stays_mounted),
     case("five_dead_nodes_are_in_nobodys_way", dead_nodes),
 ];
@@ -45,6 +48,9 @@ fn main() -> ExitCode {
         (Some("append"), [letter, file, most]) => most.parse().map_err(Into::into).and_then(|most| {
             writer::append(letter, Path::new(file), Path::new("/tmp/noted"), Path::new("/tmp/errors"), most)
         }),
+        (Some("replaced"), [directory]) => holder::replaced(Path::new(directory)),
+        (Some("append-now"), [directory]) => holder::append_now(Path::new(directory)),
+        (Some("bare"), [file]) => holder::is_bare(Path::new(file)),
         _ => Err(anyhow::anyhow!("wrong call")),
     };
     match outcome {
@@ -364,6 +370,44 @@ fn replaced() -> Result<()> {
     ensure!(output.stdout == sum.as_bytes(), "who has it open reads {output:?}, not {sum}");
     let first = alonzo.shell("head -1 /net/joseph/tmp/file")?;
     ensure!(first == "200000\n", "who opens it now reads {first}");
+    Ok(())
+}
+
+/// A player on alonzo opens files in joseph's `/tmp/held`, joseph does his part, the player goes on.
+fn while_held(alonzo: &Node, joseph: &Node, role: &str, meanwhile: &str) -> Result<()> {
+    let mut command = player(alonzo, role, &["/net/joseph/tmp/held"])?;
+    let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().context("its output")?).read_line(&mut line)?;
+    if line == "open\n" {
+        joseph.shell(meanwhile)?;
+        writeln!(holder.stdin.take().context("its input")?, "go on")?;
+    }
+    let output = holder.wait_with_output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn names_taken() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &pair()?;
+    joseph.shell(
+        "mkdir /tmp/held; cd /tmp/held; for f in named open; do echo old >$f; echo new >$f.new; done",
+    )?;
+    while_held(alonzo, joseph, "replaced", "cd /tmp/held; mv named.new named; mv open.new open")?;
+    let left = joseph.shell("cat /tmp/held/named")?;
+    ensure!(left == "new\n", "what has the name now is {left:?}");
+    let bare = player(joseph, "bare", &["/tmp/held/open"])?.output()?;
+    ensure!(bare.status.success(), "{}", String::from_utf8_lossy(&bare.stderr));
+    Ok(())
+}
+
+fn append_now() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &pair()?;
+    joseph.shell("mkdir /tmp/held; cd /tmp/held; echo first >grows; echo abcd >placed")?;
+    while_held(alonzo, joseph, "append-now", "echo theirs >>/tmp/held/grows")?;
+    let (grown, placed) = (joseph.shell("cat /tmp/held/grows")?, joseph.shell("cat /tmp/held/placed")?);
+    ensure!(grown == "first\ntheirs\nours\n", "{grown:?}");
+    ensure!(placed == "aXYd\n", "{placed:?}");
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use qnet_iomsg::{Io, Stat, stat};
+use qnet_iomsg::{Io, Stat, message::XTYPE_APPEND, stat};
 use tracing::debug;
 
 use super::{
@@ -31,7 +31,7 @@ use crate::{
     attributes::{self, FileId},
     caller::Caller,
     fuse::{
-        abi::{FOPEN_DIRECT_IO, FOPEN_PARALLEL_DIRECT_WRITES, FOPEN_STREAM, OpenOut},
+        abi::{FOPEN_DIRECT_IO, FOPEN_PARALLEL_DIRECT_WRITES, FOPEN_STREAM, InHeader, OpenOut},
         reply,
     },
     inodes::{Inode, Kind, Version},
@@ -107,10 +107,10 @@ impl OpenFile {
     }
 
     /// Whether what is opened with `flags` can be done through this file as well.
-    fn allows(&self, uid: u32, flags: i32) -> bool {
+    fn allows(&self, caller: &Caller, flags: i32) -> bool {
         let access = flags & libc::O_ACCMODE;
         let is_new = flags & (libc::O_TRUNC | libc::O_DIRECT) != 0;
-        let same = self.append == (flags & libc::O_APPEND != 0) && self.caller.uid == uid;
+        let same = self.append == (flags & libc::O_APPEND != 0) && *self.caller == *caller;
         !is_new && same && (self.access == access || self.access == libc::O_RDWR)
     }
 }
@@ -183,10 +183,21 @@ impl Engine {
         (!waits).then_some(self.config.deadline)
     }
 
-    /// The message for bytes that are to be written.
-    pub(super) fn write_message(&self, fh: u64, offset: u64, buffer: &mut Vec<u8>, len: usize) -> Message {
-        let append = self.handle_file(fh).is_some_and(|file| file.append);
-        Message::write(buffer, len, (!append).then_some(offset))
+    /// The message for bytes that are to be written. Whether they go to the end is the descriptor's to say, which may have
+    /// changed its mind since it was opened (`fcntl`).
+    pub(super) fn write_message(
+        &self,
+        fh: u64,
+        (offset, append): (u64, bool),
+        buffer: &mut Vec<u8>,
+        len: usize,
+    ) -> Message {
+        let opened_so = self.handle_file(fh).is_some_and(|file| file.append);
+        match (append, opened_so) {
+            (false, _) => Message::write(buffer, len, 0, Some(offset)),
+            (true, true) => Message::write(buffer, len, 0, None),
+            (true, false) => Message::write(buffer, len, XTYPE_APPEND, Some(offset)),
+        }
     }
 
     /// Bytes that an open of the file brings along, 0 for one that is not small.
@@ -353,11 +364,13 @@ impl Engine {
 
     /// An open of a file that has lost its name, through `/proc/self/fd`: no message could say which file is meant, but one
     /// that the caller has open already is good for a second time.
-    pub(super) fn open_again(&mut self, unique: u64, uid: u32, nodeid: u64, flags: i32) -> Option<Vec<u8>> {
+    pub(super) fn open_again(&mut self, header: &InHeader, flags: i32) -> Option<Vec<u8>> {
+        let InHeader { unique, nodeid, .. } = *header;
         if self.inodes.get(nodeid)?.parent().is_some() {
             return None;
         }
-        let fh = self.live_handle(nodeid, |file| file.allows(uid, flags))?;
+        let caller = self.opener(header);
+        let fh = self.live_handle(nodeid, |file| file.allows(&caller, flags))?;
         let Handle::File(file) = self.handles.get(&fh)? else { return None };
         let (session, open_flags) = (file.session, file.open_flags());
         let again = OpenFile { caller: Rc::clone(&file.caller), small: None, ..*file };

@@ -357,7 +357,8 @@ impl Engine {
 fn is_in_other_words(job: &Job, failure: Failure) -> bool {
     let has_others = match job.task {
         Task::Rename { flags, .. } => flags == 0,
-        Task::Open { flags, .. } => flags & FOR_EXECUTION != 0,
+        Task::Open { flags, .. } => flags & (FOR_EXECUTION | libc::O_TRUNC) != 0,
+        Task::Setattr { fh, .. } => fh.is_none(),
         _ => false,
     };
     failure.errno == libc::ENOSYS && !job.plain && has_others

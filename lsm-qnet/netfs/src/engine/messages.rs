@@ -3,7 +3,7 @@
 //! A task by path is one `_IO_CONNECT` that brings along what is to be done, so that it costs one round trip: a look-up asks
 //! for the attributes, an open of a small file for its data, an open of a directory for its entries. The directory that
 //! holds the last name is guarded: when another node has moved it meanwhile, the answer is ESTALE, and nothing is done in
-//! the one that has its name now.
+//! the one that has its name now. What changes a file, or is about its extended attributes, says which file it means.
 
 use std::{rc::Rc, time::Instant};
 
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     fuse::{Attributes, SetTime, reply::Buffer},
-    inodes::Location,
+    inodes::{Inode, Kind, Location},
     link::{Failure, Message, Request, SessionId, Target, TxnId},
 };
 
@@ -115,6 +115,9 @@ impl Engine {
             Task::Readlink { .. } => (Connect::readlink(path), LINK_MAX),
             Task::Open { nodeid, flags } => {
                 let ahead = self.reads_ahead(*nodeid, *flags);
+                if flags & libc::O_TRUNC != 0 {
+                    self.expect(job, *nodeid, &mut chained);
+                }
                 if flags & FOR_EXECUTION != 0 && !job.plain {
                     let execute = filesys::Request::Access { mask: filesys::access::EXECUTE };
                     execute.emit(Chain::Follows, &mut chained);
@@ -142,7 +145,8 @@ impl Engine {
                     self.inodes.location_in(from.parent, &from.name).ok_or(Failure::of(libc::ESTALE))?;
                 return rename_message(at, &old, *flags, job.plain);
             }
-            Task::Setattr { attributes, .. } => {
+            Task::Setattr { nodeid, attributes, .. } => {
+                self.expect(job, *nodeid, &mut chained);
                 setattr_chain(attributes, &mut chained);
                 (Connect::combine_close(path, false, &[]), stat::REPLY_LEN)
             }
@@ -150,7 +154,8 @@ impl Engine {
                 filesys::Request::Access { mask: *mask }.emit(Chain::Last, &mut chained);
                 (Connect::combine_close(path, false, &[]), 0)
             }
-            Task::Attribute { message, size, .. } => {
+            Task::Attribute { nodeid, message, size, .. } => {
+                self.expect(job, *nodeid, &mut chained);
                 chained.extend_from_slice(message);
                 (Connect::combine_close(path, false, &[]), size.unwrap_or(0) as usize)
             }
@@ -165,6 +170,15 @@ impl Engine {
         };
         let extra = if chained.is_empty() { connect.extra } else { Extra::Messages(&chained) };
         emit(&Connect { extra, ..connect }.guarded(at.guard), room)
+    }
+
+    /// Says which file the rest of the chain is for. Of a QNX node, which does not know this, nobody knows better.
+    fn expect(&self, job: &Job, nodeid: u64, chained: &mut Vec<u8>) {
+        if let Some(Kind::File(id)) = self.inodes.get(nodeid).map(Inode::kind)
+            && !job.plain
+        {
+            filesys::Request::Expect(id.identity()).emit(Chain::Follows, chained);
+        }
     }
 
     fn make_message(&self, what: &Made, at: &Location) -> Result<(Vec<u8>, usize), Failure> {
@@ -227,6 +241,10 @@ impl Engine {
 fn file_message(task: &Task, filled: usize, source: i32) -> (Vec<u8>, usize) {
     let mut message = Vec::new();
     let room = match *task {
+        Task::Attribute { message: ref asked, size, .. } => {
+            message.extend_from_slice(asked);
+            size.unwrap_or(0) as usize
+        }
         Task::Read { offset, size, .. } => {
             let left = size.saturating_sub(filled as u32);
             let offset = Some(offset.saturating_add(filled as u64));

@@ -211,13 +211,14 @@ impl Engine {
     /// are to be sent from where they are.
     pub fn handle_request(&mut self, now: Instant, buffer: &mut Vec<u8>, len: usize) {
         match Request::parse(&buffer[..len]) {
-            Ok(Request { header, operation: Operation::Write { fh, offset, mapped, data } }) => {
+            Ok(Request { header, operation: Operation::Write { fh, offset, append, mapped, data } }) => {
                 let payload = data.len();
                 trace!(
                     header.unique,
                     header.nodeid, "Write {{ fh: {fh}, offset: {offset}, {payload} bytes }}"
                 );
-                self.write(now, &header, Task::Write { fh, offset, mapped }, buffer, payload);
+                let task = Task::Write { fh, offset, append, mapped };
+                self.write(now, &header, task, buffer, payload);
             }
             Ok(Request { header, operation }) => {
                 trace!(header.unique, header.nodeid, "{operation:?}");
@@ -332,12 +333,10 @@ impl Engine {
                 }
             }
             Operation::Opendir if header.nodeid == ROOT_ID => self.open_nodes(unique),
-            Operation::Open { flags } => {
-                match self.open_again(unique, header.uid, header.nodeid, flags.cast_signed()) {
-                    Some(answer) => answer,
-                    None => return self.start(now, header, operation),
-                }
-            }
+            Operation::Open { flags } => match self.open_again(header, flags.cast_signed()) {
+                Some(answer) => answer,
+                None => return self.start(now, header, operation),
+            },
             Operation::Readdir { fh, offset, size, plus } => {
                 match self.buffered_entries(now, unique, Wanted { fh, offset, size, plus }) {
                     Some(answer) => answer,
@@ -357,7 +356,7 @@ impl Engine {
 
     /// Begins a request that needs another node or the network manager.
     fn start(&mut self, now: Instant, header: &InHeader, operation: Operation<'_>) {
-        match self.task(header.uid, header.nodeid, operation) {
+        match self.task(header, operation) {
             // The network manager believes us, whoever asks.
             Ok(Task::Forget { .. }) if header.uid != 0 && header.uid != self.config.owner.0 => {
                 self.replies.push_back(reply::status(header.unique, libc::EPERM));
@@ -369,10 +368,10 @@ impl Engine {
 
     /// Begins to write the `len` bytes of data in a request.
     fn write(&mut self, now: Instant, header: &InHeader, task: Task, buffer: &mut Vec<u8>, len: usize) {
-        let Task::Write { fh, offset, .. } = task else { return };
+        let Task::Write { fh, offset, append, .. } = task else { return };
         match self.regular(fh) {
             Ok(_) => {
-                let payload = self.write_message(fh, offset, buffer, len);
+                let payload = self.write_message(fh, (offset, append), buffer, len);
                 if buffer.is_empty() {
                     *buffer = self.link.take_spare().unwrap_or_else(|| vec![0; READ_BUFFER]);
                 }
@@ -383,11 +382,10 @@ impl Engine {
     }
 
     fn begin(&mut self, now: Instant, header: &InHeader, task: Task, payload: Option<Message>) {
-        let InHeader { uid, gid, pid, .. } = *header;
-        let caller = if task.is_by_path() {
-            self.groups.caller(pid, uid, gid)
-        } else {
-            Rc::new(Caller { uid, gid, groups: Vec::new() })
+        let caller = match task {
+            Task::Open { .. } | Task::OpenDirectory { .. } | Task::Create { .. } => self.opener(header),
+            _ if task.is_by_path() => self.caller(header),
+            _ => Rc::new(Caller { uid: header.uid, gid: header.gid, groups: Vec::new() }),
         };
         let patience = self.patience_with(&task);
         let waits = patience.is_none();
@@ -404,6 +402,16 @@ impl Engine {
             }
             _ => self.advance(now, header.unique, job, None),
         }
+    }
+
+    /// Who asks, with the groups that he had at his last open.
+    pub(super) fn caller(&mut self, header: &InHeader) -> Rc<Caller> {
+        self.groups.caller(header.pid, header.uid, header.gid)
+    }
+
+    /// Who opens a file, with the groups that he has now.
+    pub(super) fn opener(&mut self, header: &InHeader) -> Rc<Caller> {
+        self.groups.caller_now(header.pid, header.uid, header.gid)
     }
 
     fn init(&mut self, unique: u64, asked: InitIn, flags2: u32) -> Vec<u8> {

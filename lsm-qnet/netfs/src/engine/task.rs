@@ -5,9 +5,9 @@ use qnet_iomsg::{
     flags::S_IFMT,
 };
 
-use super::{Engine, files, nodes, statistics};
+use super::{Engine, nodes, statistics};
 use crate::{
-    fuse::{Attributes, MAX_TRANSFER, Operation, ROOT_ID},
+    fuse::{Attributes, MAX_TRANSFER, Operation, ROOT_ID, abi::InHeader},
     inodes::{Inode, Kind},
 };
 
@@ -84,8 +84,9 @@ pub(super) enum Task {
     Read { fh: u64, offset: u64, size: u32 },
     /// Entries of an open directory.
     Readdir { fh: u64, offset: u64, size: u32, plus: bool },
-    /// Bytes for an open file; they are kept with the job. `mapped`: pages of a mapping, for which no program waits.
-    Write { fh: u64, offset: u64, mapped: bool },
+    /// Bytes for an open file; they are kept with the job. `append`: they go to its end, and `offset` is where the kernel believes
+    /// it to be. `mapped`: pages of a mapping, for which no program waits.
+    Write { fh: u64, offset: u64, append: bool, mapped: bool },
     /// An open file or directory to the medium.
     Sync { fh: u64, data_only: bool },
     /// Space of an open file.
@@ -96,8 +97,9 @@ pub(super) enum Task {
     Lock { fh: u64, request: lock::Request },
     /// What of an open file is ready.
     Poll { fh: u64, events: u32, notify: Option<u64> },
-    /// The message asks about extended attributes, for so many bytes (0: only how many there are), or (`None`) changes one.
-    Attribute { nodeid: u64, message: Box<[u8]>, size: Option<u32> },
+    /// The message asks about extended attributes, for so many bytes (0: only how many there are), or (`None`) changes one; of an
+    /// open file if there is a handle.
+    Attribute { nodeid: u64, fh: Option<u64>, message: Box<[u8]>, size: Option<u32> },
     /// From one open file to another.
     Copy { from: u64, from_offset: u64, to: u64, to_offset: u64, length: u64 },
 }
@@ -160,7 +162,7 @@ impl Task {
             | Self::Readlink { nodeid }
             | Self::Access { nodeid, .. }
             | Self::Statfs { nodeid }
-            | Self::Attribute { nodeid, .. }
+            | Self::Attribute { nodeid, fh: None, .. }
             | Self::Open { nodeid, .. }
             | Self::OpenDirectory { nodeid } => Some((*nodeid, None)),
             _ => None,
@@ -172,6 +174,7 @@ impl Task {
         match self {
             Self::GetattrOpen { fh, .. }
             | Self::Setattr { fh: Some(fh), .. }
+            | Self::Attribute { fh: Some(fh), .. }
             | Self::Read { fh, .. }
             | Self::Readdir { fh, .. }
             | Self::Write { fh, .. }
@@ -187,8 +190,9 @@ impl Task {
 }
 
 impl Engine {
-    /// What there is to do for an operation by `uid`, or why not.
-    pub(super) fn task(&mut self, uid: u32, nodeid: u64, operation: Operation<'_>) -> Result<Task, i32> {
+    /// What there is to do for an operation by who asks, or why not.
+    pub(super) fn task(&mut self, header: &InHeader, operation: Operation<'_>) -> Result<Task, i32> {
+        let nodeid = header.nodeid;
         if nodeid == ROOT_ID && operation.changes_files() {
             return Err(libc::EROFS);
         }
@@ -198,7 +202,7 @@ impl Engine {
             Operation::Lookup { name: b"." | b".." } => return Err(libc::EINVAL),
             Operation::Lookup { name } => Task::Lookup(Name::new(nodeid, name)),
             Operation::Getattr { fh } => self.getattr_task(nodeid, fh),
-            Operation::Setattr { fh, attributes } => self.setattr_task(uid, nodeid, fh, attributes)?,
+            Operation::Setattr { fh, attributes } => self.setattr_task(header, fh, attributes)?,
             Operation::Readlink => Task::Readlink { nodeid },
             Operation::Access { mask } => Task::Access { nodeid, mask },
             Operation::Statfs => Task::Statfs { nodeid },
@@ -224,7 +228,7 @@ impl Engine {
             Operation::Getxattr { .. }
             | Operation::Listxattr { .. }
             | Operation::Setxattr { .. }
-            | Operation::Removexattr { .. } => self.attribute_task(nodeid, operation)?,
+            | Operation::Removexattr { .. } => self.attribute_task(header, operation)?,
             Operation::Getlk { fh, lock } => self.lock_task(fh, lock, Verb::Test)?,
             Operation::Setlk { fh, lock, wait } => {
                 self.lock_task(fh, lock, if wait { Verb::Wait } else { Verb::Set })?
@@ -276,26 +280,35 @@ impl Engine {
     }
 
     /// `fchmod` comes without a handle. The caller's own is taken, so that it means the file that is open, whatever its name
-    /// means by now; another user's would lend his rights.
+    /// means by now; another's would lend his rights.
     fn setattr_task(
-        &self,
-        uid: u32,
-        nodeid: u64,
+        &mut self,
+        header: &InHeader,
         fh: Option<u64>,
         attributes: Attributes,
     ) -> Result<Task, i32> {
+        let nodeid = header.nodeid;
         if self.inodes.get(nodeid).is_some_and(|inode| !inode.kind().is_remote()) {
             return Err(libc::EROFS);
         }
         if attributes.size.is_some() && !self.has_size(nodeid) {
             return Err(libc::EINVAL);
         }
-        let own = |file: &files::OpenFile| file.caller.uid == uid;
-        let fh = fh.filter(|fh| self.handles.contains_key(fh)).or_else(|| {
+        let fh = match fh.filter(|fh| self.handles.contains_key(fh)) {
             // ftruncate comes with its handle; truncate asks for the right to write.
-            if attributes.size.is_some() { None } else { self.live_handle(nodeid, own) }
-        });
+            None if attributes.size.is_none() => self.own_handle(header),
+            found => found,
+        };
         Ok(Task::Setattr { nodeid, fh, attributes })
+    }
+
+    /// A handle of the file that a request is about, opened by the very user and groups that ask.
+    pub(super) fn own_handle(&mut self, header: &InHeader) -> Option<u64> {
+        if self.inodes.get(header.nodeid)?.open.is_empty() {
+            return None;
+        }
+        let caller = self.caller(header);
+        self.live_handle(header.nodeid, |file| *file.caller == *caller)
     }
 
     /// Special files look like regular ones here and have no size that could be set, even so.

@@ -1,4 +1,5 @@
-//! Extended attributes: asked of the node, over the path, in one round trip each.
+//! Extended attributes: asked of the node in one round trip each, over the caller's own open file if there is one, else over
+//! the path.
 //!
 //! `/net` itself has none. The rights that a program file may carry (`security.capability`) are answered here: no program gets
 //! any from another node (the mount is nosuid), and copies must not take them along.
@@ -6,11 +7,20 @@
 use qnet_iomsg::filesys::xattr::{CAPABILITY, NAME_MAX, Request, VALUE_MAX};
 
 use super::{Engine, task::Task};
-use crate::fuse::{Operation, abi::GetxattrOut, reply};
+use crate::fuse::{
+    Operation,
+    abi::{GetxattrOut, InHeader},
+    reply,
+};
 
 impl Engine {
     /// The task of an operation on extended attributes.
-    pub(super) fn attribute_task(&self, nodeid: u64, operation: Operation<'_>) -> Result<Task, i32> {
+    pub(super) fn attribute_task(
+        &mut self,
+        header: &InHeader,
+        operation: Operation<'_>,
+    ) -> Result<Task, i32> {
+        let nodeid = header.nodeid;
         let (request, size) = match operation {
             Operation::Getxattr { name, size } => (Request::Get { name, size }, size),
             Operation::Listxattr { size } => (Request::List { size }, size),
@@ -34,7 +44,8 @@ impl Engine {
             _ => {}
         }
         let (message, changes) = (request.emit().into(), request.changes());
-        Ok(Task::Attribute { nodeid, message, size: (!changes).then_some(size) })
+        let fh = self.own_handle(header);
+        Ok(Task::Attribute { nodeid, fh, message, size: (!changes).then_some(size) })
     }
 
     /// The names of what has none.

@@ -137,6 +137,8 @@ pub enum Operation<'a> {
         fh: u64,
         /// Byte offset in the file.
         offset: u64,
+        /// They go to the end; the offset is where the kernel believes it to be.
+        append: bool,
         /// They are pages of a mapping.
         mapped: bool,
         /// The bytes. They begin [`super::WRITE_DATA`] bytes behind the beginning of the request.

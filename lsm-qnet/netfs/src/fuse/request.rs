@@ -260,11 +260,13 @@ impl<'a> Arguments<'a> {
 
     /// The number of bytes is said twice; it has to be the same.
     fn write(&self) -> Result<Operation<'a>, MalformedRequest> {
-        let (WriteIn { fh, offset, size, write_flags, .. }, data) = self.split()?;
+        let (WriteIn { fh, offset, size, write_flags, flags, .. }, data) = self.split()?;
         if data.len() != size as usize {
             return Err(self.too_short());
         }
-        Ok(Operation::Write { fh, offset, mapped: write_flags & FUSE_WRITE_CACHE != 0, data })
+        let mapped = write_flags & FUSE_WRITE_CACHE != 0;
+        let append = !mapped && flags.cast_signed() & libc::O_APPEND != 0;
+        Ok(Operation::Write { fh, offset, append, mapped, data })
     }
 
     /// The fixed structure at the start of the arguments. Newer kernels may append to it.

@@ -202,7 +202,7 @@ fn operations_on_open_files_carry_their_arguments() {
         (
             Opcode::Write,
             with_names(&write, b"abc"),
-            Operation::Write { fh: 9, offset: 7, mapped: true, data: b"abc" },
+            Operation::Write { fh: 9, offset: 7, append: false, mapped: true, data: b"abc" },
         ),
         (Opcode::CopyFileRange, copy.as_bytes().into(), copied),
         (

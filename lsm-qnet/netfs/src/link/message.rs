@@ -22,13 +22,13 @@ pub struct Message {
 }
 
 impl Message {
-    /// A WRITE of the `len` bytes of data in a request of the kernel. `buffer` is taken, and left empty, when it is worth it.
+    /// A WRITE of the `len` bytes of data in a request of the kernel, with the bits in `xtype`. `buffer` is taken, and left empty, when it is worth it.
     ///
     /// # Panics
     /// The request has fewer bytes.
-    pub fn write(buffer: &mut Vec<u8>, len: usize, offset: Option<u64>) -> Self {
+    pub fn write(buffer: &mut Vec<u8>, len: usize, xtype: u32, offset: Option<u64>) -> Self {
         let nbytes = u32::try_from(len).expect("a request is never longer than MAX_TRANSFER");
-        let mut bytes = Io::Write { nbytes, xtype: 0, offset, data: &[] }.to_bytes();
+        let mut bytes = Io::Write { nbytes, xtype, offset, data: &[] }.to_bytes();
         let end = WRITE_DATA + len;
         if len < KEEP {
             bytes.extend_from_slice(&buffer[WRITE_DATA..end]);
@@ -79,7 +79,7 @@ mod tests {
             let mut buffer = vec![0; READ_BUFFER];
             buffer[WRITE_DATA..WRITE_DATA + KEEP].copy_from_slice(&data);
             let place = buffer.as_ptr();
-            let message = Message::write(&mut buffer, KEEP, offset);
+            let message = Message::write(&mut buffer, KEEP, 0, offset);
             expect(&message, &data, offset);
             assert!(buffer.is_empty());
             let spare = message.into_spare().unwrap();
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn short_data_leave_the_buffer_alone() {
         let mut buffer = vec![7; READ_BUFFER];
-        let message = Message::write(&mut buffer, 5, Some(3));
+        let message = Message::write(&mut buffer, 5, 0, Some(3));
         expect(&message, &[7; 5], Some(3));
         assert_eq!(buffer.len(), READ_BUFFER);
         assert!(message.into_spare().is_none());

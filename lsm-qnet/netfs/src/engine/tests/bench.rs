@@ -63,15 +63,20 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        Self::make(None)
+        Self::make(None, |_| Vec::new())
+    }
+
+    /// One whose callers have groups.
+    pub(super) fn with_groups(groups_of: fn(u32) -> Vec<u32>) -> Self {
+        Self::make(None, groups_of)
     }
 
     /// One that shows another network directory than the default one.
     pub(super) fn in_directory(path: &str) -> Self {
-        Self::make(Some(path.as_bytes().to_vec()))
+        Self::make(Some(path.as_bytes().to_vec()), |_| Vec::new())
     }
 
-    fn make(shown: Option<Vec<u8>>) -> Self {
+    fn make(shown: Option<Vec<u8>>, groups_of: fn(u32) -> Vec<u32>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("qnet.sock");
         let listener = Listener::at_path(&path, 0o600).unwrap();
@@ -83,7 +88,7 @@ impl Bench {
             deadline: DEADLINE,
             owner: (0, 0),
             since: SystemTime::UNIX_EPOCH,
-            groups_of: |_| Vec::new(),
+            groups_of,
             is_dying: |thread| thread != ALIVE || DIES.get(),
         };
         let engine = Engine::new(config, Link::new(path, 1));
