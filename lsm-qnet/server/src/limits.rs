@@ -32,6 +32,8 @@ pub const LOCK_OWNERS: usize = 4096;
 pub const LOCK_RANGES: usize = 128 * 1024;
 /// The same of one node's owners.
 pub const LOCK_RANGES_PER_NODE: usize = 96 * 1024;
+/// Owners and waits that are looked at, for one request that waits for a lock, to find a deadlock.
+pub const LOCK_SEARCH: usize = 2048;
 /// Vain attempts to read from a device that claims to be ready, before the caller gets EAGAIN.
 pub const WAIT_ATTEMPTS: u32 = 1000;
 /// Messages of one connection of which a part is still to come; more are answered with EAGAIN.

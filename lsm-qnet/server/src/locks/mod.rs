@@ -18,7 +18,7 @@
 //! ([`LockTable::take_freed`]), and now and then, because of a lock of a local process the kernel tells nobody that it is gone.
 //!
 //! DEVIATION from local files: a deadlock is seen (EDEADLK) among remote owners only, as the kernel looks for none where
-//! descriptions hold locks; and an owner who holds write locks through a write-only open cannot add read locks through
+//! descriptions hold locks, and within bounds (see `wants.rs`); and an owner who holds write locks through a write-only open cannot add read locks through
 //! another one unless the file may be opened for both (ENOLCK).
 
 mod ranges;
@@ -26,6 +26,7 @@ mod shares;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod wants;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -39,6 +40,7 @@ use qnet_iomsg::filesys::lock::{END, Holder, Kind, Request, Scope, Verb};
 
 use self::ranges::{Ranges, Span};
 use self::shares::{Share, Shares};
+use self::wants::{Budget, Want, WantKey, Wants};
 use crate::file::Failure;
 use crate::limits;
 use crate::wait::Wait;
@@ -80,8 +82,7 @@ impl From<Errno> for Denied {
 #[derive(Debug, Default)]
 pub(crate) struct LockTable {
     files: Mutex<HashMap<FileKey, Arc<FileLocks>>>,
-    /// Who waits for what, by the number of its [`Waiting`].
-    wants: Mutex<HashMap<u64, Want>>,
+    wants: Mutex<Wants>,
     /// Files of which something was unlocked since somebody asked.
     freed: Mutex<HashSet<FileKey>>,
     any_freed: AtomicBool,
@@ -112,20 +113,12 @@ struct Owner {
     share: Share,
 }
 
-/// What somebody waits for.
-#[derive(Debug, Clone, Copy)]
-struct Want {
-    owner: OwnerKey,
-    file: FileKey,
-    span: Span,
-    write: bool,
-}
-
 /// Somebody waits for a lock, for as long as this exists.
 #[derive(Debug)]
 pub struct Waiting {
     table: Arc<LockTable>,
-    id: u64,
+    /// For a range.
+    want: Option<WantKey>,
     file: FileKey,
 }
 
@@ -138,7 +131,9 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        locked(&self.table.wants).remove(&self.id);
+        if let Some(want) = self.want {
+            locked(&self.table.wants).remove(want);
+        }
     }
 }
 
@@ -207,8 +202,8 @@ impl OpenLocks {
                 Ok(())
             }
             Err(Errno::EAGAIN) if request.verb == Verb::Wait => {
-                let (id, table) = (self.table.number(), Arc::clone(&self.table));
-                Err(Denied::Wait(Waiting { table, id, file: file.key }))
+                let table = Arc::clone(&self.table);
+                Err(Denied::Wait(Waiting { table, want: None, file: file.key }))
             }
             Err(errno) => Err(errno.into()),
         }
@@ -433,41 +428,11 @@ impl LockTable {
     /// EDEADLK: those in the way wait for him.
     fn wait(self: &Arc<Self>, want: Want) -> Result<Waiting, Errno> {
         let mut wants = locked(&self.wants);
-        if self.is_deadlock(&wants, &want) {
+        if self.is_deadlock(&wants, &want, Budget::SEARCH) {
             return Err(Errno::EDEADLK);
         }
-        let id = self.number();
-        wants.insert(id, want);
-        Ok(Waiting { table: Arc::clone(self), id, file: want.file })
-    }
-
-    /// Whether those in the way of `want` wait, over however many others, for its owner.
-    fn is_deadlock(&self, wants: &HashMap<u64, Want>, want: &Want) -> bool {
-        let mut ahead = self.blockers(want);
-        let mut seen: HashSet<OwnerKey> = ahead.iter().copied().collect();
-        while let Some(owner) = ahead.pop() {
-            for blocked in wants.values().filter(|blocked| blocked.owner == owner) {
-                for next in self.blockers(blocked) {
-                    if next == want.owner {
-                        return true;
-                    }
-                    if seen.insert(next) {
-                        ahead.push(next);
-                    }
-                }
-            }
-        }
-        false
-    }
-
-    /// The owners in the way of `want`. Nobody, when their file's locks are being changed: a deadlock is found by the next try.
-    fn blockers(&self, want: &Want) -> Vec<OwnerKey> {
-        let files = locked(&self.files);
-        let Some(file) = files.get(&want.file) else { return Vec::new() };
-        let Ok(owners) = file.owners.try_lock() else { return Vec::new() };
-        let others = owners.iter().filter(|(key, _)| **key != want.owner);
-        let blocking = others.filter(|(_, owner)| owner.ranges.in_the_way(want.span, want.write).is_some());
-        blocking.map(|(key, _)| *key).collect()
+        let key = wants.insert(self.number(), want);
+        Ok(Waiting { table: Arc::clone(self), want: Some(key), file: want.file })
     }
 }
 

@@ -163,6 +163,29 @@ fn a_circle_of_owners_who_wait_is_a_deadlock() {
 }
 
 #[test]
+fn a_crowd_cannot_make_the_search_for_deadlocks_long() {
+    let table: Arc<LockTable> = Arc::default();
+    let (near, far) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
+    let (near, far) = (Opened::new(&table, near.path()), Opened::new(&table, far.path()));
+    assert_eq!((near.errno(lock(1, Kind::Write, 0, 0)), far.errno(lock(2, Kind::Write, 0, 0))), (0, 0));
+    let _first = far.ask(waiting(lock(1, Kind::Write, 0, 0))).unwrap_err();
+    let (owner, span) = ((1, 2), Span { start: 0, end: 0 });
+    let want = Want { owner, file: near.locks.file.get().unwrap().key, span, write: true };
+    let found = |steps| table.is_deadlock(&locked(&table.wants), &want, Budget(steps));
+    // one in the way, his wait, and the one in his way
+    assert_eq!((found(2), found(3)), (false, true));
+    // neither owners of other bytes nor their many ranges are free of charge
+    for at in 0..640 {
+        assert_eq!(near.errno(lock(3, Kind::Write, 100 + 2 * at, 100 + 2 * at)), 0);
+    }
+    for owner in 4..100 {
+        assert_eq!(near.errno(lock(owner, Kind::Read, 10, 10)), 0);
+    }
+    let needed = 1 + 1 + 1 + (1 + 640 / 64) + 96;
+    assert_eq!((found(needed - 1), found(needed)), (false, true));
+}
+
+#[test]
 fn whole_files_are_locked_by_opens_and_not_by_owners() {
     let (table, file) = (Arc::default(), NamedTempFile::new().unwrap());
     let (one, two) = (Opened::new(&table, file.path()), Opened::new(&table, file.path()));
