@@ -4,6 +4,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::file::MAX_WRITE;
 
+/// Requests carried out at once beside those of [`Limits::workers`]: one of each node of which no other runs.
+pub const WORKERS_BEYOND: usize = 32;
 /// Connections of one node.
 pub const CONNECTIONS_PER_NODE: usize = 512;
 /// Connections of all nodes.
@@ -63,7 +65,7 @@ const RESERVED_DESCRIPTORS: usize = 64;
 /// Bounds that depend on how the program was started.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Requests carried out at once.
+    /// Requests carried out at once; see also [`WORKERS_BEYOND`].
     pub workers: usize,
     /// Files of all connections.
     pub open_files: usize,
@@ -79,8 +81,13 @@ impl Limits {
         let limit = descriptor_limit();
         // where there are few descriptors, locks have a quarter of them
         let lock_owners = LOCK_OWNERS.min(limit / 4).max(1);
-        let room = limit.saturating_sub(RESERVED_DESCRIPTORS + 4 * workers + lock_owners);
+        let room = limit.saturating_sub(RESERVED_DESCRIPTORS + 4 * (workers + WORKERS_BEYOND) + lock_owners);
         Self { workers, open_files: open_files.min(room).max(1), lock_owners }
+    }
+
+    /// Requests of all nodes that are carried out at once.
+    pub(crate) fn most_workers(&self) -> usize {
+        self.workers + WORKERS_BEYOND
     }
 
     /// Requests of one connection that are carried out at once.

@@ -33,7 +33,7 @@ struct Arguments {
     /// Serve this directory only, at its own path; may be repeated
     #[arg(long, value_name = "PATH[:ro]", conflicts_with = "export")]
     only: Vec<Only>,
-    /// Requests carried out at once
+    /// Requests carried out at once; nodes that have none running get one each beside these, 32 at most
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
     /// Files open at once for all callers; never more than the system lets this process open

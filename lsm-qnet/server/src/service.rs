@@ -200,7 +200,8 @@ impl Service {
             if let Some(job) = shared.state.take_job() {
                 shared.begun = Instant::now();
                 let watched = shared.leader || shared.deputy && shared.state.is_idle();
-                if !watched {
+                // what ended before this one may have made room for two
+                if !watched || shared.state.has_job() {
                     self.next_leader(&mut shared);
                 }
                 drop(shared);
@@ -246,11 +247,11 @@ impl Service {
         self.free.wait(shared).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds a thread that watches the socket while the calling one is busy.
+    /// Finds a thread that takes the next job, or watches the socket, while the calling one is busy.
     fn next_leader(self: &Arc<Self>, shared: &mut Shared) {
         if shared.idle > 0 {
             self.free.notify_one();
-        } else if shared.threads <= self.limits.workers {
+        } else if shared.threads <= self.limits.most_workers() {
             match self.spawn() {
                 Ok(()) => shared.threads += 1,
                 // the calling thread watches again when it has finished

@@ -13,7 +13,8 @@
 //! connection without an answer and closes its files.
 //!
 //! Shares: connections take turns; one connection has at most half of the workers, one node at most
-//! three quarters, so that a node whose requests hang cannot stop the others.
+//! three quarters, so that a node whose requests hang cannot stop the others. Two such nodes cannot either: the first request
+//! of a node that has none running goes beyond the number of workers ([`limits::WORKERS_BEYOND`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
@@ -195,31 +196,52 @@ impl State {
 
     /// The next job that may run now. The caller must hand it back to [`State::finish`].
     pub(crate) fn take_job(&mut self) -> Option<Job> {
-        if self.running >= self.limits.workers {
-            return None;
-        }
-        let per_node = self.limits.workers_per_node();
-        let free = |shares: &HashMap<u32, Share>, nd| shares.get(&nd).is_none_or(|s| s.running < per_node);
-        if let Some(index) = self.releases.iter().position(|job| free(&self.shares, job.nd)) {
+        if let Some(index) = self.next_release() {
             let job = self.releases.remove(index)?;
             return Some(self.start(job));
         }
-        for _ in 0..self.ring.len() {
-            let conn = self.ring.pop_front()?;
-            let Some(connection) = self.connections.get_mut(&conn) else { continue };
-            let share = if connection.probing { 1 } else { self.limits.workers_per_connection() };
-            let may_run = connection.running < share && free(&self.shares, connection.nd);
-            let job = if may_run { connection.queue.pop_front() } else { None };
-            if !connection.queue.is_empty() {
-                self.ring.push_back(conn);
-            }
-            if let Some(job) = job {
-                connection.running += 1;
-                self.count_queued(job.nd, -1);
-                return Some(self.start(job));
-            }
+        let index = self.next_connection()?;
+        // those that were passed over have their turn after the others
+        self.ring.rotate_left(index);
+        let conn = self.ring.pop_front()?;
+        let connection = self.connections.get_mut(&conn)?;
+        let job = connection.queue.pop_front()?;
+        connection.running += 1;
+        if !connection.queue.is_empty() {
+            self.ring.push_back(conn);
         }
-        None
+        self.count_queued(job.nd, -1);
+        Some(self.start(job))
+    }
+
+    /// Whether there is a job that may run now.
+    pub(crate) fn has_job(&self) -> bool {
+        !self.is_idle() && (self.next_release().is_some() || self.next_connection().is_some())
+    }
+
+    fn next_release(&self) -> Option<usize> {
+        self.releases.iter().position(|job| self.has_worker_for(job.nd))
+    }
+
+    fn next_connection(&self) -> Option<usize> {
+        let may_run = |connection: &Connection| {
+            let share = if connection.probing { 1 } else { self.limits.workers_per_connection() };
+            connection.running < share && self.has_worker_for(connection.nd)
+        };
+        // when all are busy, most often everybody has one
+        let newcomer = |share: &Share| share.running == 0 && share.queued > 0;
+        if self.running >= self.limits.workers && !self.shares.values().any(newcomer) {
+            return None;
+        }
+        self.ring.iter().position(|conn| self.connections.get(conn).is_some_and(may_run))
+    }
+
+    /// Whether one more job of a node may run.
+    fn has_worker_for(&self, nd: u32) -> bool {
+        match self.shares.get(&nd).map_or(0, |share| share.running) {
+            0 => self.running < self.limits.most_workers(),
+            own => self.running < self.limits.workers && own < self.limits.workers_per_node(),
+        }
     }
 
     /// Whether nothing waits for a worker.

@@ -154,6 +154,32 @@ fn one_connection_gets_half_and_one_node_three_quarters() {
 }
 
 #[test]
+fn nodes_whose_requests_hang_leave_room_for_every_further_one() {
+    let mut rig = Rig::new(8);
+    // six workers, and the last two
+    for (nd, running) in [(7, 6), (8, 2)] {
+        let conns = [nd, nd + 100];
+        conns.iter().for_each(|conn| rig.connect(*conn, nd));
+        conns.iter().for_each(|conn| (0..4).for_each(|_| _ = rig.lookup(*conn)));
+        // what is never finished hangs
+        let (_, jobs) = rig.take_all();
+        assert_eq!(jobs.len(), running, "node {nd}");
+    }
+    for nd in 1000..1000 + limits::WORKERS_BEYOND as u32 {
+        rig.connect(nd, nd);
+        (0..2).for_each(|_| _ = rig.lookup(nd));
+        let (conns, mut jobs) = rig.take_all();
+        assert_eq!(conns, [nd], "one request at a time");
+        rig.finish(jobs.remove(0), Outcome::Done(0));
+        assert!(rig.state.has_job());
+        assert_eq!(rig.take_all().0, [nd], "and then the next one");
+        rig.heard();
+    }
+    rig.begin_connect(5000, 5000);
+    assert!(rig.state.take_job().is_none() && !rig.state.has_job(), "many nodes, not any number");
+}
+
+#[test]
 fn nothing_runs_before_the_caller_was_tried() {
     let mut rig = Rig::new(4);
     rig.begin_connect(1, 7);
