@@ -169,3 +169,47 @@ fn of_several_served_directories_only_the_way_to_them_exists() {
     assert!(wrong.to_string().contains("one/deep: lies in"), "{wrong}");
     assert!(Export::open_only(&[only("nothing")]).is_err());
 }
+
+#[test]
+fn a_guard_is_asked_of_the_directory_of_the_last_name_and_of_no_other() {
+    let (dir, export) = export();
+    fs::write(dir.path().join("f"), "above").unwrap();
+    for (name, target) in [("near", "f"), ("above", "../../f"), ("far", "/a/b/c"), ("a/way", "b")] {
+        let place =
+            if name.contains('/') { dir.path().join(name) } else { dir.path().join("a/b").join(name) };
+        symlink(target, place).unwrap();
+    }
+    let whole = Export::open(Path::new("/")).unwrap();
+    let guard_of = |export: &Export, path: &str| {
+        let found = sys::statx(resolve(export, path.as_bytes(), true).unwrap().fd.as_fd(), true).unwrap();
+        qnet_iomsg::filesys::guard((found.stx_dev_major, found.stx_dev_minor), found.stx_ino)
+    };
+    for (export, path, directory) in [
+        (&export, "a", ""),
+        (&export, "a/b/f", "a/b"),
+        (&export, "a/way/c/", "a/b"),
+        // links that lead away, and mount points
+        (&export, "a/b/near", "a/b"),
+        (&export, "a/way/above", "a/b"),
+        (&export, "a/b/far", "a/b"),
+        (&whole, "proc", ""),
+        (&whole, "proc/sys/kernel", "proc/sys"),
+        (&whole, "dev/null", "dev"),
+    ] {
+        let guarded = |guard, follow| {
+            resolve_guarded(export, path.as_bytes(), guard, follow).map(|found| (ino(&found), found.place))
+        };
+        let guard = guard_of(export, directory);
+        for follow in [false, true] {
+            let plain = resolve(export, path.as_bytes(), follow).map(|found| (ino(&found), found.place));
+            assert_eq!(guarded(guard, follow), plain, "{path} {follow}");
+            assert!(plain.is_ok(), "{path}");
+            let walked = Walk::new(export, path.as_bytes(), follow, Some(guard)).run();
+            assert_eq!(walked.map(|found| (ino(&found), found.place)), plain, "{path} {follow} step by step");
+            assert_eq!(guarded(guard ^ 1, follow), Err(Errno::ESTALE), "{path}");
+            let walked = Walk::new(export, path.as_bytes(), follow, Some(guard ^ 1)).run();
+            assert_eq!(walked.map(|found| ino(&found)), Err(Errno::ESTALE), "{path} step by step");
+        }
+    }
+    assert_eq!(resolve_guarded(&export, b"a/..", 1, true).map(|found| ino(&found)), Err(Errno::EINVAL));
+}
