@@ -169,6 +169,12 @@ impl<'l> Running<'l, '_, '_, '_> {
             }
             let waits_in = if txn.received.is_some() { state::REPLY } else { state::SEND };
             let since = txn.received;
+            // Whether it may leave at once can be known later than that it wants to.
+            if let Some(why) = self.leaving
+                && self.may_leave(&mut state)
+            {
+                return Err(Error::Errno(why));
+            }
             let deadline = self.deadline_since(waits_in, since);
             let step;
             (state, step) = match std::mem::take(&mut self.interrupted) {
@@ -233,20 +239,25 @@ impl<'l> Running<'l, '_, '_, '_> {
         if txn.done.is_some() {
             return false;
         }
-        let received = txn.received.is_some();
-        let may = match state.conns.get(&self.call.conn) {
+        let may = self.may_leave(state);
+        // A server that is gone needs no notice.
+        let _gone = state.send(&ToServer::Unblock { txn: self.txn, tid: self.call.tid });
+        self.leaving = Some(why);
+        self.timeout = None;
+        may
+    }
+
+    /// Whether a sender that wants to go need not wait for its server.
+    fn may_leave(&self, state: &mut State) -> bool {
+        let received = state.txn(self.txn).is_some_and(|txn| txn.received.is_some());
+        match state.conns.get(&self.call.conn) {
             Some(ConnState::Open { flags: Some(flags), .. }) => {
                 !received || !flags.contains(ChannelFlags::UNBLOCK)
             }
             // The server has not even seen the connection; of one behind lsm-qnet nothing is known.
             Some(ConnState::Opening) => !self.link.is_through_qnet(),
             _ => false,
-        };
-        // A server that is gone needs no notice.
-        let _gone = state.send(&ToServer::Unblock { txn: self.txn, tid: self.call.tid });
-        self.leaving = Some(why);
-        self.timeout = None;
-        may
+        }
     }
 
     /// The timeout is over, and something else than leaving was to happen then.

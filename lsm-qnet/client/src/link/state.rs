@@ -269,6 +269,8 @@ impl State {
                 if let Some(ConnState::Open { flags, .. }) = self.conns.get_mut(&conn) {
                     *flags = Some(ChannelFlags::from_bits(of_channel));
                 }
+                // Who wants to leave learns whether it may.
+                self.txns.iter().filter(|(_, txn)| txn.conn == conn).for_each(|(id, _)| self.crew.wake(*id));
             }
             ToClient::ConnectFail { conn, errno } => self.set_conn(conn, ConnState::Refused { errno }),
             ToClient::Death { conn } => {
