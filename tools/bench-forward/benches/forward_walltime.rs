@@ -39,9 +39,6 @@ struct Cli {
     /// Packet threads of io-pkt (`-t`); each number is a forwarder of its own
     #[arg(long, value_delimiter = ',', default_values_t = [1])]
     threads: Vec<u32>,
-    /// Ignored; cargo adds it
-    #[arg(long, hide = true)]
-    bench: bool,
     #[command(flatten)]
     stage: Stage,
     #[command(subcommand)]

@@ -45,7 +45,7 @@ struct Cli {
     /// Numbers of clients on the server's node
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1000])]
     clients: Vec<usize>,
-    /// Numbers of clients on another node, whose processes may have 256 sockets to channels here
+    /// Numbers of clients on another node, of which each has a socket to the channel there
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 200])]
     remote_clients: Vec<usize>,
     /// Only lines whose name contains this
@@ -57,9 +57,6 @@ struct Cli {
     /// Use this installed io-pkt instead of installing one below target/bench
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Ignored; cargo adds it
-    #[arg(long, hide = true)]
-    bench: bool,
     #[command(flatten)]
     stage: Stage,
     #[command(subcommand)]

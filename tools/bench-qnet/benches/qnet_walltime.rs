@@ -53,9 +53,6 @@ struct Cli {
     /// Use this installed io-pkt instead of installing one below target/bench
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Ignored; cargo adds it
-    #[arg(long, hide = true)]
-    bench: bool,
     #[command(flatten)]
     stage: Stage,
     #[command(subcommand)]

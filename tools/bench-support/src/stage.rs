@@ -41,6 +41,9 @@ pub struct Stage {
     /// Keep a namespace until standard input ends, then remove this directory
     #[arg(long, hide = true, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Ignored; cargo adds it to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
 impl Stage {
