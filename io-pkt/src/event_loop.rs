@@ -165,10 +165,10 @@ impl EventLoop {
         }
         if self.spin.go_on(now) {
             counters.spins += 1;
-            let events = self.collect(Some(Duration::ZERO));
-            // Without this a spinner would starve the very client that it waits for.
+            // Without this a spinner would starve the very client that it waits for. Before looking, not after: what the
+            // others did meanwhile is seen at once.
             std::thread::yield_now();
-            return events;
+            return self.collect(Some(Duration::ZERO));
         }
         if !self.registry.lie_down(now) {
             return self.collect(Some(Duration::ZERO));
