@@ -11,8 +11,8 @@ use qnet::{
 
 use crate::{
     support::{
-        Pair, Role, attach, blocked, errno, is_asleep, is_stopped, message, pulse, receive_into, reply, send,
-        until,
+        Pair, Role, attach, blocked, errno, is_stopped, message, pulse, receive_into, reply, send, until,
+        waits,
     },
     trial,
 };
@@ -107,12 +107,12 @@ fn a_stopped_server() {
     let chid = server.number();
     let pid = server.pid();
     let coid = attach(pid, chid);
-    until("the server waits", || is_asleep(pid, pid));
+    until("the server waits", || waits(pid, pid));
     server.signal(Signal::SIGSTOP);
     until("the server stands still", || is_stopped(pid, pid));
     server.signal(Signal::SIGCONT);
     // A receive that ended is begun again by that time, and was told of.
-    until("the server waits", || is_asleep(pid, pid));
+    until("the server waits", || waits(pid, pid));
     thread::scope(|scope| {
         let _client = blocked(scope, || send(coid, b"hold", &mut []));
         let said = server.hear();

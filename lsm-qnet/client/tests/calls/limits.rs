@@ -13,7 +13,7 @@ use qnet::calls;
 use qnet_ipc::{ClientPeer, ReceiveBuffer, ToClient, ToServer, packet};
 
 use crate::{
-    support::{Pair, Role, attach, is_asleep, message, reply, send, until},
+    support::{Pair, Role, attach, message, reply, send, until, waits},
     trial,
 };
 
@@ -141,7 +141,7 @@ fn crowd() {
         clients.push(One::new(&address));
     }
     // It sleeps, rather than to be told again and again of those for whom it has no descriptor.
-    until("the server sleeps", || is_asleep(server.pid(), server.pid()));
+    until("the server sleeps", || waits(server.pid(), server.pid()));
     let served =
         |clients: &mut Vec<One>| clients.iter_mut().filter_map(|one| one.is_served().then_some(())).count();
     let first = served(&mut clients);

@@ -15,6 +15,12 @@ use qnet::{
 use crate::support::{attach, bounded, receive_into, reply, send};
 
 pub(crate) fn play(role: &str, args: &[String]) {
+    // Who has failed is over, whatever its other threads wait for.
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::exit(101);
+    }));
     let arg = |i: usize| args[i].parse::<i32>().unwrap();
     match role {
         "send" => say(send_result(attach(arg(0), arg(1)), 10)),

@@ -11,7 +11,7 @@ use qnet::calls;
 
 use crate::{
     blocking::take_signals,
-    support::{Pair, Role, errno, is_asleep, message, reply, send, until},
+    support::{Pair, Role, errno, message, reply, send, until, waits},
     trial,
 };
 
@@ -86,12 +86,12 @@ impl<'scope, T: Send + 'scope> Waiting<'scope, T> {
         Self { thread, tid: told.recv().unwrap() }
     }
 
-    /// Whether signals wait for it, or it sleeps.
+    /// Whether a signal that comes now ends its call: it is held back until the call sleeps, or finds it asleep.
     fn is_in_call(&self) -> bool {
         let status = fs::read_to_string(format!("/proc/self/task/{}/status", self.tid)).unwrap();
         let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
         let blocked = u64::from_str_radix(blocked.trim(), 16).unwrap();
-        blocked & 1 << (libc::SIGUSR1 - 1) != 0 || is_asleep(std::process::id().cast_signed(), self.tid)
+        blocked & 1 << (libc::SIGUSR1 - 1) != 0 || waits(std::process::id().cast_signed(), self.tid)
     }
 
     /// Once.

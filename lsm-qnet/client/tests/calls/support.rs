@@ -110,7 +110,7 @@ impl<T> Blocked<'_, T> {
     }
 }
 
-/// Starts a thread and waits until it sleeps in the call that it makes.
+/// Starts a thread and waits until it sleeps in the call that it makes, for what others do: what it sends was sent.
 pub(crate) fn blocked<'scope, T: Send + 'scope>(
     scope: &'scope std::thread::Scope<'scope, '_>,
     call: impl FnOnce() -> T + Send + 'scope,
@@ -121,23 +121,21 @@ pub(crate) fn blocked<'scope, T: Send + 'scope>(
         call()
     });
     let tid = told.recv().unwrap().as_raw();
-    until("the thread sleeps", || is_asleep(std::process::id().cast_signed(), tid));
+    until("the thread waits", || waits(std::process::id().cast_signed(), tid));
     Blocked { thread, tid }
 }
 
-/// Whether a thread sleeps in the kernel.
-pub(crate) fn is_asleep(pid: i32, tid: i32) -> bool {
-    has_state(pid, tid, 'S')
+/// Whether a thread sleeps in one of the calls that wait, for what others do. That it sleeps at all would say less: for a
+/// lock, too, it sleeps, on its way into the call. The sleep that signals end is ppoll(2), and no other one.
+pub(crate) fn waits(pid: i32, tid: i32) -> bool {
+    let call = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
+    call.split(' ').next() == Some(libc::SYS_ppoll.to_string().as_str())
 }
 
 /// Whether SIGSTOP has stopped a thread.
 pub(crate) fn is_stopped(pid: i32, tid: i32) -> bool {
-    has_state(pid, tid, 'T')
-}
-
-fn has_state(pid: i32, tid: i32, state: char) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-    stat.contains(&format!(") {state} "))
+    stat.contains(") T ")
 }
 
 /// A child that plays a role, killed in the end.
