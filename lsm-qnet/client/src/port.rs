@@ -303,9 +303,9 @@ impl Port {
             return Err(Error::Errno(libc::ESRCH));
         }
         if state.crew.leading {
-            signals.hold();
             let parker = state.crew.join(key);
             drop(state);
+            signals.hold();
             let woken = parker.park(deadline, signals);
             let mut state = self.lock()?;
             state.crew.leave(&parker);
