@@ -1,6 +1,7 @@
 //! Threads that share a link, against a server whose every packet the test decides.
 
 use std::{
+    io::IoSlice,
     thread,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use qnet_ipc::{
 };
 
 use super::*;
-use crate::Connection;
+use crate::{Connection, SendOptions};
 
 const CHID: i32 = 77;
 
@@ -155,4 +156,46 @@ fn a_thread_that_waits_to_write_leaves_reading_to_the_one_that_leads() {
     assert_eq!(step, Step::Something);
     assert!(!state.has_unsent());
     assert_eq!(state.conns.get(&conn), Some(&ConnState::Opening), "that is for the leader to read");
+}
+
+#[test]
+fn who_wants_to_leave_before_the_channel_is_known_goes_when_it_is() {
+    for leads in [true, false] {
+        let (_directory, server, connection, conn) = young();
+        let (connection, link) = (&connection, connection.link());
+        thread::scope(|scope| {
+            // Owned in here: a failure closes the socket, and the threads end.
+            let mut server = server;
+            let sent = |server: &mut Server| match server.expect() {
+                Heard::Send { txn, .. } => txn,
+                other => panic!("a message was sent, not {other:?}"),
+            };
+            server.say(&ToClient::ConnectOk { conn, scoid: 1, limit: MAX_DATA as u32 });
+            let leader = (!leads).then(|| {
+                scope.spawn(|| connection.send(b"waits and reads for everybody", &mut []));
+                until("nobody reads", || link.lock().crew.leading);
+                sent(&mut server)
+            });
+            until("it is not open", || {
+                link.look();
+                matches!(link.lock().conns.get(&conn), Some(ConnState::Open { flags: None, .. }))
+            });
+            let deadline = Some(Instant::now() + Duration::from_millis(20));
+            let options = SendOptions { deadline, ..SendOptions::default() };
+            let leaver =
+                scope.spawn(move || connection.send_vectored(&[IoSlice::new(b"x")], &mut [], options));
+            let txn = sent(&mut server);
+            assert_eq!(server.expect(), Heard::Unblock(txn));
+            until("it does not wait for the server's word", || {
+                let state = link.lock();
+                if leads { state.crew.leading } else { state.crew.has_asleep(txn) }
+            });
+            server.say(&ToClient::Channel { conn, flags: 0 });
+            until("it waits on", || leaver.is_finished());
+            assert_eq!(leaver.join().unwrap().unwrap_err().errno(), libc::ETIMEDOUT);
+            if let Some(txn) = leader {
+                server.say(&ToClient::Reply { txn, status: 0, offset: 0, data: &[] });
+            }
+        });
+    }
 }
