@@ -17,8 +17,10 @@ struct Memory {
     pulses: Vec<Pulse>,
     /// Who is not answered before somebody wants to leave.
     silent: Option<i32>,
-    /// Clients that are gone.
-    gone: usize,
+    /// Its client, known by it when it is not there any more.
+    scoid: i32,
+    /// It is not.
+    gone: bool,
 }
 
 /// Makes the channels, says where they are, and serves until it is asked to end.
@@ -54,7 +56,7 @@ fn heard(memory: &mut Memory, pulse: Pulse) -> Result<()> {
                 calls::msg_replyv(pulse.value as i32, 77, &[])?;
             }
         }
-        Pulse::DISCONNECT => memory.gone += 1,
+        Pulse::DISCONNECT => memory.gone |= pulse.scoid == memory.scoid,
         _ => memory.pulses.push(pulse),
     }
     Ok(())
@@ -134,10 +136,11 @@ fn message(
             calls::msg_deliver_event(rcvid, &event(2))
         }
         Some(b'u') => {
-            memory.silent = Some(rcvid);
+            (memory.silent, memory.scoid, memory.gone) = (Some(rcvid), info.scoid, false);
             Ok(())
         }
-        Some(b'g') => reply(rcvid, memory.gone as i64, b""),
+        Some(b'q') => reply(rcvid, i64::from(memory.silent.is_some()), b""),
+        Some(b'g') => reply(rcvid, i64::from(memory.gone), b""),
         Some(_) => calls::msg_error(rcvid, libc_enosys()),
     }
 }
