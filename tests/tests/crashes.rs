@@ -74,10 +74,11 @@ fn an_end_right_after_a_restart_leaves_nothing() -> Result<()> {
     Ok(())
 }
 
-/// No process, no name, no mount.
+/// No process, no name, no mount. One that has ended and waits for the node's first process to notice is none.
 fn nothing_is_left(node: &Node) -> Result<()> {
-    let left =
-        node.shell("pgrep -l 'io-pkt|qnet' | grep -v qnet-lab; ls -d /dev/io-net; ls -A /run/io-pkt; true")?;
+    let left = node.shell(
+        "pgrep -r D,R,S,T -l 'io-pkt|qnet' | grep -v qnet-lab; ls -d /dev/io-net; ls -A /run/io-pkt; true",
+    )?;
     ensure!(left.is_empty(), "{left}");
     let mounts = node.shell("grep -c fuse.qnet /proc/self/mountinfo; true")?;
     ensure!(mounts == "0\n", "{mounts}");
