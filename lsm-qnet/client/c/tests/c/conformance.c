@@ -356,13 +356,13 @@ static void events(int coid)
     struct _pulse pulse;
     int chid = (int)MUST(ChannelCreate(_NTO_CHF_DISCONNECT));
     int self = (int)MUST(ConnectAttach(ND_LOCAL_NODE, 0, chid, _NTO_SIDE_CHANNEL, 0));
-    uint64_t second = 5000000000u;
+    uint64_t patience = 50000000000u;
     struct sigevent unblock;
     SIGEV_UNBLOCK_INIT(&unblock);
     SIGEV_PULSE_INIT(&request.event, self, 10, 42, 4711);
     MUST(MsgRegisterEvent(&request.event, coid));
     printf("event: %ld\n", MUST(MsgSend(coid, &request, sizeof request, NULL, 0)));
-    MUST(TimerTimeout(CLOCK_MONOTONIC, _NTO_TIMEOUT_RECEIVE, &unblock, &second, NULL));
+    MUST(TimerTimeout(CLOCK_MONOTONIC, _NTO_TIMEOUT_RECEIVE, &unblock, &patience, NULL));
     printf("its pulse: %ld", MUST(MsgReceivePulse(chid, &pulse, sizeof pulse, NULL)));
     printf(" code %d value %d\n", pulse.code, pulse.value.sival_int);
     MUST(MsgUnregisterEvent(&request.event));

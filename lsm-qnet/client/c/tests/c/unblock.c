@@ -20,7 +20,7 @@ static void server(int chid)
         struct _pulse pulse;
     } msg;
     struct _msg_info info;
-    int held = 0;
+    int held = 0, times = 0;
     for (;;) {
         int rcvid = MsgReceive(chid, &msg, sizeof msg, &info);
         if (rcvid == -1)
@@ -34,32 +34,62 @@ static void server(int chid)
             MsgError(held, EINTR);
         } else if (strcmp(msg.text, "hold") == 0) {
             held = rcvid;
+            times++;
+        } else if (strcmp(msg.text, "held?") == 0) {
+            MsgReply(rcvid, times, NULL, 0);
         } else {
             MsgReply(rcvid, 5, NULL, 0);
         }
     }
 }
 
-static void hold(int coid, const char *what, int by_timeout)
+struct alarm {
+    int coid;
+    timer_t timer;
+};
+
+/* Rings when the server has the first message, again and again: one that comes while the thread does not wait yet ends nothing. */
+static void *ring(void *arg)
 {
-    /* Again and again: one that comes while the thread does not wait yet ends nothing. */
-    struct itimerspec soon = {{1, 0}, {1, 0}};
+    const struct alarm *alarm = arg;
+    struct itimerspec soon = {{0, 10000000}, {0, 10000000}};
+    while (MUST(MsgSend(alarm->coid, "held?", 6, NULL, 0)) == 0)
+        delay(1);
+    timer_settime(alarm->timer, 0, &soon, NULL);
+    return NULL;
+}
+
+static void hold_until_signalled(int coid)
+{
+    struct alarm alarm = {coid, 0};
+    struct sigevent event;
+    pthread_t thread;
+    SIGEV_SIGNAL_THREAD_INIT(&event, SIGALRM, 0, -1);
+    timer_create(CLOCK_MONOTONIC, &event, &alarm.timer);
+    pthread_create(&thread, NULL, ring, &alarm);
+    long status = MsgSend(coid, "hold", 5, NULL, 0);
+    int error = errno;
+    pthread_join(thread, NULL);
+    timer_delete(alarm.timer);
+    printf("a signal: %ld %s\n", status, error_name(error));
+    printf("a signal, the next message: %ld\n", MsgSend(coid, "go on", 6, NULL, 0));
+}
+
+static void hold_until_timeout(int coid)
+{
     uint64_t time = 1000000000;
     struct sigevent event;
-    timer_t timer;
-    if (by_timeout) {
-        SIGEV_UNBLOCK_INIT(&event);
+    long status;
+    int error;
+    SIGEV_UNBLOCK_INIT(&event);
+    /* The server decides about a message that it has. One that did not get there in time is none. */
+    do {
         TimerTimeout(CLOCK_MONOTONIC, _NTO_TIMEOUT_SEND | _NTO_TIMEOUT_REPLY, &event, &time, NULL);
-    } else {
-        SIGEV_SIGNAL_THREAD_INIT(&event, SIGALRM, 0, -1);
-        timer_create(CLOCK_MONOTONIC, &event, &timer);
-        timer_settime(timer, 0, &soon, NULL);
-    }
-    long status = MsgSend(coid, "hold", 5, NULL, 0);
-    printf("%s: %ld %s\n", what, status, error_name(errno));
-    if (!by_timeout)
-        timer_delete(timer);
-    printf("%s, the next message: %ld\n", what, MsgSend(coid, "go on", 6, NULL, 0));
+        status = MsgSend(coid, "hold", 5, NULL, 0);
+        error = errno;
+    } while (MUST(MsgSend(coid, "held?", 6, NULL, 0)) == 1);
+    printf("a timeout: %ld %s\n", status, error_name(error));
+    printf("a timeout, the next message: %ld\n", MsgSend(coid, "go on", 6, NULL, 0));
 }
 
 static void client(int coid)
@@ -68,8 +98,8 @@ static void client(int coid)
     memset(&action, 0, sizeof action);
     action.sa_handler = on_alarm;
     sigaction(SIGALRM, &action, NULL);
-    hold(coid, "a signal", 0);
-    hold(coid, "a timeout", 1);
+    hold_until_signalled(coid);
+    hold_until_timeout(coid);
     MUST(MsgSendPulse(coid, 10, 0, 0));
 }
 
