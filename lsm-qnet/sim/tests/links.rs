@@ -71,6 +71,31 @@ fn two_links_of_limited_rate_carry_almost_twice_as_much_as_one() {
     assert!(two * 18 <= one * 10, "one link {one:?}, two {two:?}");
 }
 
+/// How long 300 messages take, 32 under way, over lines of 500 Mbit/s that are so many microseconds long.
+fn over_lines(micros: &[u64]) -> Duration {
+    let segments: Vec<u32> = (0..micros.len() as u32).collect();
+    let (mut net, a, _, ledger) = pair(1, &segments, |_| {});
+    for (&segment, &micros) in segments.iter().zip(micros) {
+        let faults = Faults { delay: Duration::from_micros(micros), ..Faults::default() };
+        net.set_wire(segment, Wire { rate: Some(500_000_000), queue: 800, faults });
+    }
+    let begin = net.now();
+    let (client, done) = Client::boxed(&ledger, "server", 3, vec![Op::Put { len: 1 << 20 }; 300], 32, false);
+    net.install(a, client);
+    assert!(net.run_while(Duration::from_secs(100), |_| *done.borrow()), "not done");
+    ledger.borrow().check();
+    net.now().since(begin)
+}
+
+#[test]
+fn links_whose_acknowledgements_overtake_each_other_carry_almost_twice_as_much_as_one() {
+    let one = over_lines(&[30]);
+    for other in [300, 1000, 3000] {
+        let two = over_lines(&[30, other]);
+        assert!(two * 18 <= one * 10, "one link {one:?}, two {two:?}, the second one {other} µs long");
+    }
+}
+
 #[test]
 fn four_links_are_used_when_that_many_are_allowed() {
     for (allowed, used) in [(1, 1), (2, 2), (3, 3), (4, 4)] {

@@ -370,7 +370,7 @@ impl Node {
                 self.counters.rx_bytes += payload.len() as u64;
                 return Fate::Used;
             }
-            Arrival::Duplicate => return Fate::Duplicate,
+            Arrival::Duplicate | Arrival::Again => return Fate::Duplicate,
             Arrival::NoRoom | Arrival::Dropped => return Fate::NoRoom,
             Arrival::Refused => return Fate::OutOfWindow,
         };

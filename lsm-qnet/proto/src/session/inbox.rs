@@ -54,6 +54,8 @@ pub(crate) enum Arrival {
     Transfer(Kif),
     /// A part; the message has gaps.
     Part,
+    /// A part of such a message that was there before; to be acknowledged again.
+    Again,
     /// Of a message that was complete before; to be acknowledged again.
     Duplicate,
     /// No memory or no room in its sink for this message now.
@@ -163,7 +165,7 @@ impl Inbox {
     ) -> Arrival {
         let arrival = self.take(now, header, payload, budget, delivery);
         match arrival {
-            Arrival::Part if self.recent_parts.len() < MAX_RECENT => {
+            Arrival::Part | Arrival::Again if self.recent_parts.len() < MAX_RECENT => {
                 self.recent_parts.push_back((header.seq, header.offset));
             }
             // Below the base everything is told of by the base.
@@ -219,7 +221,7 @@ impl Inbox {
                 self.waits = true;
                 return Arrival::Dropped;
             }
-            Stored::Known => return Arrival::Part,
+            Stored::Known => return Arrival::Again,
             Stored::Kept | Stored::Whole => self.echo = Some((header.seq, header.offset, now)),
         }
         if stored == Stored::Kept {

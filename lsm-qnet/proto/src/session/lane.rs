@@ -11,6 +11,7 @@ use crate::time::Instant;
 
 use super::congestion::Congestion;
 use super::health::Health;
+use super::outbox::overtaken::Overtaken;
 use super::pacer::{Pacer, Rate};
 use super::rtt::Rtt;
 
@@ -64,6 +65,8 @@ pub(crate) struct Lane {
     lost: u64,
     /// The latest transmission known to have arrived.
     pub(crate) acked: u64,
+    /// Then, with several lanes: whether something earlier did not, as far as is known.
+    pub(crate) overtaken: Option<Overtaken>,
     /// Unacknowledged bytes on the way.
     pub(crate) in_flight: u64,
     /// Bytes acknowledged and not yet told to the window.
@@ -98,6 +101,7 @@ impl Lane {
             transmissions: 0,
             lost: 0,
             acked: 0,
+            overtaken: None,
             in_flight: 0,
             arrived: 0,
             limited: false,
@@ -162,7 +166,11 @@ impl Lane {
             return self.flows(now, length);
         }
         let Some(srtt) = self.rtt.smoothed() else { return true };
-        self.keeps_pace(now, length, Rate { window, srtt, frame: self.frame.into(), alone: false })
+        let goes =
+            self.keeps_pace(now, length, Rate { window, srtt, frame: self.frame.into(), alone: false });
+        // The pace follows from the window: without it the window would have been used up (RFC 9002, 7.8).
+        self.limited |= !goes;
+        goes
     }
 
     /// Whether more may go of a message to a plain peer that is under way: what went out a round trip ago counts as

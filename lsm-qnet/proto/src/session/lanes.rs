@@ -76,6 +76,13 @@ impl Lanes {
         self.lanes.iter().any(|lane| lane.id != id && lane.health.is_up())
     }
 
+    /// Whether another lane is up and does not owe an answer of its own since then: if all are silent alike, it is the peer
+    /// that has something else to do, or we had.
+    pub(crate) fn other_answers(&self, id: LaneId, since: Instant) -> bool {
+        let answers = |lane: &Lane| lane.in_flight == 0 || lane.progress > since;
+        self.lanes.iter().any(|lane| lane.id != id && lane.health.is_up() && answers(lane))
+    }
+
     /// The lane for something that is not data: the one it should take if that works, else the best.
     pub(crate) fn for_control(&self, wanted: Option<LaneId>) -> Option<&Lane> {
         let wanted = wanted.and_then(|id| self.get(id)).filter(|lane| lane.health.is_up());

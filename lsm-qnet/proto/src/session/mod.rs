@@ -24,6 +24,7 @@ pub(crate) mod seen;
 pub(crate) mod state;
 pub(crate) mod stream;
 pub(crate) mod times;
+mod way_back;
 
 use std::collections::VecDeque;
 
@@ -48,6 +49,7 @@ use patience::Waiting;
 use state::{Action, Illegal, Input, Phase, transition};
 use stream::Delivery;
 pub(crate) use times::Times;
+use way_back::WayBack;
 
 /// Refusals and plain acknowledgements waiting to be sent; the oldest give way.
 const MAX_ANSWERS: usize = 256;
@@ -103,8 +105,8 @@ pub(crate) struct Session {
     ack_due: bool,
     /// Acknowledgements that may wait.
     waiting: Waiting,
-    /// Where acknowledgements go: back where the last data came from.
-    ack_to: Option<LaneId>,
+    /// Where acknowledgements go.
+    way_back: WayBack,
     plain_acks: VecDeque<u32>,
     nacks: VecDeque<(u8, u32)>,
     heard: Instant,
@@ -148,7 +150,7 @@ impl Session {
             inbox: Inbox::new(),
             ack_due: false,
             waiting: Waiting::default(),
-            ack_to: None,
+            way_back: WayBack::default(),
             plain_acks: VecDeque::new(),
             nacks: VecDeque::new(),
             heard: now,
@@ -367,7 +369,7 @@ impl Session {
     ) -> Arrival {
         let arrival = self.inbox.on_data(now, header, payload, budget, delivery);
         let selective = self.selective();
-        self.ack_to = self.arrival.or(self.ack_to);
+        self.way_back.on_data(now, self.arrival, matches!(arrival, Arrival::Duplicate | Arrival::Again));
         if self.no_ack {
             self.broken |= matches!(arrival, Arrival::Refused);
             self.note_gap(now, header.seq);
@@ -384,7 +386,7 @@ impl Session {
                     self.answer_plain(header.seq);
                 }
             }
-            Arrival::Part => {
+            Arrival::Part | Arrival::Again => {
                 self.ack_due |= selective;
                 if header.flags & LAST != 0 {
                     self.refuse(ack::MISSING, header.seq);
@@ -467,7 +469,7 @@ impl Session {
         if self.phase != Phase::Up {
             return None;
         }
-        let to = self.outbox.lanes.for_control(self.ack_to).map(path)?;
+        let to = self.outbox.lanes.for_control(self.way_back.lane()).map(path)?;
         if let Some(out) = self.poll_answers(now, frame, budget) {
             return Some((out, to));
         }

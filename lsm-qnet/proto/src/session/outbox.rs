@@ -8,12 +8,13 @@
 //!
 //! Messages get their sequence number when their first fragment goes out, so numbers are dense and
 //! a held-back message blocks nothing. What is lost is told from what was acknowledged: a fragment
-//! with three later transmissions on its lane acknowledged is lost, and so is everything on a lane that stayed
+//! with three later transmissions on its lane acknowledged is lost ([`overtaken`]), and so is everything on a lane that stayed
 //! silent for its retransmission timeout. A lane's congestion window counts bytes; the peer's window bounds the sum of
 //! started multi-fragment messages, so that a receiver can always finish what it began.
 
 mod expiry;
 mod feedback;
+pub(super) mod overtaken;
 mod recut;
 
 use std::collections::VecDeque;

@@ -208,7 +208,7 @@ fn a_plain_peers_message_longer_than_any_room_comes_in_as_the_sink_empties() {
             done |= matches!(arrival, Arrival::Transfer(_));
             assert!(matches!(
                 arrival,
-                Arrival::Part | Arrival::Dropped | Arrival::Transfer(_) | Arrival::Duplicate
+                Arrival::Part | Arrival::Again | Arrival::Dropped | Arrival::Transfer(_) | Arrival::Duplicate
             ));
         }
         turns += 1;

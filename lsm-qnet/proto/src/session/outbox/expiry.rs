@@ -30,6 +30,7 @@ impl Outbox {
             consider(self.expires_at(place, patience));
             if let Some(lane) = self.lanes.at(place) {
                 consider(lane.paced);
+                consider(lane.overtaken.map(|overtaken| overtaken.until));
                 consider(lane.health.deadline(self.spacing(lane, patience)));
             }
         }
@@ -87,6 +88,7 @@ impl Outbox {
                 self.lose_all(id);
             }
         }
+        self.detect_losses(now);
         false
     }
 
@@ -109,7 +111,9 @@ impl Outbox {
     /// A lane was silent for a whole timeout. If others work, they get everything; else a few fragments go again, and all
     /// that is due after the second timeout, when the others are tried whatever was thought of them.
     fn expire(&mut self, now: Instant, id: LaneId, patience: Patience) {
-        let (others, alone) = (self.lanes.other_is_up(id), self.lanes.len() == 1);
+        let Some((_, sent)) = self.waited_for(id) else { return };
+        let since = self.lanes.get(id).map_or(sent, |lane| sent.max(lane.progress));
+        let (others, alone) = (self.lanes.other_answers(id, since), self.lanes.len() == 1);
         let Some(lane) = self.lanes.get_mut(id) else { return };
         let timeout = lane.timeout(patience.longest_timeout);
         let silent = !std::mem::take(&mut lane.refused);

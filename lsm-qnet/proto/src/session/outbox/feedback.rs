@@ -9,9 +9,8 @@ use crate::time::Instant;
 use crate::wire::ack::{self, Ack, Nack, Span};
 use crate::wire::lwl4::Layer;
 
-use super::super::lane::LaneId;
 use super::super::message::{Frag, FragState, Message};
-use super::{Outbox, PAUSE, REORDERING};
+use super::{Outbox, PAUSE};
 
 impl Outbox {
     /// The full number of a sequence number on the wire, if it names a started message.
@@ -232,7 +231,7 @@ impl Outbox {
         let Some(message) = self.message(seq) else { return };
         for index in message.covered(span.offset, span.length) {
             let Some(frag) = self.message(seq).and_then(|m| m.frag(index).copied()) else { continue };
-            if now.since(frag.sent) < self.on_the_way(frag.lane) {
+            if now.since(frag.sent) < self.on_the_way(&frag) {
                 continue;
             }
             if let Some(length) = self.lose(seq, index)
@@ -260,10 +259,15 @@ impl Outbox {
     }
 
     /// How long a fragment may be on its way before a report that it is missing is believed: most of a round trip; with
-    /// several paths, which overtake each other, all of it and what it varies by.
-    fn on_the_way(&self, lane: LaneId) -> Duration {
-        let Some(lane) = self.lanes.get(lane) else { return Duration::ZERO };
-        if self.lanes.len() > 1 { lane.rtt.latest() } else { lane.rtt.smoothed().unwrap_or_default() * 3 / 4 }
+    /// several paths, which overtake each other, all of it and what it varies by, and for ever while nothing later came by its
+    /// own.
+    fn on_the_way(&self, frag: &Frag) -> Duration {
+        match self.lanes.get(frag.lane) {
+            None => Duration::ZERO,
+            Some(lane) if self.lanes.len() == 1 => lane.rtt.smoothed().unwrap_or_default() * 3 / 4,
+            Some(lane) if frag.transmission < lane.acked => lane.rtt.latest(),
+            Some(_) => Duration::MAX,
+        }
     }
 
     fn on_no_room(&mut self, now: Instant, span: Span) {
@@ -315,26 +319,5 @@ impl Outbox {
         self.open(now, 0);
         self.queues[0].sending.push_front(seq);
         Some(message)
-    }
-
-    fn detect_losses(&mut self, now: Instant) {
-        let selective = self.selective;
-        for place in 0..self.lanes.len() {
-            let Some((id, acked)) = self.lanes.at(place).map(|lane| (lane.id, lane.acked)) else { continue };
-            while let Some((flight, sent)) = self.oldest(id) {
-                // A message to a plain peer can only be judged when all of it went out.
-                let last = match self.message(flight.seq) {
-                    Some(message) if !selective => message.all_sent(id).map_or(u64::MAX, |(_, last)| last),
-                    _ => flight.transmission,
-                };
-                if last.saturating_add(REORDERING) > acked {
-                    break;
-                }
-                let length = self.lose_oldest(id, flight);
-                if let Some(lane) = self.lanes.get_mut(id) {
-                    lane.congestion.on_loss(now, sent, length, lane.rtt.line());
-                }
-            }
-        }
     }
 }

@@ -11,8 +11,8 @@ use crate::wire::Order;
 use crate::wire::ack::{self, Ack, AckHead, Nack, Span, Whole};
 use crate::wire::kif::{Kif, Xfer};
 
-const PIECE: u32 = 100;
-const PATIENCE: Patience = Patience {
+pub(super) const PIECE: u32 = 100;
+pub(super) const PATIENCE: Patience = Patience {
     longest_timeout: Duration::from_millis(200),
     give_up: Duration::from_secs(5),
     idle: Duration::from_secs(10),
@@ -26,7 +26,7 @@ fn at(ms: u64) -> Instant {
 }
 
 /// A message of `len` bytes, fixed part included.
-fn message(len: u32) -> Message {
+pub(super) fn message(len: u32) -> Message {
     let xfer = Xfer { status: 0, handle: 1, offset: 0, nbytes: len - 20 };
     Message::kif(&Kif::MsgWrite(xfer), Body::from(vec![7; len as usize - 20])).unwrap()
 }
@@ -52,7 +52,7 @@ fn sent(outbox: &mut Outbox, now: Instant) -> Vec<(u32, u32, u8)> {
     .collect()
 }
 
-fn ack(
+pub(super) fn ack(
     outbox: &mut Outbox,
     now: Instant,
     base: u32,
@@ -347,7 +347,7 @@ fn a_refusal_for_lack_of_memory_is_no_silence() {
     assert!(outbox.deadline(PATIENCE).is_some());
 }
 
-fn nack(outbox: &mut Outbox, now: Instant, reason: u8, seq: Option<u32>) {
+pub(super) fn nack(outbox: &mut Outbox, now: Instant, reason: u8, seq: Option<u32>) {
     let mut bytes = [0; 100];
     let all = seq.map(|seq| Span { seq, offset: 0, length: u32::MAX });
     let len = Nack::emit(reason, 1000, all.into_iter(), &mut bytes, Order::Little).unwrap();

@@ -58,7 +58,7 @@ const INPUTS: [Input; 12] = [
 
 /// A message that is put together here. One row a state, in the order of `STATES`; the columns are `INPUTS`.
 ///
-/// What the packet is taken for: `.` a part, `p` the message itself, `m` the end of the message, `t` the end of the
+/// What the packet is taken for: `.` a part, `a` one that was there, `p` the message itself, `m` the end of the message, `t` the end of the
 /// transfer, `d` a duplicate, `n` no room, `x` dropped, `r` refused. Then the state: `-` nothing, `E` early, `R` refused,
 /// `W` whole, `S` stream, `D` done.
 const MESSAGE: [&str; 6] = [
@@ -66,9 +66,9 @@ const MESSAGE: [&str; 6] = [
     //    mem room      mem room      mem room  Rest Wrong Beyond
     ".W nR .W  .E x- .E  pD pD pD  .E r- .E",
     ".W nR .W  .E xE .E  pD pD pD  .E rE .E",
-    "mD nR mD  .E .E .E  pD pD pD  .E rE .E",
+    "mD nR mD  aE aE aE  pD pD pD  .E rE .E",
     ".W nR .W  xR xR xR  pD pD pD  xR rR xR",
-    ".W .W .W  .W .W .W  pD pD pD  mD rW rW",
+    "aW aW aW  .W .W .W  pD pD pD  mD rW rW",
     "dD dD dD  dD dD dD  dD dD dD  dD dD dD",
 ];
 
@@ -76,9 +76,9 @@ const MESSAGE: [&str; 6] = [
 const TRANSFER: [&str; 6] = [
     ".S nR nR  .E x- .E  tD tD n-  .E r- .E",
     ".S nR nR  .E xE .E  tD tD nE  .E rE .E",
-    "tD nR nR  .E .E .E  tD tD nE  .E rE .E",
+    "tD nR nR  aE aE aE  tD tD nE  .E rE .E",
     ".S nR nR  xR xR xR  tD tD nR  xR rR xR",
-    ".S .S .S  .S .S .S  tD tD nS  tD rS rS",
+    "aS aS aS  .S .S .S  tD tD nS  tD rS rS",
     "dD dD dD  dD dD dD  dD dD dD  dD dD dD",
 ];
 
@@ -146,6 +146,7 @@ fn letter(arrival: &Arrival) -> char {
         Arrival::Message(_) => 'm',
         Arrival::Transfer(_) => 't',
         Arrival::Part => '.',
+        Arrival::Again => 'a',
         Arrival::Duplicate => 'd',
         Arrival::NoRoom => 'n',
         Arrival::Dropped => 'x',
