@@ -1,16 +1,16 @@
 //! Two nodes with two links between them: they share the work, replace each other, and are chosen by path.
 //!
 //! The second link is a veth pair of the nodes' own, `eth1` on both sides; io-pkt calls them `en0` and `en1`. All links are
-//! limited with tbf, so that two can carry more than one on any machine. Compared is what was measured in one run.
+//! limited with tbf, so that one is not enough for what is read. Counted are bytes, and not how long they take: on a busy
+//! machine the processor may be what limits.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use qnet_lab::Node;
 use system_tests::{Need, Pair, cases, eventually};
 
-/// Bits per second of a link: what a debug build on a busy machine can fill twice.
+/// Bits per second of a link.
 const RATE: &str = "30mbit";
 /// Files that are read at the same time, and their size: four seconds over one link.
 const FILES: u32 = 4;
@@ -65,19 +65,15 @@ fn sums(joseph: &Node) -> Result<String> {
     Ok(joseph.shell(&format!("for i in $(seq {FILES}); do md5sum </tmp/file$i; done"))?)
 }
 
-/// How long it takes, the shortest of three times: other work on the machine only makes it longer.
-fn time(pair: &Pair, node: &str) -> Result<Duration> {
+/// Bytes that joseph sends over each link while all is read.
+fn shares(pair: &Pair, node: &str) -> Result<(u64, u64)> {
     let right = sums(&pair.joseph)?;
-    let mut best = Duration::MAX;
-    for _ in 0..3 {
-        // What the kernel has cached need not travel.
-        pair.joseph.shell(&format!("for i in $(seq {FILES}); do touch /tmp/file$i; done"))?;
-        let begin = Instant::now();
-        let got = read(&pair.alonzo, node)?;
-        best = best.min(begin.elapsed());
-        ensure!(got == right, "{node}: read\n{got}instead of\n{right}");
-    }
-    Ok(best)
+    // What the kernel has cached need not travel.
+    pair.joseph.shell(&format!("for i in $(seq {FILES}); do touch /tmp/file$i; done"))?;
+    let before = (sent(&pair.joseph, "eth0")?, sent(&pair.joseph, "eth1")?);
+    let got = read(&pair.alonzo, node)?;
+    ensure!(got == right, "{node}: read\n{got}instead of\n{right}");
+    Ok((sent(&pair.joseph, "eth0")? - before.0, sent(&pair.joseph, "eth1")? - before.1))
 }
 
 fn sent(node: &Node, device: &str) -> Result<u64> {
@@ -87,16 +83,14 @@ fn sent(node: &Node, device: &str) -> Result<u64> {
 
 fn two_limited_links_carry_more_than_one_and_a_path_can_choose_one() -> Result<()> {
     let pair = two_links()?;
-    let before = (sent(&pair.joseph, "eth0")?, sent(&pair.joseph, "eth1")?);
-    let one = time(&pair, "joseph~exclusive:en1")?;
-    let between = (sent(&pair.joseph, "eth0")?, sent(&pair.joseph, "eth1")?);
-    let two = time(&pair, "joseph")?;
-    let ratio = one.as_secs_f64() / two.as_secs_f64();
-    println!("one link {one:.2?}, two links {two:.2?}: ratio {ratio:.2}");
     let bulk = u64::from(FILES * MIB) << 20;
-    ensure!(between.1 - before.1 > bulk, "en1 carries it all: {before:?} {between:?}");
-    ensure!(between.0 - before.0 < bulk / 50, "en0 carries nothing of it: {before:?} {between:?}");
-    ensure!(ratio > 1.5, "two links are {ratio:.2} times one");
+    let one = shares(&pair, "joseph~exclusive:en1")?;
+    ensure!(one.1 > bulk, "en1 carries it all: {one:?}");
+    ensure!(one.0 < bulk / 50, "en0 carries nothing of it: {one:?}");
+    let two = shares(&pair, "joseph")?;
+    println!("chosen {one:?}, shared {two:?}");
+    // At their limits both are at work at the same time: the larger share is what it takes.
+    ensure!(two.0.max(two.1) * 3 < (two.0 + two.1) * 2, "each carries at least a third: {two:?}");
     Ok(())
 }
 
