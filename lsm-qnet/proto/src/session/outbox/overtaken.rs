@@ -44,6 +44,8 @@ impl Outbox {
             };
             if !several {
                 self.lose_behind(now, id, acked);
+                // There may have been others.
+                self.lanes.get_mut(id).into_iter().for_each(|lane| lane.overtaken = None);
                 continue;
             }
             let waits = before.filter(|overtaken| now < overtaken.until);

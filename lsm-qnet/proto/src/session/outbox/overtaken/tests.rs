@@ -81,6 +81,18 @@ fn what_is_still_overtaken_a_moment_later_is_lost() {
 }
 
 #[test]
+fn a_lane_that_is_left_alone_waits_for_no_other_and_wakes_nobody_for_it() {
+    let mut outbox = two_lanes();
+    let offsets = sent_by_both(&mut outbox);
+    tell(&mut outbox, at(100), &offsets[2..]);
+    outbox.set_paths(at(200), &[(PATHS[0], PIECE)]);
+    assert!(!outbox.on_timeout(at(200), PATIENCE));
+    let again: Vec<u32> = poll_all(&mut outbox, at(200)).iter().map(|out| out.header.offset).collect();
+    assert!(again.contains(&offsets[0]) && again.contains(&offsets[1]), "{again:?}");
+    assert!(outbox.deadline(PATIENCE).unwrap() > at(9000));
+}
+
+#[test]
 fn the_moment_lasts_until_the_slowest_lane_can_have_told() {
     let mut outbox = two_lanes();
     let slow = outbox.lanes.at(1).map(|lane| lane.id).unwrap();
