@@ -37,11 +37,16 @@ impl Engine {
         }
         let Some(job) = self.jobs.get(&unique) else { return };
         if !job.waits && !(self.config.is_dying)(job.thread) {
-            self.patience.0.insert((now + LOOK_AGAIN, unique));
+            self.look_again_later(now, unique);
         } else if let Some(job) = self.withdraw(unique) {
             debug!(unique, "interrupted: {:?}", job.task);
             self.replies.push_back(reply::status(unique, libc::EINTR));
         }
+    }
+
+    /// Who waits for `unique` goes on after a signal.
+    pub(super) fn look_again_later(&mut self, now: Instant, unique: u64) {
+        self.patience.0.insert((now + LOOK_AGAIN, unique));
     }
 
     /// Looks at those again who went on after a signal.

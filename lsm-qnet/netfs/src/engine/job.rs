@@ -10,7 +10,7 @@
 
 use std::{rc::Rc, time::Instant};
 
-use qnet_iomsg::filesys::lock::{Request, Verb};
+use qnet_iomsg::filesys::lock::{Kind, Request, Verb};
 use tracing::debug;
 
 use super::{
@@ -51,6 +51,8 @@ pub(super) struct Job {
     pub(super) deadline: Option<Instant>,
     /// It may wait for ever, and any signal ends it.
     pub(super) waits: bool,
+    /// The node was asked to let go of its lock.
+    pub(super) asked_back: bool,
     /// Number of the open file a path is opened as.
     pub(super) coid: i32,
     pub(super) session: Option<SessionId>,
@@ -75,6 +77,7 @@ impl Job {
             thread,
             deadline,
             waits: false,
+            asked_back: false,
             coid: 0,
             session: None,
             filled: 0,
@@ -90,7 +93,7 @@ impl Job {
     /// The errno of a job whose time is up: whoever was found does not answer (EHOSTDOWN), or nobody was found.
     pub(super) fn timeout_errno(&self) -> i32 {
         if matches!(self.task, Task::Lock { request: Request { verb: Verb::Wait, .. }, .. }) {
-            // a signal has come, and the node has not said what has become of the lock
+            // it dies, and the node has not said what has become of the lock
             return libc::EINTR;
         }
         let resolving = matches!(self.stage, Stage::Resolve(_)) || self.task.is_for_netmgr();
@@ -204,7 +207,7 @@ impl Engine {
             let undo = match job.task {
                 // what is let go of at a close is to be, however long it takes
                 Task::Lock { request: Request { verb: Verb::Release, .. }, .. } => return Some(job),
-                Task::Lock { request, .. } if request.verb == Verb::Wait => Some(locks::undo(&request)),
+                Task::Lock { request, .. } if request.kind != Kind::Unlock => Some(locks::undo(&request)),
                 _ if job.task.opens() && job.stage == Stage::Reply => Some(qnet_iomsg::Io::Close.to_bytes()),
                 _ => None,
             };

@@ -4,8 +4,10 @@
 //! whichever open they were made: the node is told if that process may hold any, and the close waits for the answer, so that
 //! whoever is started next finds the file free. Nothing else is asked at a close.
 //!
-//! A lock that is waited for has no deadline. When a signal comes, the node is asked to let go of it, and its answer says
-//! whether the lock was had before: it is never held by nobody.
+//! A lock has no deadline, waited for or not: were its request given up, the node might grant it all the same, and nobody would
+//! know. The end of the session ends it, and the node's locks. When a signal comes for who waits, the node is asked to let go of the
+//! lock, and its answer says whether it was had before. Only a process that dies does not stay for the answer; should the lock be
+//! had, it is given back, which cannot meet one of a later request: there is none.
 //!
 //! Who gets a lock has to see what others wrote under theirs, so what the kernel remembers of the file's attributes goes; it
 //! then asks for them with the next read, and drops its pages if they are others.
@@ -34,7 +36,7 @@ use crate::{
 
 /// How long a close waits for a node that does not answer. The locks go with the session then.
 const FLUSH: Duration = Duration::from_secs(1);
-/// How long a node may take to say what has become of a lock that is no longer waited for.
+/// How long a process that dies waits for the node to say what has become of its lock.
 const TAKE_BACK: Duration = Duration::from_millis(500);
 
 /// Who may hold POSIX locks of which file, by what was asked for. One too many costs a message, none may be missing.
@@ -158,6 +160,7 @@ impl Engine {
         match request.verb {
             Verb::Wait => None,
             Verb::Release => Some(FLUSH.min(self.config.deadline)),
+            // a Set has no deadline either, but only a signal that ends the process ends it
             Verb::Test | Verb::Set => Some(self.config.deadline),
         }
     }
@@ -167,11 +170,18 @@ impl Engine {
     pub(super) fn take_lock_back(&mut self, now: Instant, unique: u64) -> bool {
         let Some(job) = self.jobs.get_mut(&unique).filter(|job| is_wait(job)) else { return false };
         let Some(txn) = job.txn() else { return false };
-        // the kernel asks once, but who goes on is looked at again
+        let asked = std::mem::replace(&mut job.asked_back, true);
         if job.deadline.is_none() {
-            let deadline = now + TAKE_BACK;
-            job.deadline = Some(deadline);
-            self.deadlines.insert((deadline, unique));
+            if (self.config.is_dying)(job.thread) {
+                let deadline = now + TAKE_BACK;
+                job.deadline = Some(deadline);
+                self.deadlines.insert((deadline, unique));
+            } else {
+                // the kernel tells of one signal only, and the next may end the process
+                self.look_again_later(now, unique);
+            }
+        }
+        if !asked {
             self.link.unblock(txn);
         }
         true

@@ -140,7 +140,11 @@ impl Task {
     pub(super) fn takes_its_time(&self) -> bool {
         matches!(
             self,
-            Self::Write { mapped: false, .. } | Self::Sync { .. } | Self::Allocate { .. } | Self::Copy { .. }
+            Self::Write { mapped: false, .. }
+                | Self::Sync { .. }
+                | Self::Allocate { .. }
+                | Self::Copy { .. }
+                | Self::Lock { request: lock::Request { verb: Verb::Set, .. }, .. }
         )
     }
 

@@ -16,6 +16,8 @@
 //!
 //! Nothing here waits. Who is willing to gets a [`Waiting`]; the request is tried again when a lock of the same file goes
 //! ([`LockTable::take_freed`]), and now and then, because of a lock of a local process the kernel tells nobody that it is gone.
+//! To wait in the kernel (F_OFD_SETLKW) would take a thread for each who waits, 256 for one node; and the kernel would give a lock to
+//! a request whose caller has left meanwhile, over one that the owner may have had before.
 //!
 //! DEVIATION from local files: a deadlock is seen (EDEADLK) among remote owners only, as the kernel looks for none where
 //! descriptions hold locks, and within bounds (see `wants.rs`); and an owner who holds write locks through a write-only open cannot add read locks through

@@ -12,7 +12,7 @@ use qnet_iomsg::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::bench::{Answer, Bench, DEADLINE, Heard, ended, regular};
+use super::bench::{ALIVE, Answer, Bench, DEADLINE, DIES, Heard, ended, regular};
 use crate::{
     engine::polls::PAUSE,
     fuse::{
@@ -123,6 +123,51 @@ fn a_lock_that_comes_after_nobody_waits_any_more_is_given_back() {
     bench.reply(txn, 0, b"");
     let (_, undone) = asked(&mut bench);
     assert_eq!((undone.verb, undone.kind, undone.start, undone.end), (Verb::Set, Kind::Unlock, 3, 9));
+}
+
+#[test]
+fn who_goes_on_after_a_signal_waits_until_the_node_says_what_has_become_of_his_lock() {
+    let (mut bench, fh) = opened(&regular(10, 10));
+    bench.thread = ALIVE;
+    let unique = lock(&mut bench, Opcode::Setlkw, fh, libc::F_WRLCK);
+    let (txn, _) = asked(&mut bench);
+    bench.interrupt(unique);
+    bench.pass(10 * DEADLINE);
+    assert_eq!(bench.heard(), [Heard::Unblock { txn }], "once is enough");
+    assert!(bench.answers().is_empty());
+    bench.reply(txn, 0, b"");
+    assert_eq!(answer_of(&mut bench, unique), ended(unique, 0));
+
+    let unique = lock(&mut bench, Opcode::Setlkw, fh, libc::F_WRLCK);
+    let (txn, _) = asked(&mut bench);
+    bench.interrupt(unique);
+    DIES.set(true);
+    for _ in 0..2 {
+        bench.pass(Duration::from_millis(500));
+    }
+    assert_eq!(bench.answer(), ended(unique, libc::EINTR), "another signal has ended it");
+    bench.heard();
+    bench.reply(txn, 0, b"");
+    assert_eq!(asked(&mut bench).1.kind, Kind::Unlock);
+}
+
+#[test]
+fn a_lock_that_is_not_waited_for_has_no_deadline() {
+    let (mut bench, fh) = opened(&regular(10, 10));
+    let unique = lock(&mut bench, Opcode::Setlk, fh, libc::F_WRLCK);
+    let (txn, _) = asked(&mut bench);
+    bench.pass(10 * DEADLINE);
+    assert!(bench.answers().is_empty(), "it may be granted later, and nobody would know");
+    bench.reply(txn, 0, b"");
+    assert_eq!(answer_of(&mut bench, unique), ended(unique, 0));
+
+    let unique = lock(&mut bench, Opcode::Setlk, fh, libc::F_RDLCK);
+    let (txn, _) = asked(&mut bench);
+    bench.interrupt(unique);
+    assert_eq!(bench.answer(), ended(unique, libc::EINTR));
+    bench.heard();
+    bench.reply(txn, 0, b"");
+    assert_eq!(asked(&mut bench).1.kind, Kind::Unlock);
 }
 
 #[test]
