@@ -7,7 +7,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl};
+use nix::unistd::linkat;
 use system_tests::sys;
 
 const ATTRIBUTE: &str = "user.meant";
@@ -17,7 +18,7 @@ pub(crate) fn replaced(directory: &Path) -> Result<()> {
     let named = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(directory.join("named"))?;
     let open = File::open(directory.join("open"))?;
     wait()?;
-    act_on_replaced(&named, &open)
+    act_on_replaced(directory, &named, &open)
 }
 
 /// Changes its mind about O_APPEND with two files of `directory`, one of which the other node writes meanwhile.
@@ -40,8 +41,11 @@ fn wait() -> Result<()> {
 }
 
 /// What has the names now is another file; these are still meant.
-fn act_on_replaced(named: &File, open: &File) -> Result<()> {
+fn act_on_replaced(directory: &Path, named: &File, open: &File) -> Result<()> {
     let by_number = format!("/proc/self/fd/{}", named.as_raw_fd());
+    let linked =
+        linkat(AT_FDCWD, by_number.as_str(), AT_FDCWD, &directory.join("linked"), AtFlags::AT_SYMLINK_FOLLOW);
+    ensure!(linked == Err(nix::Error::ESTALE), "the file that is gone got a name: {linked:?}");
     let emptied = nix::unistd::truncate(by_number.as_str(), 0);
     ensure!(emptied == Err(nix::Error::ESTALE), "the file that is gone was emptied: {emptied:?}");
     let set = sys::set_open_xattr(open, ATTRIBUTE, b"it");

@@ -390,6 +390,8 @@ fn names_taken() -> Result<()> {
         "mkdir /tmp/held; cd /tmp/held; for f in named open; do echo old >$f; echo new >$f.new; done",
     )?;
     while_held(alonzo, joseph, "replaced", "cd /tmp/held; mv named.new named; mv open.new open")?;
+    let names = joseph.shell("ls /tmp/held")?;
+    ensure!(names == "named\nopen\n", "{names}");
     let left = joseph.shell("cat /tmp/held/named")?;
     ensure!(left == "new\n", "what has the name now is {left:?}");
     let bare = player(joseph, "bare", &["/tmp/held/open"])?.output()?;

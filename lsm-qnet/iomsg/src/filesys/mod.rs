@@ -171,7 +171,8 @@ pub enum Request<'a> {
     },
     /// The reply is a [`Statvfs`].
     Statvfs,
-    /// In a chain, before what changes a file: ESTALE, and nothing of what follows, if the path has led to another one.
+    /// In a chain, before what changes a file: ESTALE, and nothing of what follows, if the path has led to another one. Before
+    /// a [`Request::Link`] it is the old path that is meant.
     Expect(Identity),
     /// By path: give the file `old` the name in the CONNECT's path.
     Rename {
@@ -355,15 +356,17 @@ pub fn expected(messages: &[u8]) -> Option<Identity> {
     }
 }
 
-/// The request by path that a COMBINE_CLOSE's messages are, if they are one.
+/// The request by path that a COMBINE_CLOSE's messages are, if they are one, and the file that a LINK says it is for.
 ///
 /// # Errors
 /// It is one of ours, by its number, and not valid.
-pub fn by_path(messages: &[u8]) -> Result<Option<Request<'_>>, ParseError> {
-    match Io::parse(messages) {
-        Ok((Io::Msg { mgrid: MGRID, subtype: subtype @ (subtype::RENAME | subtype::LINK), data }, None)) => {
-            Request::parse(subtype, data).map(Some)
-        }
+pub fn by_path(messages: &[u8]) -> Result<Option<(Request<'_>, Option<Identity>)>, ParseError> {
+    let expected = expected(messages);
+    let mut all = chain(messages);
+    let last = if expected.is_some() { all.nth(1) } else { all.next() };
+    let Some(Ok((Io::Msg { mgrid: MGRID, subtype, data }, Link::Last))) = last else { return Ok(None) };
+    match (subtype, expected) {
+        (subtype::RENAME, None) | (subtype::LINK, _) => Ok(Some((Request::parse(subtype, data)?, expected))),
         _ => Ok(None),
     }
 }

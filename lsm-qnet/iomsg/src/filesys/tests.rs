@@ -116,7 +116,15 @@ fn requests_by_path_are_found_behind_a_connect_and_others_are_not() {
     let connect = Connect::parse(&bytes).unwrap();
     assert_eq!((connect.subtype, connect.path), (Subtype::CombineClose, &b"new"[..]));
     let Extra::Messages(messages) = connect.extra else { panic!("{connect:?}") };
-    assert_eq!(by_path(messages), Ok(Some(link)));
+    assert_eq!(by_path(messages), Ok(Some((link, None))));
+    let meant =
+        Identity { file_type: crate::flags::S_IFREG, device: (8, 1), ino: 9, born: Timestamp::default() };
+    let mut both = Vec::new();
+    Request::Expect(meant).emit(Link::Follows, &mut both);
+    let alone = both.clone();
+    link.emit(Link::Last, &mut both);
+    assert_eq!(by_path(&both), Ok(Some((link, Some(meant)))));
+    assert_eq!(by_path(&alone), Ok(None));
     assert!(link.is_by_path() && !Request::Statvfs.is_by_path());
     assert_eq!(by_path(&Request::Statvfs.to_bytes()), Ok(None));
     assert_eq!(by_path(&Io::Stat.to_bytes()), Ok(None));

@@ -135,7 +135,7 @@ impl Engine {
                 let ioflag = flags::ioflag_from_linux(*flags) | IOFLAG_CREAT;
                 (combine(path, ioflag, mode & 0o7777), stat::REPLY_LEN)
             }
-            Task::Make { what, .. } => return self.make_message(what, at),
+            Task::Make { what, .. } => return self.make_message(job, what, at),
             Task::Remove { directory, .. } => {
                 let eflag = if *directory { EFLAG_DIR } else { 0 };
                 (Connect { eflag, ..Connect::new(Subtype::Unlink, path) }, 0)
@@ -181,7 +181,7 @@ impl Engine {
         }
     }
 
-    fn make_message(&self, what: &Made, at: &Location) -> Result<(Vec<u8>, usize), Failure> {
+    fn make_message(&self, job: &Job, what: &Made, at: &Location) -> Result<(Vec<u8>, usize), Failure> {
         let path = &at.path[..];
         let connect = match what {
             Made::Node { mode } => Connect { mode: *mode, ..Connect::new(Subtype::Mknod, path) },
@@ -191,7 +191,9 @@ impl Engine {
             }
             Made::Link { from } => {
                 let old = self.inodes.location(*from).ok_or(Failure::of(libc::ESTALE))?;
-                let link = filesys::Request::Link { guard: old.guard, old: &old.path }.to_bytes();
+                let mut link = Vec::new();
+                self.expect(job, *from, &mut link);
+                filesys::Request::Link { guard: old.guard, old: &old.path }.emit(Chain::Last, &mut link);
                 return emit(&Connect::combine_close(path, false, &link).guarded(at.guard), stat::REPLY_LEN);
             }
         };

@@ -221,7 +221,8 @@ fn combine_close(
         && let Some(by_path) = filesys::by_path(messages).map_err(bad_message)?
     {
         let on = OnName { export, opener, new: request };
-        return Ok(on.run(by_path, reply)?);
+        let (request, meant) = by_path;
+        return Ok(on.run(request, meant, reply)?);
     }
     open_and_do(export, opener, request, reply).map(|(status, _)| status)
 }

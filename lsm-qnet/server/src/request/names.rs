@@ -4,7 +4,7 @@
 //! race can lead out of the export. The reply tells the new file's attributes where there is room.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
@@ -12,12 +12,13 @@ use nix::fcntl::{AtFlags, RenameFlags, renameat2};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use qnet_iomsg::connect::EFLAG_DIR;
-use qnet_iomsg::filesys::{Request as Filesys, rename as rename_flag};
+use qnet_iomsg::filesys::{Identity, Request as Filesys, rename as rename_flag};
 use qnet_iomsg::flags::{S_IFDIR, S_IFIFO, S_IFMT, S_IFREG};
 use qnet_iomsg::stat::QNX_LEN;
 use qnet_iomsg::{Connect, Extra, Subtype};
 
 use super::Reply;
+use crate::attributes;
 use crate::export::Export;
 use crate::file::{OpenFile, Opener};
 use crate::resolve::{Nameless, Parent, resolve_parent};
@@ -53,12 +54,17 @@ pub(super) struct OnName<'a> {
 }
 
 impl OnName<'_> {
-    /// Carries out one of our requests by path.
-    pub(super) fn run(&self, request: Filesys<'_>, reply: Reply<'_>) -> Result<i64, Errno> {
+    /// Carries out one of our requests by path; `meant`: the file that it is for.
+    pub(super) fn run(
+        &self,
+        request: Filesys<'_>,
+        meant: Option<Identity>,
+        reply: Reply<'_>,
+    ) -> Result<i64, Errno> {
         let guard = |guard| (guard != 0).then_some(guard);
         match request {
             Filesys::Rename { flags, guard: of_old, old } => self.rename((old, guard(of_old)), flags, reply),
-            Filesys::Link { guard: of_old, old } => self.link((old, guard(of_old)), reply),
+            Filesys::Link { guard: of_old, old } => self.link((old, guard(of_old)), meant, reply),
             _ => Err(Errno::ENOSYS),
         }
     }
@@ -140,7 +146,12 @@ impl OnName<'_> {
         Ok(tell(&parent, reply))
     }
 
-    fn link(&self, old: (&[u8], Option<u32>), reply: Reply<'_>) -> Result<i64, Errno> {
+    fn link(
+        &self,
+        old: (&[u8], Option<u32>),
+        meant: Option<Identity>,
+        reply: Reply<'_>,
+    ) -> Result<i64, Errno> {
         let nameless = Nameless { here: Errno::EPERM, above: Errno::EPERM };
         let old = self.resolve(old, nameless, &reply)?;
         let new = self.parent(MADE, &reply)?;
@@ -150,10 +161,17 @@ impl OnName<'_> {
         if new.directory || old.directory {
             return Err(Errno::ENOENT);
         }
-        let (from, to) = (old.dir.fd.as_fd(), new.dir.fd.as_fd());
-        let (old, name) = (old.name.as_c_str(), new.name.as_c_str());
-        reply.cancel.retry(|| linkat(from, old, to, name, AtFlags::empty()))?;
-        Ok(tell(&new, reply))
+        let Some(meant) = meant else {
+            let (from, to) = (old.dir.fd.as_fd(), new.dir.fd.as_fd());
+            let (old, name) = (old.name.as_c_str(), new.name.as_c_str());
+            reply.cancel.retry(|| linkat(from, old, to, name, AtFlags::empty()))?;
+            return Ok(tell(&new, reply));
+        };
+        let found = old.open()?;
+        if !meant.is_met_by(&attributes::stat(found.as_fd(), old.dir.place)?) {
+            return Err(Errno::ESTALE);
+        }
+        self.link_found(found.as_fd(), &new, reply)
     }
 
     /// One more name for an open file.
@@ -164,12 +182,17 @@ impl OnName<'_> {
         if new.directory {
             return Err(Errno::ENOENT);
         }
-        let (by_number, number) = self.export.by_number(file.fd());
+        self.link_found(file.fd(), &new, reply)
+    }
+
+    /// One more name for what a descriptor means, open or not.
+    fn link_found(&self, found: BorrowedFd<'_>, new: &Parent, reply: Reply<'_>) -> Result<i64, Errno> {
+        let (by_number, number) = self.export.by_number(found);
         let (to, name) = (new.dir.fd.as_fd(), new.name.as_c_str());
         // the name in /proc leads to the file itself: a symbolic link is not followed any further
         let follow = AtFlags::AT_SYMLINK_FOLLOW;
         reply.cancel.retry(|| linkat(by_number, number.as_str(), to, name, follow))?;
-        Ok(tell(&new, reply))
+        Ok(tell(new, reply))
     }
 
     fn rename(&self, old: (&[u8], Option<u32>), flags: u32, reply: Reply<'_>) -> Result<i64, Errno> {

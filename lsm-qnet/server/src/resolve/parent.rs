@@ -4,7 +4,7 @@
 //! and never follow a symbolic link: whatever happens to the path meanwhile, nothing outside of the export is touched.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -118,9 +118,16 @@ impl Parent {
     /// # Errors
     /// As `statx`; EXDEV for a mount point.
     pub(crate) fn stat(&self) -> Result<Stat, Errno> {
+        attributes::stat(self.open()?.as_fd(), self.dir.place)
+    }
+
+    /// What has the name now, opened with O_PATH; a symbolic link is not followed.
+    ///
+    /// # Errors
+    /// As `openat2`; EXDEV for a mount point.
+    pub(crate) fn open(&self) -> Result<OwnedFd, Errno> {
         let how = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV;
-        let found = open_path(self.dir.fd.as_fd(), self.name.as_bytes(), OFlag::O_NOFOLLOW, how)?;
-        attributes::stat(found.as_fd(), self.dir.place)
+        open_path(self.dir.fd.as_fd(), self.name.as_bytes(), OFlag::O_NOFOLLOW, how)
     }
 
     /// Whether anything has the name.

@@ -370,6 +370,18 @@ fn guard_keeps() {
     assert_eq!(by_path(&mut server, conn, "g", &old), Err(libc::ESTALE));
     let old = Filesys::Link { guard: there, old: b"here/f" };
     assert_eq!(by_path(&mut server, conn, "g", &old), Err(libc::ESTALE));
+    // the directory is right, and its file is another one
+    let mut meant = filesys::Identity::of(&server.stat(conn, "here/f").unwrap());
+    let link = |server: &mut Server, meant: filesys::Identity| {
+        let mut messages = Vec::new();
+        Filesys::Expect(meant).emit(Link::Follows, &mut messages);
+        Filesys::Link { guard: here, old: b"here/f" }.emit(Link::Last, &mut messages);
+        send(server, conn, &Connect::combine_close(b"g", false, &messages))
+    };
+    link(&mut server, meant).unwrap();
+    fs::remove_file(dir.path().join("g")).unwrap();
+    meant.ino += 1;
+    assert_eq!(link(&mut server, meant), Err(libc::ESTALE));
     for name in ["here", "there"] {
         assert_eq!(fs::read_to_string(dir.path().join(name).join("f")).unwrap(), name);
         assert_eq!(fs::read_dir(dir.path().join(name)).unwrap().count(), 1);

@@ -187,7 +187,8 @@ fn expect_made(opcode: Opcode, connect: &Connect<'_>) {
         (Opcode::Symlink, Subtype::Link, Extra::Symlink(target)) => assert_eq!(target, b"../x"),
         (Opcode::Link, Subtype::CombineClose, Extra::Messages(messages)) => {
             let expected = Request::Link { guard: guard((8, 1), 77), old: b"d/f" };
-            assert_eq!(filesys::by_path(messages), Ok(Some(expected)));
+            let meant = filesys::Identity::of(&regular(10, 5));
+            assert_eq!(filesys::by_path(messages), Ok(Some((expected, Some(meant)))));
         }
         other => panic!("{other:?}"),
     }
@@ -294,7 +295,7 @@ fn renames_that_qnx_cannot_say_are_said_in_our_words() {
         let connect = Connect::parse(message).unwrap();
         let Extra::Messages(messages) = connect.extra else { panic!("{connect:?}") };
         let expected = Request::Rename { flags, guard: guard((8, 1), 77), old: b"d/f" };
-        assert_eq!(filesys::by_path(messages), Ok(Some(expected)));
+        assert_eq!(filesys::by_path(messages), Ok(Some((expected, None))));
         assert_eq!((connect.path, connect.guard()), (&b"d/e/g"[..], Some(guard((8, 1), 78))));
     };
     let rename = |flags| Rename2In { newdir: e, flags, padding: 0 };
