@@ -34,6 +34,10 @@ pub const FLAG_BTIME: u32 = 1;
 ///
 /// Such a file is read without a cache until a read returns nothing.
 pub const FLAG_STREAM: u32 = 2;
+/// [`Stat::flags`] of an open file: others have it open, too, and it is written.
+///
+/// It is read and written without a cache, and not mapped as memory that is shared.
+pub const FLAG_SHARED: u32 = 4;
 
 /// A point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -25,6 +25,7 @@ const SERVER: [&str; 2] = [
     include_str!("../../server/tests/process/places.rs"),
 ];
 const PROGRAMS: [&str; 1] = [include_str!("../../../tests/tests/net_programs.rs")];
+const DATA: [&str; 1] = [include_str!("../../../tests/tests/data_bases.rs")];
 const TREES: [&str; 1] = [include_str!("../../../tests/tests/net_trees.rs")];
 const IDENTITY: [&str; 1] = [include_str!("../../../tests/tests/identity.rs")];
 const LOCKS: [&str; 1] = [include_str!("../../../tests/tests/file_locks/main.rs")];
@@ -52,6 +53,7 @@ fn place(letter: &str, name: &str) -> Option<(&'static [&'static str], String)> 
         "F" => (&FAULTS, format!("case(\"{name}\"")),
         "T" => (&MODEL, format!("name: \"{name}\"")),
         "P" => (&PROGRAMS, format!("case(\"{name}\"")),
+        "D" => (&DATA, format!("case(\"{name}\"")),
         "L" => (&TREES, format!("fn {name}()")),
         "I" => (&IDENTITY, format!("case(\"{name}\"")),
         "K" => (&LOCKS, format!("case(\"{name}\"")),

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::locks::LockTable;
 use crate::mounts::{MountKind, MountTable};
 use crate::names::Names;
+use crate::opens::Opens;
 use crate::resolve::{self, Place};
 use crate::selection::{Next, Node, Only, OnlyError, ROOT, Selection};
 use crate::sys;
@@ -86,6 +87,7 @@ pub struct Export {
     mounts: MountTable,
     names: Option<Names>,
     locks: Arc<LockTable>,
+    opens: Arc<Opens>,
     /// `/proc/self/fd`: the way from an O_PATH descriptor to an open file.
     descriptors: OwnedFd,
 }
@@ -117,8 +119,8 @@ impl Export {
             MountKind::Proc if !is_proc_root(root.as_fd()) => Err(forbidden("inside /proc")),
             _ => {
                 let (selection, read_only, told, names) = (None, false, Default::default(), None);
-                let locks = Arc::default();
-                Ok(Self { root, kind, selection, read_only, told, mounts, names, locks, descriptors })
+                let (locks, opens) = (Arc::default(), Arc::default());
+                Ok(Self { root, kind, selection, read_only, told, mounts, names, locks, opens, descriptors })
             }
         }
     }
@@ -160,6 +162,11 @@ impl Export {
     /// The locks that remote programs hold on its files.
     pub(crate) fn locks(&self) -> &Arc<LockTable> {
         &self.locks
+    }
+
+    /// Who has which of its files open.
+    pub(crate) fn opens(&self) -> &Arc<Opens> {
+        &self.opens
     }
 
     /// The directory itself, opened with O_PATH.

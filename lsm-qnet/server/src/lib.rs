@@ -15,6 +15,7 @@
 //! | [`resolve`], [`export`], [`selection`], [`mounts`] | paths, and where they must not lead |
 //! | [`mod@file`], `attributes` | what is open, and reading it |
 //! | `locks` | locks of remote programs |
+//! | [`opens`] | who has a file open, and which page cache may keep it |
 //! | [`names`] | the names of channels, `/dev/name` |
 //! | [`identity`] | becoming the caller |
 //! | [`limits`] | bounds of everything a caller can use up |
@@ -32,6 +33,7 @@ pub mod limits;
 mod locks;
 pub mod mounts;
 pub mod names;
+pub mod opens;
 mod outbox;
 pub mod request;
 pub mod resolve;

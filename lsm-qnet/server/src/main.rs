@@ -77,8 +77,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments, socket: std::os::fd::OwnedFd) -> anyhow::Result<()> {
     // what a remote caller can make this process do must never include gaining rights by exec
     nix::sys::prctl::set_no_new_privs().context("cannot set no_new_privs")?;
-    // a limit on the size of files is an error of the caller's write, not the end of this process
-    sys::ignore_size_signal().context("cannot ignore SIGXFSZ")?;
+    // what callers do with files is never the end of this process
+    sys::ignore_signals_of_files().context("cannot ignore SIGXFSZ and SIGIO")?;
     let export = match arguments.only.as_slice() {
         [] => Export::open(&arguments.export)?,
         only => Export::open_only(only)?,

@@ -30,6 +30,7 @@ use crate::file::{Cancel, OpenFile};
 use crate::identity::Identity;
 use crate::limits::{self, Limits};
 use crate::locks::Waiting;
+use crate::opens::Cache;
 use crate::outbox::Outbox;
 use crate::request::{Outcome, Request, Work};
 
@@ -87,6 +88,8 @@ impl Job {
 struct Connection {
     serial: u64,
     nd: u32,
+    /// The caller's process.
+    pid: i32,
     identity: Arc<Identity>,
     /// What its caller may do beside reading, of [`right`](qnet_ipc::packet::right).
     rights: u32,
@@ -370,7 +373,7 @@ impl State {
             work: Work::Release { files },
             room: 0,
             may_change: false,
-            nd,
+            cache: Cache { nd, pid: 0 },
             cancel: Arc::default(),
             spent: Vec::new(),
         };
@@ -448,7 +451,7 @@ impl State {
             work,
             room: room as usize,
             may_change: connection.rights & right::WRITE != 0,
-            nd: connection.nd,
+            cache: Cache { nd: connection.nd, pid: connection.pid },
             cancel: Arc::default(),
             spent: Vec::new(),
         };
@@ -462,6 +465,7 @@ impl State {
         Connection {
             serial,
             nd,
+            pid: connect.claim.as_ref().map_or(0, |claim| claim.pid),
             identity: Arc::new(identity),
             // Without a claim nobody vouches for the caller.
             rights: if connect.claim.is_some() { connect.flags & right::ALL } else { 0 },

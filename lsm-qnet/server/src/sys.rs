@@ -279,6 +279,66 @@ pub fn set_capabilities(wanted: Capabilities) -> Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// CAP_LEASE's bit.
+const CAP_LEASE: u64 = 1 << 28;
+
+/// Device and inode number of what is open.
+///
+/// # Errors
+/// As `fstat`.
+pub fn file_key(fd: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    let stat = nix::sys::stat::fstat(fd)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// The same of what `statx` has told.
+#[must_use]
+pub fn key_of(stat: &libc::statx) -> (u64, u64) {
+    (libc::makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino)
+}
+
+/// Whether the file is open through another description than that behind `fd`, on this machine: for anything when that one
+/// is for writing (`writes`), else for writing.
+///
+/// The kernel says so by granting a lease or not, which is given back at once. Somebody who opens the file at that very moment
+/// waits for this, and the process gets a SIGIO.
+///
+/// # Errors
+/// EACCES: a file of somebody else, and this process may not take leases of those. EINVAL: its file system has none.
+pub fn is_open_elsewhere(fd: BorrowedFd<'_>, writes: bool) -> Result<bool> {
+    let kind = if writes { libc::F_WRLCK } else { libc::F_RDLCK };
+    // to give one back takes the same right
+    let ask = || match lease(fd, kind) {
+        Ok(()) => lease(fd, libc::F_UNLCK).map(|()| false),
+        Err(Errno::EAGAIN) => Ok(true),
+        Err(errno) => Err(errno),
+    };
+    match ask() {
+        Err(Errno::EACCES) => with_lease_right(ask)?,
+        result => result,
+    }
+}
+
+fn lease(fd: BorrowedFd<'_>, kind: libc::c_int) -> Result<()> {
+    // SAFETY: takes integers only; the descriptor is open as long as it is borrowed.
+    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, kind) }).map(drop)
+}
+
+/// Runs `call` with the right to take leases of anybody's files in force, which is good for nothing else.
+///
+/// # Errors
+/// EACCES: it is not permitted to this process.
+fn with_lease_right<T>(call: impl FnOnce() -> T) -> Result<T> {
+    let caps = capabilities()?;
+    if caps.permitted & CAP_LEASE == 0 {
+        return Err(Errno::EACCES);
+    }
+    set_capabilities(Capabilities { effective: caps.effective | CAP_LEASE, ..caps })?;
+    let result = call();
+    set_capabilities(caps).expect("a right is put out of force without any other");
+    Ok(result)
+}
+
 /// Sends a signal as a user, by the kernel's rules: in a process of its own, all of whose ids are that user's. (A thread
 /// that only acts as the user keeps root's real id, and with it root's right to signal root's processes.)
 ///
@@ -370,14 +430,18 @@ pub fn install_wake_signal() -> Result<()> {
     wake.thread_unblock()
 }
 
-/// A write beyond the limit on the size of files fails with EFBIG and does nothing else.
+/// Signals that would end the process for what callers make it do: a write beyond the limit on the size of files fails with
+/// EFBIG and does nothing else, and who opens a file of which there is a lease (see [`is_open_elsewhere`]) just waits for it.
 ///
 /// # Errors
 /// As `sigaction`.
-pub fn ignore_size_signal() -> Result<()> {
+pub fn ignore_signals_of_files() -> Result<()> {
     use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: nothing of this process runs when the signal comes.
-    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.map(drop)
+    for one in [Signal::SIGXFSZ, Signal::SIGIO] {
+        // SAFETY: nothing of this process runs when the signal comes.
+        unsafe { signal(one, SigHandler::SigIgn) }?;
+    }
+    Ok(())
 }
 
 /// Ends the system call in which a thread of this process waits. A thread that does not wait, or is gone,

@@ -122,11 +122,17 @@ fn copy(path: &Path, from: usize, to: usize, len: usize) -> io::Result<Vec<u8>> 
     Ok(Vec::new())
 }
 
-/// Writes by memory.
+/// Writes by memory; as it comes where others have the file open and it cannot be shared memory.
 fn map(path: &Path, at: usize, len: usize, seed: u64) -> io::Result<Vec<u8>> {
     let file = File::options().read(true).write(true).open(path)?;
     has(&file, at + len)?;
-    let mut map = Mapping::new(&file, at + len, libc::MAP_SHARED, true)?;
+    let map = match Mapping::new(&file, at + len, libc::MAP_SHARED, true) {
+        Err(nix::Error::ENODEV) => {
+            return file.write_all_at(&bytes(at, len, seed), at as u64).map(|()| Vec::new());
+        }
+        map => map,
+    };
+    let mut map = map?;
     for (place, byte) in bytes(at, len, seed).into_iter().enumerate() {
         map.store(at + place, byte);
     }
@@ -141,13 +147,16 @@ fn has(file: &File, len: usize) -> io::Result<()> {
     if size < len as u64 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
-/// Reads the file's first bytes by memory.
+/// Reads the file's first bytes by memory, its own where it cannot be shared.
 fn look(path: &Path, len: usize) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     if len == 0 {
         return Ok(Vec::new());
     }
     has(&file, len)?;
-    let map = Mapping::new(&file, len, libc::MAP_SHARED, false)?;
+    let map = match Mapping::new(&file, len, libc::MAP_SHARED, false) {
+        Err(nix::Error::ENODEV) => Mapping::new(&file, len, libc::MAP_PRIVATE, false)?,
+        map => map?,
+    };
     Ok((0..len).map(|at| map.load(at)).collect())
 }

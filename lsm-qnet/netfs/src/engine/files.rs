@@ -6,7 +6,9 @@
 //! ends with a signal or with the connection, not with a deadline.
 //!
 //! Direct I/O is also for who asks for it (`O_DIRECT`, `--cache none`) and for `O_APPEND`: where the end is only the node
-//! knows, because others append, too; the page cache would keep the bytes at the place where the end seemed to be.
+//! knows, because others append, too; the page cache would keep the bytes at the place where the end seemed to be. And it is for
+//! files that the node says others have open while they are written: the kernel maps no such file as shared memory, which
+//! would not be shared with them.
 //!
 //! Opening is close-to-open consistent: cached pages are dropped, and attributes the kernel remembers are withdrawn when
 //! the node's are newer.
@@ -16,7 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use qnet_iomsg::{Io, Stat, message::XTYPE_APPEND, stat};
+use qnet_iomsg::{
+    Io, Stat,
+    message::XTYPE_APPEND,
+    stat::{self, FLAG_SHARED},
+};
 use tracing::debug;
 
 use super::{
@@ -263,7 +269,8 @@ impl Engine {
         let content = data.get(stat::REPLY_LEN..)?;
         let content = content.get(..usize::try_from(status).ok()?)?;
         let is_all = content.len() as u64 == stat.size && stat.size > 0;
-        let is_wanted = self.reads_ahead(nodeid, flags) > 0 && !attributes::is_stream(stat);
+        let is_cached = !attributes::is_stream(stat) && stat.flags & FLAG_SHARED == 0;
+        let is_wanted = self.reads_ahead(nodeid, flags) > 0 && is_cached;
         let until = now + LIFETIME;
         (is_all && is_wanted).then(|| Small { data: content.into(), until, changes: job.changes_before })
     }
@@ -279,7 +286,8 @@ impl Engine {
         let Opened { nodeid, flags, stat } = opened;
         let stream = attributes::is_stream(stat);
         let append = flags & libc::O_APPEND != 0;
-        let direct = stream || append || flags & libc::O_DIRECT != 0 || self.config.cache == Cache::Nothing;
+        let asked = append || flags & libc::O_DIRECT != 0 || self.config.cache == Cache::Nothing;
+        let direct = stream || asked || stat.flags & FLAG_SHARED != 0;
         let file = OpenFile {
             session,
             coid: job.coid,

@@ -298,7 +298,7 @@ impl Engine {
                 return list.for_each(|one| self.inodes.forget(one.nodeid, one.nlookup));
             }
             Operation::Interrupt { unique } => return self.interrupt(now, unique),
-            Operation::Init { asked, flags2 } => self.init(unique, asked, flags2),
+            Operation::Init { asked } => self.init(unique, asked),
             Operation::Destroy => {
                 self.over = true;
                 reply::status(unique, 0)
@@ -414,8 +414,8 @@ impl Engine {
         self.groups.caller_now(header.pid, header.uid, header.gid)
     }
 
-    fn init(&mut self, unique: u64, asked: InitIn, flags2: u32) -> Vec<u8> {
-        match negotiate(asked, flags2) {
+    fn init(&mut self, unique: u64, asked: InitIn) -> Vec<u8> {
+        match negotiate(asked) {
             Ok(Negotiated::Agreed(body)) => {
                 info!(
                     kernel = format_args!("{}.{}", asked.major, asked.minor),

@@ -29,10 +29,6 @@ pub const FUSE_ASYNC_DIO: u32 = 1 << 15;
 pub const FUSE_PARALLEL_DIROPS: u32 = 1 << 18;
 pub const FUSE_MAX_PAGES: u32 = 1 << 22;
 pub const FUSE_HANDLE_KILLPRIV_V2: u32 = 1 << 28;
-/// Both sides look at `flags2`.
-pub const FUSE_INIT_EXT: u32 = 1 << 30;
-/// In `flags2`.
-pub const FUSE_DIRECT_IO_ALLOW_MMAP: u32 = 1 << (36 - 32);
 
 pub const FUSE_GETATTR_FH: u32 = 1 << 0;
 

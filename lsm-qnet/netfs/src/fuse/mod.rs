@@ -26,8 +26,7 @@ mod tests;
 
 pub use self::{
     negotiate::{
-        INIT_FLAGS, INIT_FLAGS2, MAX_BACKGROUND, MAX_TRANSFER, MIN_MINOR, Negotiated, UnsupportedKernel,
-        negotiate,
+        INIT_FLAGS, MAX_BACKGROUND, MAX_TRANSFER, MIN_MINOR, Negotiated, UnsupportedKernel, negotiate,
     },
     opcode::Opcode,
     operation::{Attributes, FileLock, Forgets, Operation, SetTime},

@@ -14,15 +14,15 @@
 //! | DO_READDIRPLUS, READDIRPLUS_AUTO | a listing brings the attributes along when programs ask for them |
 //! | POSIX_LOCKS, FLOCK_LOCKS | the node that has a file keeps its locks, for all nodes |
 //! | ASYNC_DIO | large direct transfers go out as several requests at once |
-//! | DIRECT_IO_ALLOW_MMAP | files that are read and written directly can still be mapped |
 //!
-//! Not asked for: WRITEBACK_CACHE, because a `write` that has returned must be on the other node.
+//! Not asked for: WRITEBACK_CACHE, because a `write` that has returned must be on the other node; DIRECT_IO_ALLOW_MMAP, because what
+//! is read and written past the cache is so because others have it open, and a mapping would show what they wrote long ago.
 
 use super::abi::{
     FUSE_ASYNC_DIO, FUSE_ASYNC_READ, FUSE_ATOMIC_O_TRUNC, FUSE_AUTO_INVAL_DATA, FUSE_BIG_WRITES,
-    FUSE_DIRECT_IO_ALLOW_MMAP, FUSE_DO_READDIRPLUS, FUSE_DONT_MASK, FUSE_FLOCK_LOCKS,
-    FUSE_HANDLE_KILLPRIV_V2, FUSE_INIT_EXT, FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, FUSE_MAX_PAGES,
-    FUSE_PARALLEL_DIROPS, FUSE_POSIX_LOCKS, FUSE_READDIRPLUS_AUTO, InitIn, InitOut,
+    FUSE_DO_READDIRPLUS, FUSE_DONT_MASK, FUSE_FLOCK_LOCKS, FUSE_HANDLE_KILLPRIV_V2,
+    FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, FUSE_MAX_PAGES, FUSE_PARALLEL_DIROPS, FUSE_POSIX_LOCKS,
+    FUSE_READDIRPLUS_AUTO, InitIn, InitOut,
 };
 
 /// Largest read or write request, in bytes.
@@ -45,10 +45,7 @@ pub const INIT_FLAGS: u32 = FUSE_ASYNC_READ
     | FUSE_READDIRPLUS_AUTO
     | FUSE_ASYNC_DIO
     | FUSE_POSIX_LOCKS
-    | FUSE_FLOCK_LOCKS
-    | FUSE_INIT_EXT;
-/// The same for the second word of abilities.
-pub const INIT_FLAGS2: u32 = FUSE_DIRECT_IO_ALLOW_MMAP;
+    | FUSE_FLOCK_LOCKS;
 
 /// Time stamps are kept to the nanosecond.
 const TIME_GRANULARITY_NS: u32 = 1;
@@ -76,11 +73,11 @@ pub struct UnsupportedKernel {
     pub minor: u32,
 }
 
-/// Answers an INIT request; `flags2` is 0 where the kernel has no second word of abilities.
+/// Answers an INIT request.
 ///
 /// # Errors
 /// [`UnsupportedKernel`] when the kernel is older than 7.[`MIN_MINOR`]; the request is then answered with EPROTO.
-pub fn negotiate(asked: InitIn, flags2: u32) -> Result<Negotiated, UnsupportedKernel> {
+pub fn negotiate(asked: InitIn) -> Result<Negotiated, UnsupportedKernel> {
     let ours = InitOut {
         major: FUSE_KERNEL_VERSION,
         minor: FUSE_KERNEL_MINOR_VERSION.min(asked.minor),
@@ -96,7 +93,6 @@ pub fn negotiate(asked: InitIn, flags2: u32) -> Result<Negotiated, UnsupportedKe
         // The kernel offers what the mount's backing device allows and refuses more.
         max_readahead: asked.max_readahead.min(MAX_TRANSFER),
         flags: INIT_FLAGS & asked.flags,
-        flags2: if asked.flags & FUSE_INIT_EXT != 0 { INIT_FLAGS2 & flags2 } else { 0 },
         max_background: MAX_BACKGROUND,
         congestion_threshold: MAX_BACKGROUND / 4 * 3,
         max_write: MAX_TRANSFER,

@@ -16,8 +16,6 @@ pub enum Operation<'a> {
     Init {
         /// What the kernel offers.
         asked: InitIn,
-        /// The second word of abilities, 0 where there is none.
-        flags2: u32,
     },
     /// Last request of a mount.
     Destroy,

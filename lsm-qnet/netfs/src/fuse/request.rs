@@ -16,8 +16,8 @@ use super::{
         AccessIn, BatchForgetIn, CopyFileRangeIn, CreateIn, FATTR_ATIME, FATTR_ATIME_NOW, FATTR_FH,
         FATTR_GID, FATTR_MODE, FATTR_MTIME, FATTR_MTIME_NOW, FATTR_SIZE, FATTR_UID, FUSE_FSYNC_FDATASYNC,
         FUSE_GETATTR_FH, FUSE_WRITE_CACHE, FallocateIn, FlushIn, ForgetIn, ForgetOne, FsyncIn, GetattrIn,
-        InHeader, InitIn, InterruptIn, LinkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, ReleaseIn,
-        Rename2In, RenameIn, SetattrIn, WriteIn,
+        InHeader, InterruptIn, LinkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, ReleaseIn, Rename2In,
+        RenameIn, SetattrIn, WriteIn,
     },
     opcode::Opcode,
     operation::{Attributes, Forgets, Operation, SetTime},
@@ -123,7 +123,7 @@ struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     fn operation(&self) -> Result<Operation<'a>, MalformedRequest> {
         Ok(match self.opcode {
-            Opcode::Init => self.init()?,
+            Opcode::Init => Operation::Init { asked: self.head()? },
             Opcode::Destroy => Operation::Destroy,
             Opcode::Interrupt => Operation::Interrupt { unique: self.head::<InterruptIn>()?.unique },
             Opcode::Forget => Operation::Forget { nlookup: self.head::<ForgetIn>()?.nlookup },
@@ -152,12 +152,6 @@ impl<'a> Arguments<'a> {
             }
             _ => self.on_open_file()?,
         })
-    }
-
-    fn init(&self) -> Result<Operation<'a>, MalformedRequest> {
-        let asked = self.head()?;
-        let second = self.body.get(size_of::<InitIn>()..).and_then(|rest| rest.first_chunk());
-        Ok(Operation::Init { asked, flags2: second.map_or(0, |bytes| u32::from_ne_bytes(*bytes)) })
     }
 
     /// Operations that take one or two names.

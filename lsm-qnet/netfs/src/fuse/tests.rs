@@ -6,10 +6,9 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{
     abi::{
         AccessIn, BatchForgetIn, CopyFileRangeIn, CreateIn, Dirent, FATTR_ATIME, FATTR_ATIME_NOW, FATTR_FH,
-        FATTR_MODE, FATTR_MTIME, FATTR_SIZE, FATTR_UID, FUSE_DIRECT_IO_ALLOW_MMAP, FUSE_INIT_EXT,
-        FUSE_KERNEL_MINOR_VERSION, FallocateIn, FlushIn, ForgetIn, ForgetOne, FsyncIn, GetattrIn, InHeader,
-        InitIn, InterruptIn, LinkIn, LseekIn, MkdirIn, MknodIn, OpenIn, OutHeader, ReadIn, ReleaseIn,
-        Rename2In, RenameIn, SetattrIn, WriteIn,
+        FATTR_MODE, FATTR_MTIME, FATTR_SIZE, FATTR_UID, FUSE_KERNEL_MINOR_VERSION, FallocateIn, FlushIn,
+        ForgetIn, ForgetOne, FsyncIn, GetattrIn, InHeader, InitIn, InterruptIn, LinkIn, LseekIn, MkdirIn,
+        MknodIn, OpenIn, OutHeader, ReadIn, ReleaseIn, Rename2In, RenameIn, SetattrIn, WriteIn,
     },
     *,
 };
@@ -279,44 +278,38 @@ fn opcodes_keep_their_numbers() {
 }
 
 #[test]
+fn a_newer_kernel_says_more_of_itself_than_is_asked() {
+    let asked = InitIn { major: 7, minor: 45, max_readahead: 0, flags: 1 };
+    let longer = [asked.as_bytes(), &[0xff; 48]].concat();
+    expect(&[
+        (Opcode::Init, asked.as_bytes().into(), Operation::Init { asked }),
+        (Opcode::Init, longer, Operation::Init { asked }),
+    ]);
+}
+
+#[test]
 fn negotiation_takes_what_the_kernel_offers() {
     let asked = InitIn { major: 7, minor: 45, max_readahead: 131_072, flags: u32::MAX };
-    let Negotiated::Agreed(reply) = negotiate(asked, u32::MAX).unwrap() else { panic!("same major version") };
+    let Negotiated::Agreed(reply) = negotiate(asked).unwrap() else { panic!("same major version") };
     assert_eq!((reply.major, reply.minor), (7, FUSE_KERNEL_MINOR_VERSION));
-    assert_eq!((reply.flags, reply.flags2), (INIT_FLAGS, INIT_FLAGS2));
+    assert_eq!((reply.flags, reply.flags2), (INIT_FLAGS, 0));
     assert_eq!((reply.max_readahead, reply.max_write, reply.max_pages), (131_072, MAX_TRANSFER, 256));
     assert!(reply.congestion_threshold < reply.max_background);
 
     let asked = InitIn { major: 7, minor: MIN_MINOR, max_readahead: u32::MAX, flags: 0 };
-    let Negotiated::Agreed(reply) = negotiate(asked, u32::MAX).unwrap() else { panic!("same major version") };
+    let Negotiated::Agreed(reply) = negotiate(asked).unwrap() else { panic!("same major version") };
     assert_eq!((reply.minor, reply.flags, reply.max_readahead), (MIN_MINOR, 0, MAX_TRANSFER));
-    assert_eq!(reply.flags2, 0, "nobody said that there is a second word");
-}
-
-#[test]
-fn the_second_word_of_abilities_is_read_where_there_is_one() {
-    let asked = InitIn { major: 7, minor: 45, max_readahead: 0, flags: FUSE_INIT_EXT };
-    let flags2 = FUSE_DIRECT_IO_ALLOW_MMAP;
-    expect(&[
-        (Opcode::Init, asked.as_bytes().into(), Operation::Init { asked, flags2: 0 }),
-        (
-            Opcode::Init,
-            [asked.as_bytes(), flags2.as_bytes(), &[0; 44]].concat(),
-            Operation::Init { asked, flags2 },
-        ),
-    ]);
 }
 
 #[test]
 fn negotiation_refuses_old_kernels_and_asks_newer_ones_again() {
     for (major, minor) in [(6, 99), (7, MIN_MINOR - 1)] {
         assert_eq!(
-            negotiate(InitIn { major, minor, ..InitIn::default() }, 0),
+            negotiate(InitIn { major, minor, ..InitIn::default() }),
             Err(UnsupportedKernel { major, minor })
         );
     }
-    let Ok(Negotiated::Again(reply)) = negotiate(InitIn { major: 8, minor: 0, ..InitIn::default() }, 0)
-    else {
+    let Ok(Negotiated::Again(reply)) = negotiate(InitIn { major: 8, minor: 0, ..InitIn::default() }) else {
         panic!("a newer kernel is asked again")
     };
     assert_eq!((reply.major, reply.minor), (7, FUSE_KERNEL_MINOR_VERSION));

@@ -29,6 +29,7 @@ use qnet_iomsg::flags::{
     linux_from_ioflag,
 };
 use qnet_iomsg::message::Whence;
+use qnet_iomsg::stat::FLAG_SHARED;
 
 pub use self::cancel::Cancel;
 pub use self::directory::Extras;
@@ -37,6 +38,7 @@ pub use self::write::{CopyArgs, MAX_WRITE, WriteArgs};
 use crate::export::{Export, Refusal};
 use crate::identity::Identity;
 use crate::locks::OpenLocks;
+use crate::opens::{By, Cache, Use};
 use crate::resolve::{Found, Place};
 use crate::wait::Wait;
 use crate::{attributes, sys};
@@ -76,8 +78,8 @@ pub struct Opener {
     pub identity: Arc<Identity>,
     /// He may change files.
     pub may_change: bool,
-    /// The node that he is on.
-    pub nd: u32,
+    /// Who keeps pages of what he opens.
+    pub cache: Cache,
 }
 
 impl Opener {
@@ -106,6 +108,8 @@ pub struct OpenFile {
     /// given out once.
     position: Mutex<u64>,
     locks: OpenLocks,
+    /// Of a regular file; after the descriptors, so that it goes when they are closed.
+    booked: Option<Use>,
 }
 
 impl OpenFile {
@@ -132,7 +136,8 @@ impl OpenFile {
             Place::OwnProcess => return Err(Errno::EACCES.into()),
             _ => {}
         }
-        let file_type = u32::from(sys::statx(file.fd(), true)?.stx_mode) & libc::S_IFMT;
+        let stat = sys::statx(file.fd(), true)?;
+        let file_type = u32::from(stat.stx_mode) & libc::S_IFMT;
         file.kind = match file_type {
             libc::S_IFDIR => Kind::Directory,
             libc::S_IFLNK => return Err(Errno::ELOOP.into()),
@@ -143,7 +148,15 @@ impl OpenFile {
             return Err(export.refusal(refusal).into());
         }
         let flags = open_flags(ioflag & !(IOFLAG_CREAT | IOFLAG_EXCL));
-        file.fd = match cancel.retry(|| export.open_found(file.fd(), flags)) {
+        let open = || cancel.retry(|| export.open_found(file.fd(), flags));
+        if file_type == libc::S_IFREG {
+            let by = By { cache: file.opener.cache, writes: file.writable, keeps: !file.append };
+            let (fd, booked) = export.opens().open(sys::key_of(&stat), by, open)?;
+            (file.fd, file.booked) = (fd, Some(booked));
+            file.append_by_write_alone();
+            return Ok(file);
+        }
+        file.fd = match open() {
             // nobody reads it yet; only the kernel of who opens it locally could wait for that
             Err(Errno::ENXIO) if file_type == libc::S_IFIFO && !file.nonblock => {
                 return Err(Failure::WouldWait(Wait::Later));
@@ -154,12 +167,27 @@ impl OpenFile {
         Ok(file)
     }
 
-    /// A regular file that was just made and opened with [`open_flags`]. Only who may change files makes one.
-    pub(crate) fn created(export: &Export, found: Found, ioflag: u32, opener: Opener) -> Self {
-        let kind = if ioflag & IOFLAG_ACCESS == 0 { Kind::Name } else { Kind::Data };
-        let file = Self { kind, ..Self::unopened(export, found, ioflag, opener) };
+    /// Makes a regular file with `make`, by [`open_flags`]. Only who may change files does.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(crate) fn create(
+        export: &Export,
+        ioflag: u32,
+        opener: Opener,
+        make: impl FnOnce() -> Result<OwnedFd, Errno>,
+    ) -> Result<Self, Errno> {
+        let found = |fd| Found { fd, place: Place::Ordinary, read_only: false };
+        if ioflag & IOFLAG_ACCESS == 0 {
+            return Ok(Self::unopened(export, found(make()?), ioflag, opener));
+        }
+        let flag = |bit| ioflag & bit != 0;
+        let by = By { cache: opener.cache, writes: flag(IOFLAG_WRITE), keeps: !flag(IOFLAG_APPEND) };
+        let (fd, booked) = export.opens().make(by, make)?;
+        let file = Self::unopened(export, found(fd), ioflag, opener);
+        let file = Self { kind: Kind::Data, booked: Some(booked), ..file };
         file.append_by_write_alone();
-        file
+        Ok(file)
     }
 
     /// Takes O_APPEND from the descriptor of a file with positions: each write says whether it appends.
@@ -179,12 +207,13 @@ impl OpenFile {
             fd: found.fd,
             place: found.place,
             kind: Kind::Name,
-            locks: OpenLocks::new(export.locks(), opener.nd),
+            locks: OpenLocks::new(export.locks(), opener.cache.nd),
             opener,
             nonblock: flag(IOFLAG_NONBLOCK),
             writable: flag(IOFLAG_WRITE),
             append: flag(IOFLAG_APPEND),
             position: Mutex::new(0),
+            booked: None,
         }
     }
 
@@ -228,12 +257,16 @@ impl OpenFile {
         self.kind != Kind::Partner
     }
 
-    /// Attributes.
+    /// Attributes, and whether others have it open in a way that forbids to keep pages of it.
     ///
     /// # Errors
     /// As `statx`.
     pub fn stat(&self) -> Result<Stat, Errno> {
-        attributes::stat(self.fd(), self.place)
+        let mut stat = attributes::stat(self.fd(), self.place)?;
+        if self.booked.as_ref().is_some_and(|booked| !booked.keeps_pages()) {
+            stat.flags |= FLAG_SHARED;
+        }
+        Ok(stat)
     }
 
     /// Whether this is the file that the caller means.

@@ -17,7 +17,7 @@ use crate::attributes;
 use crate::export::Export;
 use crate::file::{Cancel, Failure, OpenFile, Opener, open_flags};
 use crate::names::Names;
-use crate::resolve::{Found, Nameless, Place, read_link, resolve, resolve_guarded, resolve_parent};
+use crate::resolve::{Found, Nameless, read_link, resolve, resolve_guarded, resolve_parent};
 
 /// How often a file that others make and remove all the time is looked for before its opener is told so.
 const CREATE_ATTEMPTS: usize = 8;
@@ -188,9 +188,8 @@ fn create(
     let flags = open_flags(request.ioflag) | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
     let how =
         OpenHow::new().flags(flags).mode(Mode::from_bits_truncate(request.mode & 0o7777)).resolve(resolve);
-    let fd = cancel.retry(|| openat2(parent.dir.fd.as_fd(), parent.name.as_c_str(), how))?;
-    let found = Found { fd, place: Place::Ordinary, read_only: false };
-    Ok(OpenFile::created(export, found, request.ioflag, opener.clone()))
+    let make = || cancel.retry(|| openat2(parent.dir.fd.as_fd(), parent.name.as_c_str(), how));
+    OpenFile::create(export, request.ioflag, opener.clone(), make)
 }
 
 fn open_and_do(

@@ -25,6 +25,7 @@ use self::on_file::OnFile;
 use crate::export::Export;
 use crate::file::{Cancel, Failure, MAX_READ, OpenFile, Opener};
 use crate::identity::Identity;
+use crate::opens::Cache;
 use crate::signals::send_signal;
 use crate::wait::Wait;
 
@@ -90,8 +91,8 @@ pub struct Request {
     pub room: usize,
     /// It may change files.
     pub may_change: bool,
-    /// The node that it came from.
-    pub nd: u32,
+    /// Whom it came from.
+    pub cache: Cache,
     /// Has the caller left?
     pub cancel: Arc<Cancel>,
     /// The buffer of a message that was carried out, for the next one.
@@ -115,8 +116,8 @@ impl Request {
                 Outcome::Done(0)
             }
             Work::Connect { message, source } => {
-                let (may_change, nd) = (self.may_change, self.nd);
-                let opener = Opener { identity: Arc::clone(&self.identity), may_change, nd };
+                let (may_change, cache) = (self.may_change, self.cache);
+                let opener = Opener { identity: Arc::clone(&self.identity), may_change, cache };
                 let outcome = connect::run(export, &opener, (&message, source.as_deref()), reply);
                 if matches!(outcome, Outcome::Wait(..)) {
                     self.work = Work::Connect { message, source };

@@ -11,6 +11,7 @@ use qnet_ipc::{Claim, ClientPeer, ReceiveBuffer, ToServer};
 use super::*;
 use crate::export::Export;
 use crate::file::Opener;
+use crate::opens::Cache;
 use crate::resolve::resolve;
 
 struct Rig {
@@ -103,7 +104,8 @@ impl Rig {
 fn open_file() -> OpenFile {
     let export = Export::open(Path::new("/")).unwrap();
     let found = resolve(&export, b"etc", true).unwrap();
-    let opener = Opener { identity: Arc::new(Identity::nobody()), may_change: false, nd: 7 };
+    let opener =
+        Opener { identity: Arc::new(Identity::nobody()), may_change: false, cache: Cache { nd: 7, pid: 1 } };
     OpenFile::open(&export, found, 0, opener, &Cancel::default()).unwrap()
 }
 
@@ -332,7 +334,8 @@ fn with_writable_file(rig: &mut Rig, conn: u32, nd: u32) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("f"), "").unwrap();
     let export = Export::open(dir.path()).unwrap();
-    let opener = Opener { identity: Arc::new(Identity::nobody()), may_change: true, nd };
+    let opener =
+        Opener { identity: Arc::new(Identity::nobody()), may_change: true, cache: Cache { nd, pid: 1 } };
     let found = resolve(&export, b"f", true).unwrap();
     let file = OpenFile::open(&export, found, IOFLAG_WRITE, opener, &Cancel::default()).unwrap();
     rig.finish(opening, Outcome::Opened(0, file));

@@ -245,3 +245,17 @@ fn with_cache_none_everything_is_asked_of_the_node() {
     bench.pass(Duration::from_secs(1));
     assert_eq!(bench.engine.inodes.child((ROOT_ID, b"joseph")), Some(node));
 }
+
+#[test]
+fn what_others_have_open_is_not_cached() {
+    let (mut bench, file) = small_file();
+    let shared = Stat { flags: stat::FLAG_SHARED, ..regular(10, 10) };
+    let unique = bench.open(file);
+    let (txn, coid, _) = bench.sent();
+    bench.reply(txn, 10, &[&shared.emit(stat::REPLY_LEN)[..], CONTENT].concat());
+    let open = OpenOut::read_from_bytes(&bench.answer_to(unique).body).unwrap();
+    assert_ne!(open.open_flags & FOPEN_DIRECT_IO, 0);
+    bench.read(open.fh, 4);
+    let (_, asked, _) = bench.sent();
+    assert_eq!(asked, coid, "what came along is old when the others have written");
+}
