@@ -5,6 +5,7 @@
 
 mod holder;
 mod sick;
+mod waiting;
 mod writer;
 
 use std::io::{BufRead, BufReader, Write as _};
@@ -23,6 +24,7 @@ const TO_DIE: Duration = Duration::from_secs(25);
 
 const CASES: &[system_tests::Case] = &[
     case("who_waits_for_a_silent_node_dies_when_he_is_killed", killed_while_waiting),
+    case("sigint_does_what_posix_says_to_who_waits", waiting::interrupted),
     case("what_was_written_is_there_after_cables_were_pulled", cables),
     case("what_was_written_is_there_after_io_pkt_was_killed", kills),
     case("helpers_that_are_killed_come_back_and_open_files_tell", helpers),
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         }),
         (Some("replaced"), [directory]) => holder::replaced(Path::new(directory)),
         (Some("append-now"), [directory]) => holder::append_now(Path::new(directory)),
+        (Some("waits"), [what, file, handler]) => waiting::play(what, Path::new(file), handler),
         (Some("bare"), [file]) => holder::is_bare(Path::new(file)),
         _ => Err(anyhow::anyhow!("wrong call")),
     };
@@ -345,6 +348,12 @@ fn sick_files(node: &Node) -> Result<()> {
     fails(&write("full"), "No space left on device")?;
     fails(&write("quota"), "Disk quota exceeded")?;
     fails(&write("good"), "4+0 records out")?;
+    // What was written before there was no room is there, and what is behind it is as it was.
+    let zeros = "00".repeat(sick::WELL as usize);
+    for name in ["write", "full", "quota"] {
+        let found = dump(name)?;
+        ensure!(found.starts_with(&zeros) && found[zeros.len()..] == right[zeros.len()..], "{name}");
+    }
     fails(
         &format!("dd if=/dev/zero bs=4k count=1 conv=notrunc,fsync of={}", at("sync")),
         "Input/output error",

@@ -8,8 +8,9 @@
 //! | `sync` | fsync, with EIO |
 //! | `open` | opening, with EIO |
 //!
-//! Each is 256 KiB long; byte `n` of it is the low byte of `n / 7`. What is written is forgotten.
+//! Each is 256 KiB long; byte `n` of it is the low byte of `n / 7` until something else is written there.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -37,6 +38,7 @@ pub(crate) fn serve(at: &Path) -> Result<()> {
     mount(Some("sick"), at, Some("fuse.sick"), MsFlags::MS_NODEV, Some(options.as_str())).context("mount")?;
     println!("mounted");
     let mut buffer = vec![0; READ_BUFFER];
+    let mut written = Written::new();
     loop {
         let len = match device.read(&mut buffer) {
             Ok(len) => len,
@@ -45,14 +47,17 @@ pub(crate) fn serve(at: &Path) -> Result<()> {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
             Err(error) => return Err(error.into()),
         };
-        if let Some(answer) = answer(&buffer[..len]) {
+        if let Some(answer) = answer(&buffer[..len], &mut written) {
             // One who does not wait any more is not told.
             let _ = device.write_all(&answer);
         }
     }
 }
 
-fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Files that were written, by their numbers.
+type Written = HashMap<u64, Vec<u8>>;
+
+fn answer(bytes: &[u8], written: &mut Written) -> Option<Vec<u8>> {
     let request = match Request::parse(bytes) {
         Ok(request) => request,
         Err(error) => return error.unique().map(|unique| reply::status(unique, libc::EIO)),
@@ -89,13 +94,22 @@ fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
             if name == "read" && end > WELL {
                 return fails(libc::EIO);
             }
-            Some(reply::bytes(unique, &(offset..end).map(byte).collect::<Vec<_>>()))
+            let content = written.entry(node).or_insert_with(|| (0..SIZE).map(byte).collect());
+            Some(reply::bytes(unique, &content[offset.min(end) as usize..end as usize]))
         }
         Operation::Write { offset, data, .. } => {
             let errno = [("write", libc::EIO), ("full", libc::ENOSPC), ("quota", libc::EDQUOT)];
             match errno.iter().find(|(file, _)| *file == name) {
                 Some((_, errno)) if offset + data.len() as u64 > WELL => fails(*errno),
-                _ => Some(reply::body(unique, &WriteOut { size: data.len() as u32, padding: 0 })),
+                _ => {
+                    let content = written.entry(node).or_insert_with(|| (0..SIZE).map(byte).collect());
+                    let (start, end) = (offset as usize, offset as usize + data.len());
+                    if end > content.len() {
+                        return fails(libc::EFBIG);
+                    }
+                    content[start..end].copy_from_slice(data);
+                    Some(reply::body(unique, &WriteOut { size: data.len() as u32, padding: 0 }))
+                }
             }
         }
         Operation::Fsync { .. } if name == "sync" => fails(libc::EIO),
@@ -105,7 +119,7 @@ fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// What every file holds at a place.
+/// What every file holds at a place at first.
 pub(crate) fn byte(at: u64) -> u8 {
     (at / 7) as u8
 }
