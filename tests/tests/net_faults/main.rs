@@ -151,6 +151,9 @@ fn killed_while_waiting() -> Result<()> {
     Ok(())
 }
 
+/// Bytes of notes by which a writer is seen to go on.
+const NOTICED: usize = 4096;
+
 /// A writer on a node, his file on another.
 struct Writer<'n> {
     node: &'n Node,
@@ -180,10 +183,21 @@ impl<'n> Writer<'n> {
         self.ends()
     }
 
-    /// Waits for his end; gives his notes.
+    /// Waits for his end, for as long as he writes; gives his notes.
     fn ends(&mut self) -> Result<String> {
-        eventually("the writer's end", || self.job.try_wait().is_ok_and(|status| status.is_some()))?;
-        self.notes()
+        let mut known = 0;
+        loop {
+            let mut ended = false;
+            eventually("the writer's end, or more records", || {
+                ended = self.job.try_wait().is_ok_and(|status| status.is_some());
+                ended || self.notes().is_ok_and(|notes| notes.len() > known + NOTICED)
+            })?;
+            let notes = self.notes()?;
+            if ended {
+                return Ok(notes);
+            }
+            known = notes.len();
+        }
     }
 
     /// The errors that he met, each once.
