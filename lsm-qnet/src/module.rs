@@ -146,12 +146,18 @@ impl Protocol for Qnet {
             // The others need the CPU to say something.
             let before = self.host.now();
             std::thread::yield_now();
-            engine.yielded(self.host.now().saturating_sub(before));
+            let after = self.host.now();
+            engine.set_now(after);
+            engine.yielded(after.saturating_sub(before));
+            if engine.look_again() {
+                work.did(1);
+            }
         }
         if self.helper_due.is_some_and(|at| at <= now) {
             self.helper_due = self.helpers.tick(engine, now);
         }
-        if self.ports.receive_packets(engine.node(), Instant::from_nanos(now)) {
+        let now = engine.now();
+        if self.ports.receive_packets(engine.node(), now) {
             work.more();
         }
         self.turn(&mut Budget::Work(work));

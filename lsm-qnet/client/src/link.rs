@@ -69,10 +69,12 @@ impl Link {
         if let Some(link) = known.filter(|link| link.is_alive()) {
             return Ok(link);
         }
-        let (peer, identity) = match &target {
+        let (mut peer, identity) = match &target {
             Target::Qnet(path) => in_turn(|| qnet_ipc::connect_path(path))?,
             Target::Channel(address) => in_turn(|| qnet_ipc::connect_channel(address))?,
         };
+        // Refused, it sleeps with more system calls.
+        let _as_well = peer.set_blocking();
         let socket = peer.socket();
         let link = Arc::new(Self {
             _kept: KeptFromChild::new(socket.as_fd()),
@@ -265,7 +267,8 @@ impl Link {
     fn leave(&self, mut state: MutexGuard<'_, State>) {
         state.crew.hand_over();
         if !state.crew.leading && process::get().watch.get().is_some() {
-            state.rest();
+            // The bell may have been taken with something behind it, of which the watching thread was told meanwhile.
+            state.look();
             self.pass_on(state);
         }
     }

@@ -248,6 +248,9 @@ pub(crate) enum Inner {
     Bell,
 }
 
+/// [`Inner::Bell`] as it stands on the socket.
+pub(crate) const BELL: [u8; 8] = (verb::BELL as u64).to_le_bytes();
+
 pub(crate) fn encode_inner(inner: Inner, head: &mut Vec<u8>) {
     match inner {
         Inner::Offer { layout } => Writer::new(head, verb::RING_OFFER, layout),

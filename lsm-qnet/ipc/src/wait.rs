@@ -7,7 +7,7 @@
 use std::{
     ffi::OsStr,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -17,11 +17,15 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags},
-    sys::time::TimeSpec,
+    sys::{
+        socket::{MsgFlags, Shutdown, recv, shutdown},
+        time::TimeSpec,
+    },
 };
 
-use crate::{peer::arm, ring::Inlet, signals::Signals};
+use crate::{codec::BELL, peer::arm, ring::Inlet, signals::Signals};
 
 /// Longest spin, unless the environment variable `IO_PKT_SPIN` gives another number of microseconds; 0 never spins.
 pub const SPIN: Duration = Duration::from_micros(50);
@@ -29,6 +33,8 @@ pub const SPIN: Duration = Duration::from_micros(50);
 const LONGEST: Duration = Duration::from_millis(100);
 /// Sleeps without a spin after the last of many spins in vain: two to this power.
 const MAX_FAILURES: u32 = 8;
+/// What a CPU that has nobody else with work to do takes at most to come back from a `sched_yield`, another spinner's look included.
+const BUSY: Duration = Duration::from_micros(6);
 /// Turns between two looks at the socket of a connection that has a ring.
 const SOCKET_EVERY: u32 = 16;
 
@@ -63,11 +69,12 @@ impl Patience {
             return false;
         }
         let start = Instant::now();
-        let mut now = start;
+        let (mut now, mut turns) = (start, Turns::default());
         loop {
             if ready() {
+                let whole = now - start;
                 // A turn may have taken long: on a busy CPU sleeping would have served better.
-                self.end(now - start < 2 * limit);
+                self.end(whole < 2 * limit && !turns.were_crowded(whole));
                 return true;
             }
             if now - start >= limit {
@@ -78,7 +85,8 @@ impl Patience {
                 return false;
             }
             thread::yield_now();
-            now = Instant::now();
+            let before = std::mem::replace(&mut now, Instant::now());
+            turns.passed(now - before);
         }
     }
 
@@ -95,6 +103,34 @@ impl Patience {
         let failures = if paid { 0 } else { (self.failures.load(Ordering::Relaxed) + 1).min(MAX_FAILURES) };
         self.failures.store(failures, Ordering::Relaxed);
         self.skip.store(if failures == 0 { 0 } else { 1 << failures }, Ordering::Relaxed);
+    }
+}
+
+/// What the turns of a spin were like.
+///
+/// On a CPU that all have to share, those who bring the answer about work while this one gives its turns away: each turn in between
+/// in which it looks in vain costs them two switches. With another one to work on it, the turns are short or the answer is
+/// there after the first.
+#[derive(Debug, Default)]
+struct Turns {
+    /// The one that was not looked after yet.
+    last: Duration,
+    /// Those in which others worked, and after which nothing was there.
+    vain: Duration,
+}
+
+impl Turns {
+    /// The CPU was given away for so long; before, nothing was there.
+    fn passed(&mut self, turn: Duration) {
+        let before = std::mem::replace(&mut self.last, turn);
+        if before >= BUSY {
+            self.vain += before;
+        }
+    }
+
+    /// Whether sleeping would have served better: more than half of the time went by so.
+    fn were_crowded(&self, whole: Duration) -> bool {
+        2 * self.vain > whole
     }
 }
 
@@ -116,6 +152,7 @@ pub struct Watch {
     pub(crate) socket: Arc<OwnedFd>,
     pub(crate) inlet: Option<Arc<Inlet>>,
     pub(crate) patience: Arc<Patience>,
+    pub(crate) blocking: bool,
 }
 
 impl Watch {
@@ -139,6 +176,12 @@ impl Watch {
         }
         if !self.arm() {
             return Ok(true);
+        }
+        let nothing_else = !write && deadline.is_none() && !signals.are_held();
+        if let Some(inlet) = self.inlet.as_ref().filter(|_| self.blocking && nothing_else) {
+            let taken = self.take_bell(inlet);
+            inlet.disarm();
+            return taken.map(|()| true);
         }
         let ready = wait_ready(self.socket.as_fd(), read, write, deadline, signals);
         if let Some(inlet) = &self.inlet {
@@ -168,6 +211,26 @@ impl Watch {
         if let Some(inlet) = &self.inlet {
             inlet.disarm();
         }
+    }
+
+    /// Sleeps until the bell is there and takes it.
+    ///
+    /// Once packets come through memory, bells are all that an honest peer says on the socket.
+    fn take_bell(&self, inlet: &Inlet) -> io::Result<()> {
+        let mut packet = [0; 2 * BELL.len()];
+        match recv(self.socket.as_raw_fd(), &mut packet, MsgFlags::MSG_TRUNC) {
+            Ok(len) if packet.get(..len) == Some(&BELL) => return Ok(()),
+            Err(Errno::EINTR) => return Err(Errno::EINTR.into()),
+            // Somebody made the socket one that does not block.
+            Err(Errno::EAGAIN) => {
+                wait_ready(self.socket.as_fd(), true, false, None, &Signals::unnoticed())?;
+            }
+            // The end, or about to be one: what was said cannot be said here, and the owner does not get to see it.
+            Ok(0) | Err(_) => {}
+            Ok(_) => drop(shutdown(self.socket.as_raw_fd(), Shutdown::Both)),
+        }
+        inlet.note_socket(true);
+        Ok(())
     }
 
     fn spin(&self, deadline: Option<Instant>) -> bool {
@@ -239,6 +302,20 @@ mod tests {
             assert!(patience.begin());
             patience.end(true);
         }
+    }
+
+    fn crowded(turns: &[u64]) -> bool {
+        let mut seen = Turns::default();
+        turns.iter().for_each(|micros| seen.passed(Duration::from_micros(*micros)));
+        seen.were_crowded(Duration::from_micros(turns.iter().sum()))
+    }
+
+    #[test]
+    fn who_shares_a_cpu_with_all_the_others_should_sleep() {
+        assert!(crowded(&[14, 12, 9]), "all three others work in each turn");
+        assert!(!crowded(&[]) && !crowded(&[0]));
+        assert!(!crowded(&[40]), "the answer was there when it came back");
+        assert!(!crowded(&[8, 3, 3, 3, 3, 3]), "the others work on another CPU");
     }
 
     #[test]

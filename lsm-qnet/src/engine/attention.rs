@@ -69,23 +69,25 @@ impl Engine {
     /// A turn of the daemon: listens to those who speak through shared memory. Whether anybody did; while nobody does,
     /// [`Engine::has_more`] stays true for a short while.
     pub fn look(&mut self) -> bool {
-        if !self.attention.is_on() {
-            return false;
+        if self.look_again() {
+            return true;
         }
+        if self.attention.is_on() && self.attention.is_over() {
+            self.rest();
+        }
+        false
+    }
+
+    /// The same in the same turn: those who had the CPU in between may have spoken.
+    pub fn look_again(&mut self) -> bool {
         let tokens = self.attention.tokens.iter().copied();
         let speaking: Vec<Token> =
             tokens.filter(|token| self.has_packets(*token) && !self.is_clogged(*token)).collect();
-        if speaking.is_empty() {
-            if self.attention.is_over() {
-                self.rest();
-            }
-            return false;
+        self.attention.paid |= !speaking.is_empty();
+        for token in &speaking {
+            self.read(*token);
         }
-        self.attention.paid = true;
-        for token in speaking {
-            self.read(token);
-        }
-        true
+        !speaking.is_empty()
     }
 
     /// Between two looks the CPU was given to others, for so many nanoseconds.

@@ -111,6 +111,9 @@ impl Vigil {
         if event || !lookout.arm() {
             return found;
         }
+        if deadline.is_none() && !signals.are_held() {
+            return epoll.wait(events, EpollTimeout::NONE);
+        }
         // poll(2) and not epoll_wait(2), which SIGSTOP and SIGCONT, a debugger's too, end with `EINTR` without any handler.
         match wait_ready(epoll.0.as_fd(), true, false, deadline, signals) {
             Ok(true) => epoll.wait(events, EpollTimeout::ZERO),

@@ -22,7 +22,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::socket::{ControlMessage, MsgFlags, recv, sendmsg},
+    sys::socket::{ControlMessage, MsgFlags, recv, send, sendmsg},
 };
 
 use super::{Next, PeerError, Role};
@@ -276,9 +276,21 @@ impl Pathway {
 
 /// Tells the other end to look into the ring. A socket that is full holds a bell already.
 pub(crate) fn ring_bell(socket: &OwnedFd) -> Result<(), PeerError> {
-    let mut bell = Vec::with_capacity(8);
-    codec::encode_inner(Inner::Bell, &mut bell);
-    transmit(socket, &bell, &[], &[]).map(drop)
+    loop {
+        match send(socket.as_raw_fd(), &codec::BELL, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            Ok(_) | Err(Errno::EAGAIN) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(lost(errno)),
+        }
+    }
+}
+
+/// Why nothing can be sent.
+fn lost(errno: Errno) -> PeerError {
+    match errno {
+        Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => PeerError::Closed,
+        errno => PeerError::Io(errno.into()),
+    }
 }
 
 /// Whether the socket took the packet.
@@ -307,8 +319,7 @@ fn transmit(
             Ok(_) => return Ok(true),
             Err(Errno::EAGAIN) => return Ok(false),
             Err(Errno::EINTR) => {}
-            Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => return Err(PeerError::Closed),
-            Err(errno) => return Err(PeerError::Io(errno.into())),
+            Err(errno) => return Err(lost(errno)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Two ends that change over to shared memory, and ends that misbehave on the way.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -117,6 +117,78 @@ fn a_reader_that_found_nothing_is_rung_once_and_an_attentive_one_never() {
     assert!(server.watch().arm());
     client.send(&pulse(3)).unwrap();
     assert!(is_readable(&server) && !server.watch().arm());
+}
+
+/// A client that sleeps at once, in the call that takes the bell, and has heard everything so far.
+fn sleeper() -> (ClientPeer, ServerPeer) {
+    let (mut client, server) = ringed();
+    client.patience = Arc::new(Patience::lasting(Duration::ZERO));
+    client.set_attended(true);
+    client.set_blocking().unwrap();
+    assert_eq!(client.recv(&mut ReceiveBuffer::new()).unwrap(), None);
+    (client, server)
+}
+
+#[test]
+fn who_sleeps_for_the_bell_has_taken_it() {
+    let (mut client, mut server) = sleeper();
+    let mut buffer = ReceiveBuffer::new();
+    assert!(client.arm());
+    server.send(&ToClient::Death { conn: 7 }).unwrap();
+    assert_eq!(client.recv(&mut buffer).unwrap(), Some(ToClient::Death { conn: 7 }));
+    assert!(is_readable(&client), "the bell, which nobody waited for");
+    assert!(client.wait(None).unwrap());
+    assert!(!is_readable(&client));
+    assert_eq!(client.recv(&mut buffer).unwrap(), None);
+    // With a deadline poll(2) waits, and receiving takes the bell.
+    assert!(client.arm());
+    server.send(&ToClient::Death { conn: 8 }).unwrap();
+    assert_eq!(client.recv(&mut buffer).unwrap(), Some(ToClient::Death { conn: 8 }));
+    assert!(client.wait(Some(Instant::now() + Duration::from_secs(60))).unwrap());
+    assert_eq!(client.recv(&mut buffer).unwrap(), None);
+    assert!(!is_readable(&client));
+}
+
+#[test]
+fn who_sleeps_for_the_bell_hears_of_the_end() {
+    let (mut client, mut server) = sleeper();
+    server.send(&ToClient::Death { conn: 7 }).unwrap();
+    drop(server);
+    let mut buffer = ReceiveBuffer::new();
+    assert_eq!(client.recv(&mut buffer).unwrap(), Some(ToClient::Death { conn: 7 }));
+    // The bell for it comes first, of which nothing is left.
+    assert!(client.wait(None).unwrap());
+    assert_eq!(client.recv(&mut buffer).unwrap(), None);
+    assert!(client.wait(None).unwrap());
+    assert!(matches!(client.recv(&mut buffer), Err(PeerError::Closed)));
+}
+
+#[test]
+fn a_peer_that_says_something_else_than_a_bell_to_a_sleeper_is_left() {
+    for words in [&b"what is this"[..], &[0x44, 0, 0, 0], &[0x44, 0, 1, 0, 0, 0, 0, 0], &[0; 4000]] {
+        let (mut client, server) = sleeper();
+        assert_eq!(nix::sys::socket::send(server.as_raw_fd(), words, MsgFlags::empty()), Ok(words.len()));
+        assert!(client.wait(None).unwrap());
+        assert!(client.recv(&mut ReceiveBuffer::new()).is_err(), "{words:?}");
+        assert!(server.wait(None).unwrap(), "the other end hears of it");
+    }
+}
+
+#[test]
+fn what_lies_behind_a_bell_is_heard_by_who_is_told_again() {
+    let (mut client, mut server) = ringed();
+    let mut buffer = ReceiveBuffer::new();
+    server.set_attended(true);
+    server.set_told_again(true);
+    assert!(server.arm());
+    client.send(&pulse(1)).unwrap();
+    drop(client);
+    server.socket_is_ready();
+    assert_eq!(server.recv(&mut buffer).unwrap(), Some(pulse(1)));
+    assert_eq!(server.recv(&mut buffer).unwrap(), None, "the bell");
+    assert!(is_readable(&server), "it is told again");
+    server.socket_is_ready();
+    assert!(matches!(server.recv(&mut buffer), Err(PeerError::Closed)));
 }
 
 #[test]

@@ -69,6 +69,8 @@ impl State {
             return;
         };
         client.peer.set_attended(true);
+        // The channel's epoll set does.
+        client.peer.set_told_again(true);
         let (lookout, off) = self.lookout.with(number, client.peer.watch());
         self.lookout = lookout;
         if let Some(number) = off {
