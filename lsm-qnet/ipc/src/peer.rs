@@ -242,6 +242,12 @@ impl<R: Role> Peer<R> {
         self.pathway.receives() && self.pathway.sends()
     }
 
+    /// Whether the other end's packets come through shared memory.
+    #[must_use]
+    pub fn receives_from_ring(&self) -> bool {
+        self.pathway.receives()
+    }
+
     /// With `true`, [`Peer::recv`] that finds nothing asks for no bell, which saves the other end the ringing while the
     /// owner looks by itself. The owner promises to wait with [`Peer::watch`], or to call [`Watch::arm`] before it
     /// sleeps and [`Peer::socket_is_ready`] when the socket woke it.
@@ -273,6 +279,38 @@ impl<R: Role> Peer<R> {
     #[must_use]
     pub fn arm(&self) -> bool {
         self.pathway.inlet().is_none_or(|inlet| arm(inlet, &self.socket))
+    }
+
+    /// Needs no bell for now: the owner looks by itself.
+    pub fn disarm(&self) {
+        if let Some(inlet) = self.pathway.inlet() {
+            inlet.disarm();
+        }
+    }
+
+    /// For an owner who takes no packets now, and whose socket is readable: hears what stands there and sends what has waited
+    /// for room. Packets stay in shared memory; before there is any, the socket's packets are for [`Peer::recv`] and this does
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Peer::recv`]; what the other end said before it left is lost.
+    pub fn hear_bells(&mut self, buffer: &mut ReceiveBuffer) -> Result<(), PeerError> {
+        if buffer.0.len() < MAX_PACKET {
+            buffer.0.resize(MAX_PACKET, 0);
+        }
+        for _ in 0..MAX_BELLS {
+            if !self.pathway.receives() {
+                return Ok(());
+            }
+            match self.pathway.receive(&self.socket, &mut buffer.0, R::OFFERS) {
+                Ok(None) => return Ok(()),
+                Ok(Some((len, fd))) => {
+                    self.hear(&buffer.0[..len], fd).map_err(|error| self.fatal(error))?;
+                }
+                Err(error) => return Err(self.fatal(error)),
+            }
+        }
+        Err(self.fatal(PeerError::Bells))
     }
 
     /// Whether packets are there, as far as can be seen without a system call.

@@ -86,6 +86,7 @@ impl<'a> Server<'a> {
         let poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&mount.device().as_raw_fd()), DEVICE, Interest::READABLE)?;
         poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
+        engine.link_mut().attend();
         Ok(Self {
             engine,
             mount,
@@ -113,7 +114,10 @@ impl<'a> Server<'a> {
             for event in &events {
                 match event.token() {
                     DEVICE => self.requests_wait = true,
-                    LINK => self.packets_wait = true,
+                    LINK => {
+                        self.engine.link_mut().is_ready();
+                        self.packets_wait = true;
+                    }
                     _ => {
                         if let Ok(Some(signal)) = self.signals.read_signal() {
                             info!(signal = signal.ssi_signo, "asked to end");
@@ -122,7 +126,7 @@ impl<'a> Server<'a> {
                     }
                 }
             }
-            if self.packets_wait {
+            if self.packets_wait || self.engine.link_mut().has_packets() {
                 self.packets_wait = self.engine.handle_link(Instant::now(), PACKETS);
                 self.answer();
             }
@@ -136,16 +140,21 @@ impl<'a> Server<'a> {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         events.clear();
         let timeout = self.timeout();
-        if timeout != Some(Duration::ZERO) {
-            let deadline = timeout.map(|left| Instant::now() + left);
-            let poll = &mut self.poll;
-            // An error comes again, with the poll that may sleep.
-            let mut look = || poll.poll(events, Some(Duration::ZERO)).is_ok() && !events.is_empty();
-            if self.patience.spin(deadline, &mut look) {
-                return Ok(());
-            }
+        if timeout == Some(Duration::ZERO) {
+            return self.poll.poll(events, timeout);
         }
-        self.poll.poll(events, timeout)
+        let Self { engine, poll, patience, .. } = self;
+        let link = engine.link_mut();
+        let deadline = timeout.map(|left| Instant::now() + left);
+        // An error comes again, with the poll that may sleep.
+        let look =
+            || link.has_packets() || poll.poll(events, Some(Duration::ZERO)).is_ok() && !events.is_empty();
+        if patience.spin(deadline, look) || !link.arm() {
+            return Ok(());
+        }
+        let result = poll.poll(events, timeout);
+        link.disarm();
+        result
     }
 
     /// `None` sleeps until something happens.

@@ -91,10 +91,7 @@ fn run(arguments: &Arguments, socket: std::os::fd::OwnedFd) -> anyhow::Result<()
         }
     };
     let limits = Limits::new(arguments.workers.into(), arguments.max_open as usize);
-    let mut peer = ServerPeer::new(socket).context("cannot greet lsm-qnet")?;
-    // Its requests are system calls under another identity, beside which a ring would save nothing; and it stops
-    // reading when it has enough, which is the socket's strength.
-    peer.keep_to_socket();
+    let peer = ServerPeer::new(socket).context("cannot greet lsm-qnet")?;
     tracing::info!(target: qnet_server::LOG,
         "serving {} for the node at {}, at most {} requests at once and {} open files",
         arguments.served(),

@@ -26,7 +26,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
-use qnet_ipc::{Patience, PeerError, ReceiveBuffer, ServerPeer};
+use qnet_ipc::{Patience, PeerError, ReceiveBuffer, ServerPeer, Watch};
 use thiserror::Error;
 
 use crate::export::Export;
@@ -42,8 +42,8 @@ const ROUND_TRIP: Duration = Duration::from_micros(200);
 const UNWATCHED: Duration = Duration::from_millis(1);
 /// A deputy that saw no request for so long sleeps.
 const QUIET: Duration = Duration::from_millis(20);
-/// Packets taken from the socket before the requests in them are begun.
-const RECEIVE_BURST: usize = 32;
+/// Turns of a look between two at the socket and at files, where packets come through shared memory.
+const SOCKET_EVERY: u32 = 16;
 /// Reply buffers above this size are given back after use. A full READ is not: the kernel would have to find, clear and take
 /// back 256 pages for each.
 const KEEP_BUFFER: usize = MAX_REPLY;
@@ -217,8 +217,9 @@ impl Service {
                 reply.shrink_to(KEEP_BUFFER);
             } else if !shared.leader {
                 shared.leader = true;
+                let watch = shared.state.watch();
                 drop(shared);
-                let ready = self.wait()?;
+                let ready = self.wait(watch.as_ref())?;
                 shared = self.lock();
                 let result = receive(&mut shared.state, &ready, &mut received);
                 shared.leader = false;
@@ -260,26 +261,38 @@ impl Service {
         }
     }
 
-    /// Waits until the socket or a file is ready: looks again and again for a moment, while that pays, then sleeps.
-    fn wait(&self) -> Result<Vec<u64>, ServiceError> {
+    /// Waits until the socket or a file is ready, or packets are in shared memory: looks again and again for a moment, while
+    /// that pays, then sleeps.
+    fn wait(&self, watch: Option<&Watch>) -> Result<Vec<u64>, ServiceError> {
         let mut events = [EpollEvent::empty(); 16];
         let tokens = |events: &[EpollEvent]| events.iter().map(EpollEvent::data).collect();
-        let mut found = 0;
+        let (mut found, mut turn) = (0, 0);
         let look = || {
-            // An error comes again, with the wait that sleeps.
-            found = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+            if watch.is_some_and(Watch::has_packets) {
+                return true;
+            }
+            turn += 1;
+            if watch.is_none() || turn % SOCKET_EVERY == 0 {
+                // An error comes again, with the wait that sleeps.
+                found = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+            }
             found > 0
         };
         if self.patience.spin(None, look) {
             return Ok(tokens(&events[..found]));
         }
-        loop {
-            match self.epoll.wait(&mut events, EpollTimeout::NONE) {
-                Ok(n) => return Ok(tokens(&events[..n])),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(ServiceError::System { what: "wait for the socket", errno }),
-            }
+        if !watch.is_none_or(Watch::arm) {
+            return Ok(Vec::new());
         }
+        let result = loop {
+            match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(n) => break Ok(tokens(&events[..n])),
+                Err(Errno::EINTR) => {}
+                Err(errno) => break Err(ServiceError::System { what: "wait for the socket", errno }),
+            }
+        };
+        watch.inspect(|watch| watch.disarm());
+        result
     }
 
     /// Carries out a request as its caller.
@@ -319,15 +332,7 @@ fn receive(state: &mut State, ready: &[u64], buffer: &mut ReceiveBuffer) -> Resu
     if ready.contains(&TIMER) {
         state.on_timer();
     }
-    if ready.contains(&SOCKET) {
-        for _ in 0..RECEIVE_BURST {
-            if !state.can_receive() {
-                break;
-            }
-            let Some(packet) = state.peer.recv(buffer)? else { break };
-            state.on_packet(packet)?;
-        }
-    }
+    state.receive(ready.contains(&SOCKET), buffer)?;
     state.settle()
 }
 

@@ -24,7 +24,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use qnet_ipc::packet::{Connect, right};
-use qnet_ipc::{MAX_DATA, PeerError, ServerPeer, ToClient};
+use qnet_ipc::{MAX_DATA, PeerError, ReceiveBuffer, ServerPeer, ToClient, Watch};
 
 use crate::file::{Cancel, OpenFile};
 use crate::identity::Identity;
@@ -44,6 +44,8 @@ use memory::{Grant, Memory};
 use waits::Later;
 pub(crate) use waits::TIMER;
 
+/// Packets taken before the requests in them are begun.
+const RECEIVE_BURST: usize = 32;
 /// epoll's name for the socket; files that are waited for go by their descriptors.
 pub(crate) const SOCKET: u64 = u64::MAX;
 
@@ -161,6 +163,8 @@ pub(crate) struct State {
     open_files: usize,
     serial: u64,
     interest: EpollFlags,
+    /// The leader waits without a look at the packets, because there is no room for more replies.
+    held_back: bool,
     /// The log has it that signals are not allowed.
     told_of_signals: bool,
 }
@@ -174,6 +178,8 @@ impl State {
         let mut peer = peer;
         // Requests that cannot be queued are refused one by one, in less than a packet each.
         peer.set_queue_limit(2 * limits::OUTGOING_BYTES);
+        // the leader looks by itself, and asks for the bell before it sleeps
+        peer.set_attended(true);
         Ok(Self {
             peer,
             epoll,
@@ -193,6 +199,7 @@ impl State {
             open_files: 0,
             serial: 0,
             interest,
+            held_back: false,
             told_of_signals: false,
         })
     }
@@ -419,14 +426,54 @@ impl State {
             self.outbox.flush(&mut self.peer)?;
         }
         let mut interest = EpollFlags::empty();
-        interest.set(EpollFlags::EPOLLIN, self.can_receive());
-        interest.set(EpollFlags::EPOLLOUT, self.peer.wants_writable());
+        // room in shared memory is told by a bell, whether packets are wanted or not
+        interest.set(EpollFlags::EPOLLIN, self.can_receive() || self.waits_for_bell());
+        // a socket that can be written to wakes the leader, who was not to look for packets and now is
+        let resumes = self.held_back && self.can_receive();
+        interest.set(EpollFlags::EPOLLOUT, self.peer.wants_writable() || resumes);
         if interest != self.interest {
             let mut event = EpollEvent::new(interest, SOCKET);
             self.epoll.modify(&self.peer, &mut event).map_err(|errno| PeerError::Io(errno.into()))?;
             self.interest = interest;
         }
         Ok(())
+    }
+
+    /// What the leader looks at while it waits: shared memory, while packets there would be taken.
+    pub(crate) fn watch(&mut self) -> Option<Watch> {
+        let rings = self.peer.receives_from_ring();
+        self.held_back = rings && !self.can_receive();
+        (rings && !self.held_back).then(|| self.peer.watch())
+    }
+
+    /// Takes packets, as many as belong to one turn, when the socket is `ready` or something is in shared memory.
+    ///
+    /// # Errors
+    /// The socket is closed or broken.
+    pub(crate) fn receive(&mut self, ready: bool, buffer: &mut ReceiveBuffer) -> Result<(), PeerError> {
+        self.held_back = false;
+        if ready {
+            self.peer.socket_is_ready();
+        } else if !self.peer.has_packets() {
+            return Ok(());
+        }
+        for _ in 0..RECEIVE_BURST {
+            // where the bells do not come apart from packets yet, there are few of these
+            if !self.can_receive() && (self.peer.receives_from_ring() || !self.waits_for_bell()) {
+                return self.peer.hear_bells(buffer);
+            }
+            let Some((packet, loan)) = self.peer.recv_lent(buffer)? else { break };
+            match (packet, loan) {
+                (packet, None) => self.on_packet(packet)?,
+                (packet, Some(loan)) => self.on_lent(packet, &loan)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether replies wait for room in shared memory.
+    fn waits_for_bell(&self) -> bool {
+        self.peer.wants_write() && !self.peer.wants_writable()
     }
 
     /// Whether there is room for more replies.
@@ -479,5 +526,7 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod ring_tests;
 #[cfg(test)]
 mod tests;

@@ -298,6 +298,26 @@ fn a_loan_with_a_packet_that_has_no_data_is_refused() {
 }
 
 #[test]
+fn bells_are_heard_without_taking_packets() {
+    let (mut client, mut server) = ringed();
+    let mut buffer = ReceiveBuffer::new();
+    // More than the ring holds: what is left waits for room.
+    let data = vec![7; 4000];
+    while !server.wants_write() {
+        server.send(&ToClient::Write { txn: 1, offset: 0, data: &data }).unwrap();
+    }
+    client.send(&pulse(1)).unwrap();
+    while client.recv(&mut buffer).unwrap().is_some() {}
+    assert!(is_readable(&server), "a bell for the packet or for the room");
+    server.hear_bells(&mut buffer).unwrap();
+    assert!(!is_readable(&server) && !server.wants_write(), "what waited is sent");
+    assert!(matches!(client.recv(&mut buffer).unwrap(), Some(ToClient::Write { .. })));
+    assert_eq!(server.recv(&mut buffer).unwrap(), Some(pulse(1)), "and the packet is still there");
+    drop(client);
+    assert!(matches!(server.hear_bells(&mut buffer), Err(PeerError::Closed)));
+}
+
+#[test]
 fn an_end_that_keeps_to_the_socket_is_served_there() {
     for closed in 0..2 {
         let (mut client, mut server) = peers();

@@ -280,6 +280,11 @@ impl Engine {
         self.link.descriptor().map(|fd| Watch { fd, generation, writable })
     }
 
+    /// The link itself, for who looks at it by itself instead of being woken for each packet ([`Link::attend`]).
+    pub fn link_mut(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
     /// Whether the kernel has accepted the mount.
     pub fn is_ready(&self) -> bool {
         self.ready

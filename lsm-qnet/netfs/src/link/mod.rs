@@ -15,6 +15,7 @@
 //! Bounds: [`MAX_SESSIONS`]; [`MAX_UNREAD`] bytes that `lsm-qnet` has not taken, after which it counts as gone;
 //! [`MAX_ABANDONED`] transactions of a session that nobody waits for any more, after which the session is closed.
 
+mod attention;
 mod failure;
 mod message;
 mod session;
@@ -140,6 +141,8 @@ pub struct Link {
     path: PathBuf,
     pid: i32,
     peer: Option<ClientPeer>,
+    /// The owner looks by itself, see [`Self::attend`].
+    attended: bool,
     buffer: ReceiveBuffer,
     /// Whether `lsm-qnet` believes what we say of our callers, which it does when both run as the same user. Otherwise
     /// the mount is a private one, and the only caller is the user who runs us.
@@ -162,6 +165,7 @@ impl Link {
             path,
             pid,
             peer: None,
+            attended: false,
             buffer: ReceiveBuffer::new(),
             claims: false,
             generation: 0,
@@ -355,6 +359,7 @@ impl Link {
             Ok((mut peer, identity)) => {
                 self.claims = identity.uid == geteuid().as_raw();
                 peer.set_queue_limit(MAX_UNREAD);
+                peer.set_attended(self.attended);
                 self.peer = Some(peer);
                 self.generation += 1;
                 info!(socket = %self.path.display(), "connected to Qnet");

@@ -79,7 +79,13 @@ impl State {
         result
     }
 
-    pub(super) fn on_read_data(&mut self, txn: u32, offset: u32, data: &[u8]) -> Result<(), PeerError> {
+    /// The next `len` bytes of a message have come; `fill` copies as many of them as it is given room for.
+    pub(super) fn gather_more(
+        &mut self,
+        txn: u32,
+        offset: u32,
+        (len, fill): (usize, impl FnOnce(&mut [u8])),
+    ) -> Result<(), PeerError> {
         let Some(Transaction { stage: Stage::Gathering(gather), .. }) = self.transactions.get_mut(&txn)
         else {
             return Ok(());
@@ -87,9 +93,11 @@ impl State {
         if offset as usize != gather.message.len() {
             return Ok(());
         }
-        let asked = (gather.wanted - gather.message.len()).min(MAX_DATA);
-        gather.message.extend_from_slice(data.get(..asked).unwrap_or(data));
-        if data.len() >= asked && gather.message.len() < gather.wanted {
+        let had = gather.message.len();
+        let asked = (gather.wanted - had).min(MAX_DATA);
+        gather.message.resize(had + len.min(asked), 0);
+        fill(gather.message.get_mut(had..).unwrap_or_default());
+        if len >= asked && gather.message.len() < gather.wanted {
             return Ok(());
         }
         // complete, or ended early: then the parser says what is missing

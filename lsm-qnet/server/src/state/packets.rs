@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use qnet_iomsg::message::{message_type, peek_type};
 use qnet_iomsg::{Connect as ConnectMessage, Extra, Io, Subtype, errno, filesys, signal};
 use qnet_ipc::packet::{Connect, Send, info, right};
-use qnet_ipc::{PeerError, ToClient, ToServer};
+use qnet_ipc::{Loan, PeerError, ToClient, ToServer};
 
 use super::memory::Grant;
 use super::{Job, Slot, Stage, State, Transaction};
@@ -28,7 +28,10 @@ impl State {
         match packet {
             ToServer::Connect(connect) => self.on_connect(&connect),
             ToServer::Send(send, data) => self.on_send(send, data),
-            ToServer::ReadData { txn, offset, data } => self.on_read_data(txn, offset, data),
+            ToServer::ReadData { txn, offset, data } => {
+                let fill = |room: &mut [u8]| room.copy_from_slice(data.get(..room.len()).unwrap_or_default());
+                self.gather_more(txn, offset, (data.len(), fill))
+            }
             ToServer::ReadError { txn, errno, .. } => match self.transactions.get(&txn) {
                 Some(Transaction { stage: Stage::Gathering(_), .. }) => {
                     self.fail(txn, Errno::from_raw(errno))
@@ -50,6 +53,24 @@ impl State {
             }
             // this server has nothing to be told by pulses
             ToServer::Pulse(_) => Ok(()),
+        }
+    }
+
+    /// A packet whose data still lie where the sender put them: what is kept is copied from there at once.
+    ///
+    /// # Errors
+    /// The socket is closed or broken.
+    pub(crate) fn on_lent(&mut self, packet: ToServer<'_>, loan: &Loan) -> Result<(), PeerError> {
+        let fill = |room: &mut [u8]| _ = loan.copy(0, room);
+        match packet {
+            ToServer::ReadData { txn, offset, .. } => self.gather_more(txn, offset, (loan.len(), fill)),
+            ToServer::Send(send, _) => {
+                let mut data = vec![0; loan.len()];
+                fill(&mut data);
+                self.on_send(send, &data)
+            }
+            // no other packet has data
+            packet => self.on_packet(packet),
         }
     }
 
