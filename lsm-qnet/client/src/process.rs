@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    process,
+    fs, process,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicI32, Ordering},
@@ -91,6 +91,16 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// This process's number.
 pub(crate) fn pid() -> i32 {
     process::id().cast_signed()
+}
+
+/// Whether a process has a thread that runs, or would if it were its turn. Of one that cannot be seen nobody knows: no.
+pub(crate) fn wants_to_run(pid: i32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        // `tid (name) state …`, and the name may be anything; `D`: what it needs is not in memory.
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['R', 'D']))
+    })
 }
 
 impl Process {

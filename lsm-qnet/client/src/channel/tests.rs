@@ -174,6 +174,34 @@ fn ended(client: &mut ClientPeer) -> i32 {
 }
 
 #[test]
+fn a_message_is_received_whole_however_late_its_sender_gets_its_turn() {
+    let (_directory, root, channel) = setup(ChannelFlags::empty());
+    let mut client = raw_client(&root, &channel);
+    let mut whole = vec![0; 100_000];
+    thread::scope(|scope| {
+        let receives = scope.spawn(|| channel.receive_into(&mut [IoSliceMut::new(&mut whole)], soon()));
+        // Nothing is handed over before it was asked for in vain and once more. The sender is of this process, which runs.
+        let (mut buffer, mut asked, mut again) = (ReceiveBuffer::new(), Vec::new(), false);
+        let end = soon();
+        while !receives.is_finished() {
+            assert!(Some(Instant::now()) < end, "it waits on");
+            if let Some(ToClient::Read { offset, nbytes, .. }) = client.recv(&mut buffer).unwrap() {
+                again |= asked.contains(&(offset, nbytes));
+                asked.push((offset, nbytes));
+            }
+            for (offset, nbytes) in asked.drain(..if again { asked.len() } else { 0 }) {
+                let data = &vec![7; nbytes as usize];
+                client.send(&ToServer::ReadData { txn: 1, offset, data }).unwrap();
+            }
+            thread::yield_now();
+        }
+        let Received::Message(message) = receives.join().unwrap().unwrap() else { panic!("a pulse came") };
+        assert_eq!(message.info().msglen, 100_000);
+    });
+    assert!(whole.starts_with(b"first") && whole[5..].iter().all(|byte| *byte == 7));
+}
+
+#[test]
 fn a_server_that_asked_for_it_is_told_when_a_sender_wants_to_leave() {
     let (_directory, root, channel) = setup(ChannelFlags::UNBLOCK);
     let mut client = raw_client(&root, &channel);

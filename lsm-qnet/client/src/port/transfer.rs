@@ -19,13 +19,14 @@ use super::{
 use crate::{
     Error, MessageInfo,
     iov::{self, Chunk, Payload},
-    process::lock,
+    process::{self, lock},
     sys,
 };
 
 /// How long a client may take to hand over a piece of its message, or to take in one of the reply.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a receive waits for what did not come with the message; after that, the server gets what is there.
+/// How long a receive waits for what did not come with the message; after that, the server gets what is there. A sender that
+/// wants to run and is not let has [`PATIENCE`]: on a busy machine, too, a message is received whole.
 const RECEIVE_PATIENCE: Duration = Duration::from_secs(1);
 /// Pieces that are asked for at once.
 const PIECES: usize = 4;
@@ -146,11 +147,15 @@ impl Port {
         if have < len || have >= whole.min(room) {
             return Ok(have);
         }
-        let deadline = Instant::now() + RECEIVE_PATIENCE;
-        match self.read_until(rcvid, parts, have, have, deadline) {
-            Ok(more) => Ok(have + more),
-            // A sender that died meanwhile is told by the answer; one that does not hand over its message is not waited for.
-            Err(_) => Ok(have),
+        let last = Instant::now() + PATIENCE;
+        loop {
+            match self.read_until(rcvid, parts, have, have, Instant::now() + RECEIVE_PATIENCE) {
+                Ok(more) => return Ok(have + more),
+                Err(libc::ETIMEDOUT) if Instant::now() < last && process::wants_to_run(info.pid) => {}
+                // A sender that died meanwhile is told by the answer; one that does not hand over its message is not
+                // waited for.
+                Err(_) => return Ok(have),
+            }
         }
     }
 
