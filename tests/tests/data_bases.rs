@@ -61,6 +61,19 @@ impl Sqlite {
         Ok(Self { child, orders, answers })
     }
 
+    /// One that has the data base for its node, as soon as those who had it before are known to have gone: the kernel tells of
+    /// the last close when it has the time.
+    fn first(node: &Node, base: &str) -> Result<Self> {
+        let mut first = None;
+        eventually("the data base for a node", || {
+            let mut next = Self::start(node, base).ok();
+            let said = next.as_mut().and_then(|next| next.ask("select count(*) from t").ok());
+            first = next.filter(|_| said.is_some_and(|said| said.trim_end().parse::<u32>().is_ok()));
+            first.is_some()
+        })?;
+        first.context("there is one then")
+    }
+
     /// What it says to a statement.
     fn ask(&mut self, statement: &str) -> Result<String> {
         write!(self.orders, "{statement};\n.print {DONE}\n").context("its input")?;
@@ -108,7 +121,7 @@ impl Drop for Sqlite {
 
 /// The first counts on and sees what it wrote, whatever the second tries meanwhile.
 fn first_and_second(first: (&Node, &str), second: (&Node, &str)) -> Result<()> {
-    let mut one = Sqlite::start(first.0, first.1)?;
+    let mut one = Sqlite::first(first.0, first.1)?;
     one.says("select sum(n) from t", "1\n")?;
     let mut other = Sqlite::start(second.0, second.1)?;
     for step in 2..6 {
@@ -142,7 +155,7 @@ fn readers() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &pair()?;
     let base = format!("file:{FAR}?mode=ro&readonly_shm=1");
     for writer in [NEAR, FAR] {
-        let mut writer = Sqlite::start(joseph, writer)?;
+        let mut writer = Sqlite::first(joseph, writer)?;
         writer.says("insert into t values(2); select count(*) from t", "2\n")?;
         let mut reader = Sqlite::start(alonzo, &base)?;
         let said = reader.ask("select count(*) from t")?;
@@ -155,20 +168,13 @@ fn readers() -> Result<()> {
 
 fn afterwards() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &pair()?;
-    let mut first = Sqlite::start(alonzo, FAR)?;
+    let mut first = Sqlite::first(alonzo, FAR)?;
     first.says("insert into t values(2); select sum(n) from t", "3\n")?;
     let mut second = Sqlite::start(joseph, FAR)?;
     second.is_refused()?;
     first.end()?;
-    // The kernel tells of the last close when it has the time, so there may be more than one try.
-    let mut turn = None;
-    eventually("the second node's turn", || {
-        let mut next = Sqlite::start(joseph, FAR).ok();
-        let said = next.as_mut().and_then(|next| next.ask("select sum(n) from t").ok());
-        turn = next.filter(|_| said.as_deref() == Some("3\n"));
-        turn.is_some()
-    })?;
-    let mut turn = turn.context("a turn")?;
+    let mut turn = Sqlite::first(joseph, FAR)?;
+    turn.says("select sum(n) from t", "3\n")?;
     turn.says("insert into t values(3); select sum(n) from t", "6\n")?;
     // What was opened beside the first one stays as it was opened.
     second.is_refused()?;
