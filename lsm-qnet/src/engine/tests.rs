@@ -1,5 +1,6 @@
 //! The engine alone, one step at a time: programs at `qnet.sock`, the node's server at the end of a socket pair.
 
+mod forged;
 mod long;
 mod model;
 mod remote;

@@ -23,6 +23,8 @@ pub(in crate::engine) struct Lab {
     now: u64,
     /// Frames so far.
     frames: u64,
+    /// Another machine on the wire, and what the second node sent to it.
+    pub(in crate::engine) third: Option<(LinkAddr, Vec<Vec<u8>>)>,
     buffer: Vec<u8>,
 }
 
@@ -34,7 +36,7 @@ impl Lab {
             let info = LinkInfo { addr: mac(index), mtu: 1500, name: "en0".to_owned() };
             desk.engine.node().link_up(Instant::ZERO, LINK, info);
         }
-        let mut lab = Self { desks, now: 0, frames: 0, buffer: vec![0; 1500] };
+        let mut lab = Self { desks, now: 0, frames: 0, third: None, buffer: vec![0; 1500] };
         let known = |lab: &Self| lab.desks[0].engine.core().nodes().count() == 2;
         (0..MANY).find(|_| {
             lab.step();
@@ -56,17 +58,31 @@ impl Lab {
             }
             self.desks[from].step();
             while let Some(transmit) = self.desks[from].engine.node().poll_transmit(now, &mut self.buffer) {
-                assert!(
-                    transmit.dst == Destination::Broadcast
-                        || transmit.dst == Destination::Unicast(mac(1 - from))
-                );
                 self.now += 1000;
                 now = Instant::from_nanos(self.now);
                 self.frames += 1;
                 let frame = &self.buffer[..transmit.len];
+                if let Some((addr, frames)) = &mut self.third
+                    && transmit.dst == Destination::Unicast(*addr)
+                {
+                    frames.push(frame.to_vec());
+                    continue;
+                }
+                assert!(
+                    transmit.dst == Destination::Broadcast
+                        || transmit.dst == Destination::Unicast(mac(1 - from))
+                );
                 self.desks[1 - from].engine.node().handle_frame(now, LINK, mac(from), frame);
             }
         }
+    }
+
+    /// The second node hears a frame of another machine.
+    pub(in crate::engine) fn hear(&mut self, from: LinkAddr, frame: &[u8]) {
+        self.now += 1000;
+        let now = Instant::from_nanos(self.now);
+        self.desks[1].engine.set_now(self.now);
+        self.desks[1].engine.node().handle_frame(now, LINK, from, frame);
     }
 
     /// Steps until nothing is on its way between programs of the two nodes, or what is waits for one of them to read.

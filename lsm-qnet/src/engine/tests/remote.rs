@@ -10,39 +10,57 @@ const TURNS: usize = 200;
 /// Channel of this process that stands for a server's.
 const CHID: i32 = 1_000_002;
 
-/// A server's channel at joseph, with the processes that call it.
-struct Server {
+/// A server's channel, with the processes that call it.
+pub(super) struct Server {
     listener: Listener,
-    pid: i32,
-    chid: i32,
+    desk: usize,
+    pub(super) pid: i32,
+    pub(super) chid: i32,
 }
 
 impl Server {
+    /// At joseph.
     fn new(lab: &Lab, chid: i32) -> Self {
-        let address = lab.desks[1].root.channel(std::process::id().cast_signed(), chid).unwrap();
-        Self { listener: Listener::channel(&address).unwrap(), pid: address.pid, chid }
+        Self::at(lab, 1, chid)
     }
 
-    fn accept(&self) -> Option<End<ServerPeer>> {
+    pub(super) fn at(lab: &Lab, desk: usize, chid: i32) -> Self {
+        let address = lab.desks[desk].root.channel(std::process::id().cast_signed(), chid).unwrap();
+        Self { listener: Listener::channel(&address).unwrap(), desk, pid: address.pid, chid }
+    }
+
+    pub(super) fn accept(&self) -> Option<End<ServerPeer>> {
         self.listener.accept().unwrap().map(|(peer, _)| End::new(peer))
     }
 
-    /// What a caller at alonzo says to connect.
-    fn connect(&self, lab: &Lab, conn: u32, flags: u32, claim: Option<Claim>) -> ToServer<'static> {
-        let nd = joseph(lab);
+    /// What a caller at the other node says to connect.
+    pub(super) fn connect(
+        &self,
+        lab: &Lab,
+        conn: u32,
+        flags: u32,
+        claim: Option<Claim>,
+    ) -> ToServer<'static> {
+        let nd = number(lab, 1 - self.desk);
         ToServer::Connect(Connect { conn, nd, pid: self.pid, chid: self.chid, flags, claim })
     }
 }
 
 fn joseph(lab: &Lab) -> u32 {
-    lab.desks[0].engine.core().nodes().find(|view| view.nd != NodeId::LOCAL).unwrap().nd.0
+    number(lab, 0)
 }
 
-fn turns(lab: &mut Lab) {
+/// The number that a node has for the other one.
+fn number(lab: &Lab, desk: usize) -> u32 {
+    let mut nodes = lab.desks[desk].engine.core().nodes();
+    nodes.find(|view| view.nd != NodeId::LOCAL && view.name.as_str() != super::forged::NAME).unwrap().nd.0
+}
+
+pub(super) fn turns(lab: &mut Lab) {
     (0..TURNS).for_each(|_| lab.step());
 }
 
-fn process(pid: i32) -> Option<Claim> {
+pub(super) fn process(pid: i32) -> Option<Claim> {
     Some(Claim { pid, sid: pid, ..Claim::user(1000, 100, vec![]) })
 }
 
