@@ -11,6 +11,7 @@ use qnet_ipc::{Claim, Root};
 
 use crate::{
     ChannelFlags, Error, Event, MessageInfo, Pulse,
+    iov::Body,
     port::{Port, Ready, Wait},
     process::{SEQUENCE_BITS, pid},
 };
@@ -113,7 +114,7 @@ impl Channel {
                 port: Arc::clone(&self.port),
                 rcvid,
                 info,
-                data: data.into_vec(),
+                body: Body::new(data),
                 answered: false,
             }),
         }
@@ -137,15 +138,18 @@ pub struct Message {
     port: Arc<Port>,
     rcvid: i32,
     info: MessageInfo,
-    data: Vec<u8>,
+    body: Body,
     answered: bool,
 }
 
 impl Message {
     /// The first bytes of the message: all of it when it is short.
+    ///
+    /// A long message lies in memory that its sender shares with this process, and could change there: it is copied when it
+    /// is asked for here, once. [`Message::read`] takes it from there straight into the caller's buffers.
     #[must_use]
     pub fn data(&self) -> &[u8] {
-        &self.data
+        self.body.bytes()
     }
 
     /// About the sender and the message, as it was received.
@@ -167,13 +171,6 @@ impl Message {
     /// `ESRCH` when the sender is gone, `ETIMEDOUT` when it does not hand over what it sent (it was stopped, say).
     #[doc(alias = "MsgRead")]
     pub fn read(&self, offset: u32, into: &mut [u8]) -> Result<usize, Error> {
-        if let Some(data) = self.data.get(offset as usize..)
-            && (data.len() >= into.len() || self.data.len() == self.info.srcmsglen as usize)
-        {
-            let n = data.len().min(into.len());
-            into[..n].copy_from_slice(&data[..n]);
-            return Ok(n);
-        }
         self.read_vectored(offset, &mut [IoSliceMut::new(into)])
     }
 
@@ -183,7 +180,13 @@ impl Message {
     /// As [`Message::read`].
     #[doc(alias = "MsgReadv")]
     pub fn read_vectored(&self, offset: u32, into: &mut [IoSliceMut<'_>]) -> Result<usize, Error> {
-        self.port.read(self.rcvid, into, offset as usize, None)
+        let (offset, len) = (offset as usize, self.body.len());
+        let room: usize = into.iter().map(|part| part.len()).sum();
+        // What came along is here already.
+        if offset.saturating_add(room) <= len || len == self.info.srcmsglen as usize {
+            return Ok(self.body.read_at(offset, into));
+        }
+        self.port.read(self.rcvid, into, offset, None)
     }
 
     /// Writes into the sender's reply buffer at `offset`; returns how many bytes have room there.
@@ -212,6 +215,8 @@ impl Message {
     #[doc(alias = "MsgReplyv")]
     pub fn reply_vectored(mut self, status: i64, parts: &[IoSlice<'_>]) -> Result<(), Error> {
         self.answered = true;
+        // The sender has its memory back when it hears of the answer.
+        self.body.release();
         self.port.reply(self.rcvid, status, parts)
     }
 
@@ -222,6 +227,7 @@ impl Message {
     #[doc(alias = "MsgError")]
     pub fn error(mut self, errno: i32) -> Result<(), Error> {
         self.answered = true;
+        self.body.release();
         self.port.error(self.rcvid, errno)
     }
 

@@ -3,9 +3,12 @@
 use std::{
     borrow::Cow,
     io::{IoSlice, IoSliceMut},
+    sync::{Mutex, OnceLock},
 };
 
 use qnet_ipc::Loan;
+
+use crate::process::lock;
 
 /// Bytes in all.
 pub(crate) fn len(parts: &[IoSlice<'_>]) -> usize {
@@ -76,12 +79,60 @@ impl Payload {
     pub(crate) fn len(&self) -> usize {
         self.chunk().len()
     }
+}
 
-    pub(crate) fn into_vec(self) -> Vec<u8> {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Lent(loan) => Chunk::Lent(&loan).to_vec(loan.len()),
+/// What came along with a received message. Lent data stays where its sender put it until somebody wants it as a slice: the
+/// sender can write there, so a slice must be a copy. Read in pieces, it goes straight into the reader's buffers.
+#[derive(Debug)]
+pub(crate) struct Body {
+    bytes: OnceLock<Vec<u8>>,
+    loan: Mutex<Option<Loan>>,
+    len: usize,
+}
+
+impl Body {
+    pub(crate) fn new(payload: Payload) -> Self {
+        let len = payload.len();
+        match payload {
+            Payload::Bytes(bytes) => Self { bytes: bytes.into(), loan: Mutex::new(None), len },
+            Payload::Lent(loan) => Self { bytes: OnceLock::new(), loan: Mutex::new(Some(loan)), len },
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// All of it. What was lent is given back.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get_or_init(|| {
+            let loan = lock(&self.loan).take();
+            loan.map_or_else(Vec::new, |loan| Chunk::Lent(&loan).to_vec(loan.len()))
+        })
+    }
+
+    /// Spreads what there is from `offset` on over `parts`; returns how many bytes found room.
+    pub(crate) fn read_at(&self, offset: usize, parts: &mut [IoSliceMut<'_>]) -> usize {
+        if self.bytes.get().is_none()
+            && let Some(loan) = &*lock(&self.loan)
+        {
+            let mut done = 0;
+            for part in parts {
+                done += loan.copy(offset + done, part);
+            }
+            return done;
+        }
+        scatter_at(self.bytes().get(offset..).unwrap_or_default(), parts, 0)
+    }
+
+    /// Gives back what was lent; it is not there any more.
+    pub(crate) fn release(&self) {
+        drop(lock(&self.loan).take());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_lent(&self) -> bool {
+        lock(&self.loan).is_some()
     }
 }
 

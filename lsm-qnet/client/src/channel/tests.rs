@@ -64,6 +64,37 @@ fn a_long_message_is_read_in_pieces_and_a_long_reply_arrives_whole() {
 }
 
 #[test]
+fn a_long_message_is_copied_into_the_readers_buffers_and_nowhere_else() {
+    let (_directory, root, channel) = setup(ChannelFlags::empty());
+    let connection = attach(&root, &channel);
+    let sent: Vec<u8> = (0..200_000).map(|i| (i % 251) as u8).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // The first ones of a connection go by its socket.
+            let rounds = (0..100_000).map(|round| {
+                let message = message(&channel);
+                let lent = message.body.is_lent();
+                let (mut one, mut two, mut end) = ([0; 1000], vec![0; 99_000], [0; 10]);
+                let mut parts = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+                assert_eq!(message.read_vectored(50_000, &mut parts).unwrap(), 100_000);
+                assert!(one == sent[50_000..51_000] && two == sent[51_000..150_000]);
+                assert_eq!(message.read(199_995, &mut end).unwrap(), 5);
+                assert_eq!(message.read(200_000, &mut end).unwrap(), 0);
+                assert_eq!((&end[..5], message.body.is_lent()), (&sent[199_995..], lent), "round {round}");
+                assert!(message.data() == &sent[..message.data().len()] && !message.body.is_lent());
+                let again = message.read(1, &mut end).unwrap();
+                assert_eq!(end[..again], sent[1..11]);
+                message.reply(lent.into(), b"").unwrap();
+                lent
+            });
+            assert!(rounds.into_iter().any(|lent| lent), "nothing is ever lent");
+        });
+        let rounds = (0..100_000).map(|_| connection.send(&sent, &mut []).unwrap().status);
+        assert!(rounds.into_iter().any(|lent| lent == 1));
+    });
+}
+
+#[test]
 fn a_reply_longer_than_the_room_is_cut() {
     let (_directory, root, channel) = setup(ChannelFlags::empty());
     thread::scope(|scope| {
