@@ -68,6 +68,8 @@ pub use target::{Scope, Target};
 pub const ATTACH_GLOBAL: u32 = 0x2;
 /// `NAME_FLAG_DETACH_SAVEDPP`: the channel of a name that is given up stays.
 pub const DETACH_SAVEDPP: u32 = 0x1;
+/// Entries that are looked at for dead owners with each name that is attached.
+const LOOKED_AT: usize = 256;
 /// Global names that begin so are reserved.
 const RESERVED: &str = "net/";
 
@@ -115,6 +117,8 @@ pub fn attach(root: &Root, name: &str, chid: i32, scope: Scope) -> Result<Name, 
     };
     match entry {
         Ok(entry) => {
+            // Where nobody sees to it, the living clear away the dead.
+            names::clear(&base, LOOKED_AT);
             if scope == Scope::Global {
                 remote::tell_gns(root);
             }

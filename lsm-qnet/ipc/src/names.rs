@@ -10,7 +10,9 @@
 //! which process that is and how many bytes it locked (the number of the channel), takes it away when the process ends,
 //! however it ends, and does not hand it on to a child. Nothing in the file itself is believed: a file that nobody has
 //! locked is what a dead owner left. Whoever wants its name takes the file over, also a file of another user, which he
-//! could not remove (entries may be written by all, directories are sticky); whoever may remove it does when he meets it.
+//! could not remove (entries may be written by all, directories are sticky); whoever may remove it does when he meets it,
+//! and who takes a name looks for others ([`clear`]). No daemon is needed for that; where Qnet runs, its `qnet-server` removes
+//! what the dead leave when they die.
 //!
 //! DEVIATION: a name is no directory of others at the same time; on QNX both may be attached. A file cannot be a directory.
 //!
@@ -195,6 +197,29 @@ pub fn holder(file: &impl AsFd) -> Result<Option<Owner>, Errno> {
     // Length 0 is somebody who removes a dead entry.
     let chid = i32::try_from(lock.l_len).ok().filter(|chid| *chid > 0);
     Ok(chid.map(|chid| Owner { pid: lock.l_pid, chid }))
+}
+
+/// Removes what dead owners left below `base`, where this user may, looking at `most` entries; gives the directories of names
+/// that are left, `base` first, paths relative to it.
+pub fn clear(base: &Path, most: usize) -> Vec<PathBuf> {
+    let Ok(base) = Base::open(base) else { return Vec::new() };
+    let held = lock();
+    let (mut looked, mut left) = (0, vec![PathBuf::new()]);
+    let is_nobodys = |name: &Path| base.entry(name, false).is_ok_and(|file| holder(&file) == Ok(None));
+    let mut entry = |name: &Path| {
+        looked += 1;
+        if looked <= most && own(&held, &base.path_of(name)).is_none() && is_nobodys(name) {
+            remove_dead(&base, name);
+        }
+    };
+    // One with names in it stays.
+    let mut directory = |name: &Path| {
+        if base.remove_directory(name).is_err() {
+            left.push(name.to_owned());
+        }
+    };
+    base.walk(Path::new(""), MAX_DEPTH, &mut entry, &mut directory);
+    left
 }
 
 /// The names below `base` with their owners, sorted. Entries of dead owners are removed where this user may.

@@ -33,6 +33,7 @@ type Case = (&'static str, bool, fn());
 const CASES: &[Case] = &[
     ("a_name_has_one_owner_until_he_gives_it_up", false, one_owner),
     ("a_killed_owner_leaves_nothing", false, killed),
+    ("the_living_clear_away_what_the_dead_left", false, cleared),
     ("names_lie_in_directories_that_come_and_go_with_them", false, nested),
     ("names_that_would_lead_elsewhere_are_refused", false, refused),
     ("no_link_leads_out_of_the_names", false, links),
@@ -205,6 +206,25 @@ fn killed() {
     let left: Vec<PathBuf> = names::list(&base).into_iter().map(|(name, _)| name).collect();
     assert_eq!(left, [PathBuf::from("b")]);
     assert!(!base.join("a").exists() && !base.join("c/d").exists());
+}
+
+fn cleared() {
+    let (_directory, base) = directory();
+    let (mut dying, mut living) = (Process::start(&base, None), Process::start(&base, None));
+    for name in ["a", "b", "c/d", "c/e/f"] {
+        assert_eq!(dying.ask(&format!("attach {name} 1")), "ok");
+    }
+    assert_eq!(living.ask("attach c/g 1"), "ok");
+    let _held = attach(&base, "own", 2).unwrap();
+    let tree = [PathBuf::new(), "c/e".into(), "c".into()];
+    assert_eq!(names::clear(&base, 100), tree, "nobody is dead");
+    dying.kill();
+    names::clear(&base, 0);
+    assert!(base.join("a").exists(), "no more than that is looked at");
+    assert_eq!(names::clear(&base, 100), [PathBuf::new(), "c".into()]);
+    let left: Vec<PathBuf> = names::list(&base).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(left, [PathBuf::from("c/g"), "own".into()]);
+    assert!(!base.join("a").exists() && !base.join("b").exists() && !base.join("c/d").exists());
 }
 
 fn nested() {

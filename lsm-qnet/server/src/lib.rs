@@ -16,7 +16,7 @@
 //! | [`mod@file`], `attributes` | what is open, and reading it |
 //! | `locks` | locks of remote programs |
 //! | [`opens`] | who has a file open, and which page cache may keep it |
-//! | [`names`] | the names of channels, `/dev/name` |
+//! | [`names`], [`keeper`] | the names of channels, `/dev/name`; what dead owners left |
 //! | [`identity`] | becoming the caller |
 //! | [`limits`] | bounds of everything a caller can use up |
 //! | `xattr` | extended attributes |
@@ -29,6 +29,7 @@ mod attributes;
 pub mod export;
 pub mod file;
 pub mod identity;
+pub mod keeper;
 pub mod limits;
 mod locks;
 pub mod mounts;

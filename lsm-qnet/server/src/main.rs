@@ -3,17 +3,17 @@
 //! Started by `lsm-qnet`, not by hand: descriptor 3 is the socket it is asked through.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use qnet_ipc::ServerPeer;
+use qnet_ipc::{Root, ServerPeer};
 use qnet_server::export::Export;
 use qnet_server::limits::Limits;
 use qnet_server::names::Names;
 use qnet_server::selection::Only;
-use qnet_server::{service, sys};
+use qnet_server::{keeper, service, sys};
 use tracing_subscriber::EnvFilter;
 
 /// The descriptor that `lsm-qnet` leaves open.
@@ -90,6 +90,9 @@ fn run(arguments: &Arguments, socket: std::os::fd::OwnedFd) -> anyhow::Result<()
             export
         }
     };
+    if let Err(error) = keep_names(&arguments.root) {
+        tracing::warn!(target: qnet_server::LOG, "names of dead processes stay until somebody looks: {error:#}");
+    }
     let limits = Limits::new(arguments.workers.into(), arguments.max_open as usize);
     let peer = ServerPeer::new(socket).context("cannot greet lsm-qnet")?;
     tracing::info!(target: qnet_server::LOG,
@@ -102,6 +105,10 @@ fn run(arguments: &Arguments, socket: std::os::fd::OwnedFd) -> anyhow::Result<()
     service::serve(export, peer, limits)?;
     tracing::info!(target: qnet_server::LOG, "served until asked to end");
     Ok(())
+}
+
+fn keep_names(root: &Path) -> anyhow::Result<()> {
+    Ok(keeper::start(&Root::at(root)?)?)
 }
 
 fn start_logging(verbose: u8) {

@@ -1,8 +1,9 @@
 //! `/dev/name`: names of living owners, and where they lead.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
+use std::time::Instant;
 
 use nix::unistd::geteuid;
 use qnet_iomsg::connect::{FTYPE_ANY, FTYPE_NAME};
@@ -12,10 +13,11 @@ use qnet_ipc::Root;
 use qnet_ipc::names::{self, HeldName};
 
 use crate::Case;
-use crate::support::{NOBODY, Need, Server, Start};
+use crate::support::{NOBODY, Need, PATIENCE, Server, Start};
 
 pub(crate) const CASES: &[Case] = &[
     ("names_of_living_owners_are_served", Need::Nothing, living),
+    ("what_dead_owners_left_goes_when_they_die", Need::Nothing, kept),
     ("a_name_leads_to_its_channel", Need::Nothing, leads),
     ("a_global_name_leads_to_its_channel_or_to_the_gns", Need::Nothing, global),
     ("links_among_names_lead_nowhere", Need::Nothing, links),
@@ -75,6 +77,31 @@ fn living() {
     drop(held);
     assert_eq!(server.stat(conn, "dev/name/local/plant/valve"), Err(libc::ENOENT));
     assert!(list(&mut server, conn, "dev/name/local").is_empty());
+}
+
+fn kept() {
+    let start = Start::new();
+    let root = Root::at(start.root()).unwrap();
+    let base = root.local_names();
+    names::make_local_directory(&root).unwrap();
+    fs::create_dir(base.join("plant")).unwrap();
+    fs::write(base.join("plant/before"), "pid 1 chid 1\n").unwrap();
+    let (_server, _, root) = self::start(start);
+    let gone = |path: &str| {
+        let path = base.join(path);
+        let end = Instant::now() + PATIENCE;
+        while path.exists() {
+            assert!(Instant::now() < end, "{} stays", path.display());
+            std::thread::yield_now();
+        }
+    };
+    gone("plant");
+    let _living = attach(&root, "living", 4);
+    let dying = attach(&root, "deep/below/dying", 3);
+    // The kernel takes the lock away, and closes the file for writing, as when the process ends.
+    drop(File::options().write(true).open(dying.path()).unwrap());
+    gone("deep");
+    assert!(base.join("living").exists());
 }
 
 fn leads() {
