@@ -1,46 +1,10 @@
-//! The server and the client of `MsgSend`.
+//! The client of `MsgSend`, which measures each round trip.
 
 use std::{path::Path, thread};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bench_support::trips::{self, Plan, Trips};
-use qnet::{Channel, ChannelFlags, Connection, Received, Root};
-
-/// Serves: prints `PID CHID`, takes every message whole into its own memory, and replies with as much of it as the
-/// client has room for.
-///
-/// # Errors
-/// When the channel cannot be made.
-pub fn serve(root: &Path, threads: usize) -> Result<()> {
-    let channel = Channel::create(&Root::at(root)?, ChannelFlags::empty())?;
-    println!("{} {}", channel.pid(), channel.chid());
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| serve_messages(&channel))).collect();
-        workers.into_iter().try_for_each(|worker| match worker.join() {
-            Ok(outcome) => outcome,
-            Err(_) => bail!("a server thread ended"),
-        })
-    })
-}
-
-fn serve_messages(channel: &Channel) -> Result<()> {
-    let mut memory = Vec::new();
-    loop {
-        let Received::Message(message) = channel.receive(None)? else { continue };
-        let (whole, room) = (message.info().srcmsglen as usize, message.info().dstmsglen as usize);
-        if memory.len() < whole {
-            memory.resize(whole, 0);
-        }
-        let have = message.data().len().min(whole);
-        memory[..have].copy_from_slice(&message.data()[..have]);
-        let read = if have < whole { message.read(have as u32, &mut memory[have..whole]) } else { Ok(0) };
-        // A client that is gone has no use for the answer.
-        let _gone = match read {
-            Ok(_) => message.reply(0, &memory[..whole.min(room)]),
-            Err(error) => message.error(error.errno()),
-        };
-    }
-}
+use qnet::{Connection, Root};
 
 /// Attaches to a server on node `nd`, then answers plans.
 ///

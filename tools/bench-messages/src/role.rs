@@ -13,13 +13,6 @@ pub enum Role {
     /// What every benchmark may need
     #[command(flatten)]
     Common(bench_support::role::Role),
-    /// Serve a channel
-    Serve {
-        /// The node's root
-        root: PathBuf,
-        /// Threads
-        threads: usize,
-    },
     /// Send messages to a channel
     Client {
         /// The node's root
@@ -40,7 +33,6 @@ pub enum Role {
 pub fn play(role: Role) -> Result<()> {
     match role {
         Role::Common(role) => bench_support::role::play(role),
-        Role::Serve { root, threads } => messages::serve(&root, threads),
         Role::Client { root, nd, pid, chid } => messages::client(&root, nd, (pid, chid)),
     }
 }

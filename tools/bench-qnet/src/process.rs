@@ -1,4 +1,4 @@
-//! From one process's memory to another's, by messages: the server and the client of line `process`.
+//! From one process's memory to another's, by messages: the client of line `process`, which measures a flood.
 
 use std::{
     io::{self, BufRead},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use qnet::{Channel, ChannelFlags, Connection, Netmgr, Received, Root, netmgr::meter::Plan};
+use qnet::{Connection, Netmgr, Root, netmgr::meter::Plan};
 
 /// What one measurement is about; on the wire between the benchmark and its parts `SIZE IN_FLIGHT MILLIS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,41 +67,6 @@ impl Done {
     #[must_use]
     pub fn each(&self) -> f64 {
         self.nanos as f64 / self.messages.max(1) as f64 / 1e9
-    }
-}
-
-/// Serves: prints `PID CHID`, takes every message whole into its own memory, and replies.
-///
-/// # Errors
-/// When the channel cannot be made.
-pub fn serve(root: &Path, threads: usize) -> Result<()> {
-    let channel = Channel::create(&Root::at(root)?, ChannelFlags::empty())?;
-    println!("{} {}", channel.pid(), channel.chid());
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| serve_messages(&channel))).collect();
-        workers.into_iter().try_for_each(|worker| match worker.join() {
-            Ok(outcome) => outcome,
-            Err(_) => bail!("a server thread ended"),
-        })
-    })
-}
-
-fn serve_messages(channel: &Channel) -> Result<()> {
-    let mut memory = Vec::new();
-    loop {
-        let Received::Message(message) = channel.receive(None)? else { continue };
-        let whole = message.info().srcmsglen as usize;
-        let have = message.data().len().min(whole);
-        if memory.len() < whole {
-            memory.resize(whole, 0);
-        }
-        memory[..have].copy_from_slice(&message.data()[..have]);
-        let read = if have < whole { message.read(have as u32, &mut memory[have..whole]) } else { Ok(0) };
-        // A client that is gone has no use for the answer.
-        let _gone = match read {
-            Ok(_) => message.reply(0, &[]),
-            Err(error) => message.error(error.errno()),
-        };
     }
 }
 

@@ -29,13 +29,6 @@ pub enum Role {
         /// Interface
         interface: String,
     },
-    /// Serve a channel
-    Serve {
-        /// The node's root
-        root: PathBuf,
-        /// Threads
-        threads: usize,
-    },
     /// Send messages to a channel
     Client {
         /// The node's root
@@ -72,7 +65,6 @@ pub fn play(role: Role) -> Result<()> {
             others::flood(&interface, &destination, size, Duration::from_millis(span))
         }
         Role::Drain { interface } => others::drain(&interface),
-        Role::Serve { root, threads } => process::serve(&root, threads),
         Role::Client { root, nd, pid, chid } => process::client(&root, nd, (pid, chid)),
         Role::Crowd { interface, nodes, to, announce } => crowd::run(&interface, nodes, &to, announce),
     }

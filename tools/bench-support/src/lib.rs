@@ -3,7 +3,7 @@
 //! A benchmark is one program that starts itself again for every part ([`stage`]): [`rig`] makes namespaces with veth pairs,
 //! [`part`] is a process that reads a line and answers with a line, [`role`] are the parts that every benchmark may need.
 //! Namespaces and files live as long as the benchmark and not a moment longer, whichever way it ends ([`space`]).
-//! Round trips are planned and counted in [`trips`], carried by others' means in [`pingpong`], and placed on CPUs by
+//! Round trips are planned and counted in [`trips`], carried by others' means in [`pingpong`] and by messages to a [`server`], and placed on CPUs by
 //! [`placement`]. [`report`] makes the tables and the JSON.
 //!
 //! Everything that is compared runs in turn within each round, so that a machine that slows down slows all of them
@@ -20,6 +20,7 @@ pub mod placement;
 pub mod report;
 pub mod rig;
 pub mod role;
+pub mod server;
 pub mod shared;
 pub mod space;
 pub mod spread;

@@ -1,11 +1,13 @@
 //! The parts that every benchmark may need.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Subcommand;
 
 use crate::{
     pingpong::{self, Carrier},
-    stage,
+    server, stage,
 };
 
 /// A part to play in a namespace.
@@ -25,6 +27,13 @@ pub enum Role {
         /// Address, INTERFACE/MAC or path
         to: String,
     },
+    /// Serve a channel
+    Serve {
+        /// The node's root
+        root: PathBuf,
+        /// Threads
+        threads: usize,
+    },
     /// Replace this process by a program
     Exec {
         /// Program and arguments
@@ -41,6 +50,7 @@ pub fn play(role: Role) -> Result<()> {
     match role {
         Role::Echo { carrier, at } => pingpong::echo(carrier, &at),
         Role::Ping { carrier, to } => pingpong::ping(carrier, &to),
+        Role::Serve { root, threads } => server::serve(&root, threads),
         Role::Exec { command } => stage::exec(&command),
     }
 }
