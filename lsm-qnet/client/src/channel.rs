@@ -180,13 +180,14 @@ impl Message {
     /// As [`Message::read`].
     #[doc(alias = "MsgReadv")]
     pub fn read_vectored(&self, offset: u32, into: &mut [IoSliceMut<'_>]) -> Result<usize, Error> {
-        let (offset, len) = (offset as usize, self.body.len());
+        let offset = offset as usize;
         let room: usize = into.iter().map(|part| part.len()).sum();
         // What came along is here already.
-        if offset.saturating_add(room) <= len || len == self.info.srcmsglen as usize {
-            return Ok(self.body.read_at(offset, into));
+        let have = self.body.read_at(offset, into);
+        if have == room || self.body.len() == self.info.srcmsglen as usize {
+            return Ok(have);
         }
-        self.port.read(self.rcvid, into, offset, None)
+        self.port.read_rest(self.rcvid, into, have, offset)
     }
 
     /// Writes into the sender's reply buffer at `offset`; returns how many bytes have room there.

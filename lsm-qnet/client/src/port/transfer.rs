@@ -73,6 +73,18 @@ impl Port {
         self.read_until(rcvid, parts, 0, offset, Instant::now() + patience).map_err(Error::Errno)
     }
 
+    /// As [`Port::read`], when the first `have` bytes are in `parts` already.
+    pub(crate) fn read_rest(
+        self: &Arc<Self>,
+        rcvid: i32,
+        parts: &mut [IoSliceMut<'_>],
+        have: usize,
+        offset: usize,
+    ) -> Result<usize, Error> {
+        let more = self.read_until(rcvid, parts, have, offset + have, Instant::now() + PATIENCE);
+        more.map(|more| have + more).map_err(Error::Errno)
+    }
+
     /// Reads from `offset` on into `parts` behind their first `skip` bytes.
     fn read_until(
         self: &Arc<Self>,
