@@ -13,6 +13,8 @@ use system_tests::{Case, Need, Pair, eventually, refused, shell_as};
 
 const CASES: &[Case] = &[
     case("a_service_of_another_node_is_opened_by_its_path", a_service_of_another_node),
+    case("names_are_listed_whatever_a_node_has_at_dev_name", real_directory),
+    case("a_redundant_service_is_found_by_name_and_a_backup_takes_over", redundant),
     case("a_service_of_another_node_needs_its_leave", leave_of_the_node),
     case("servers_and_clients_are_any_users_of_the_node", any_users),
     case("global_names_are_found_by_way_of_a_server", global_names),
@@ -146,10 +148,6 @@ fn a_service_of_another_node() -> Result<()> {
     let mut valve = Service::start(joseph, "plant/valve", "local", "open")?;
     let _own = Service::start(alonzo, "plant/valve", "local", "closed")?;
     ensure!(alonzo.shell("ls /net/joseph/dev/name/local/plant")? == "valve\n");
-    ensure!(
-        !alonzo.shell("ls /net/joseph/dev")?.contains("nothing"),
-        "whether or not the node has a /dev/name"
-    );
     ensure!(asked(alonzo, "/net/joseph/dev/name/local/plant/valve", "local")? == "open");
     ensure!(asked(alonzo, "/net/alonzo/dev/name/local/plant/valve", "local")? == "closed");
     ensure!(asked(alonzo, "/dev/name/local/plant/valve", "local")? == "closed");
@@ -159,12 +157,113 @@ fn a_service_of_another_node() -> Result<()> {
     refused(alonzo, &asking("/net/joseph/dev/name/local/plant", "local")?, "Is a directory")?;
     valve.kill()?;
     missing(alonzo, "/net/joseph/dev/name/local/plant/valve", "local")?;
-    eventually("an empty list", || {
-        alonzo.shell("ls /net/joseph/dev/name/local/plant").is_ok_and(|names| names.is_empty())
+    eventually("an empty list here", || {
+        alonzo.shell("ls /net/joseph/dev/name/local").is_ok_and(|names| names.is_empty())
     })?;
+    let own = "test -z \"$(ls ${IO_PKT_ROOT:-/run/io-pkt}/dev/name/local)\"";
+    eventually("and one over there, where nobody looked", || joseph.shell(own).is_ok())?;
     let _again = Service::start(joseph, "plant/valve", "local", "ajar")?;
     ensure!(asked(alonzo, "/net/joseph/dev/name/local/plant/valve", "local")? == "ajar");
     Ok(())
+}
+
+/// What the machine itself has below `/dev/name` are files, and no names.
+fn real_directory() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
+    let _valve = Service::start(joseph, "plant/valve", "local", "open")?;
+    for (own, proof) in [
+        ("true", "test -L /dev/name -a -e /dev/name/local/plant/valve"),
+        ("rm /dev/name", "test ! -e /dev/name"),
+        (
+            "mkdir -p /dev/name/local/plant && echo pid 1 chid 1 >/dev/name/local/impostor",
+            "test -d /dev/name -a ! -L /dev/name -a ! -e /dev/name/local/plant/valve",
+        ),
+        ("rm -r /dev/name && echo a file >/dev/name", "test -f /dev/name"),
+        ("rm /dev/name && ln -s /etc /dev/name", "test -e /dev/name/hostname"),
+    ] {
+        joseph.shell(&format!("{own} && {proof}"))?;
+        for (folder, names) in [("", "local\n"), ("/local", "plant\n"), ("/local/plant", "valve\n")] {
+            let list = alonzo.shell(&format!("ls /net/joseph/dev/name{folder}"))?;
+            ensure!(list == names, "{own}: {folder}: {list}");
+        }
+        ensure!(asked(alonzo, "/net/joseph/dev/name/local/plant/valve", "local")? == "open", "{own}");
+        missing(alonzo, "/net/joseph/dev/name/local/impostor", "local")?;
+    }
+    Ok(())
+}
+
+const EXAMPLE: &str = "/lab/programs/examples/redundant";
+
+/// A provider of the library's example, killed with this value.
+struct Example<'n> {
+    node: &'n Node,
+    command: Child,
+}
+
+impl<'n> Example<'n> {
+    /// Builds it as fresh as this test.
+    fn build() -> Result<()> {
+        let us = std::env::current_exe()?;
+        let built = us.ancestors().nth(2).context("target/PROFILE/deps")?;
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--offline", "--package", "qnet", "--example", "redundant"]);
+        cargo.arg("--target-dir").arg(built.parent().context("target")?);
+        if built.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn start(node: &'n Node) -> Result<Self> {
+        let mut command = node.command("sh");
+        // The shell's number is the example's, as the node counts.
+        command.args(["-c", &format!("echo $$ >/tmp/redundant.pid; exec {EXAMPLE} serve")]);
+        let command = command.stdin(Stdio::null()).spawn()?;
+        let example = Self { node, command };
+        eventually("a provider", || node.shell("ls /run/io-pkt/dev/name/.global/example/clock").is_ok())?;
+        Ok(example)
+    }
+
+    fn pid(&self) -> Result<String> {
+        Ok(self.node.shell("cat /tmp/redundant.pid")?.trim().to_owned())
+    }
+
+    /// Whether it is this one that answers a node's five questions.
+    fn answers(&self, node: &Node) -> Result<bool> {
+        Ok(node.shell(EXAMPLE)? == format!("process {} answers\n", self.pid()?).repeat(5))
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.node.shell(&format!("kill -9 {}", self.pid()?))?;
+        self.command.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Example<'_> {
+    fn drop(&mut self) {
+        // It may have ended, with its node.
+        let _ended = self.command.kill().and_then(|()| self.command.wait());
+    }
+}
+
+/// The example of the Rust library, on two nodes with a gns each.
+fn redundant() -> Result<()> {
+    Example::build()?;
+    let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
+    alonzo.shell("gns -s")?;
+    joseph.shell("gns alonzo")?;
+    answers(joseph, &["alonzo"])?;
+    let mut first = Example::start(joseph)?;
+    ensure!(first.answers(alonzo)? && first.answers(joseph)?);
+    let mut second = Example::start(alonzo)?;
+    ensure!(first.answers(joseph)?, "the own node's comes first");
+    first.kill()?;
+    ensure!(second.answers(alonzo)? && second.answers(joseph)?, "the backup takes over");
+    second.kill()?;
+    refused(joseph, EXAMPLE, "Errno(2)").map(drop)
 }
 
 fn leave_of_the_node() -> Result<()> {
