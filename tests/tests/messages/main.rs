@@ -5,6 +5,8 @@
 
 #[expect(unsafe_code, reason = "a signal handler, in the process that is told to use it")]
 mod interrupt;
+#[expect(unsafe_code, reason = "memory that is mostly not there")]
+mod long;
 mod play;
 mod serve;
 
@@ -26,6 +28,7 @@ const CASES: &[Case] = &[
     case("the_play_reads_the_same_on_one_node_and_on_two_and_on_a_bad_wire", the_play),
     case("attaching_succeeds_and_the_first_message_tells", first_message_tells),
     case("eight_kibibytes_arrive_at_first_and_writes_are_counted", first_chunk_and_writes),
+    case("a_message_as_long_as_may_be_is_read_in_pieces_here_and_there", long_message),
     case("a_node_that_dies_ends_calls_and_its_clients", node_dies),
     case("a_stopped_server_holds_its_callers_no_longer_than_they_want", stopped_server),
     case("without_qnet_other_nodes_are_out_of_reach_and_this_one_is_not", without_qnet),
@@ -72,6 +75,10 @@ fn act(role: &str, words: &[String]) -> Result<String> {
             let coid = Server::of(words)?.attach()?;
             let first = send(coid, &message(b'f', &[], 20_000), 0).0;
             Ok(format!("{first:?} {:?}", send(coid, &message(b'W', &[], 0), 10).0))
+        }
+        "long" => {
+            let length = words.last().context("a length")?.parse()?;
+            long::ask(Server::of(words)?.attach()?, length)
         }
         "wait" => {
             // Says so when it is about to wait for an answer that does not come.
@@ -229,6 +236,17 @@ fn waiting(node: &Node, role: &str, words: &str) -> Result<(Child, BufReader<Chi
 
 fn open_nodes() -> Options {
     Options { qnet: vec!["allow=connect".to_owned()], ..Options::default() }
+}
+
+fn long_message() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
+    let (near, far) = (Serving::start(alonzo)?, Serving::start(joseph)?);
+    for words in [near.at("-"), far.at("joseph")] {
+        let length = long::length();
+        let said = said(alonzo, "long", &format!("{words} {length}"))?;
+        ensure!(said == long::expected(length), "{words}: {said}");
+    }
+    Ok(())
 }
 
 fn the_play() -> Result<()> {

@@ -86,6 +86,7 @@ fn message(
         Some(b'f') => reply(rcvid, bytes as i64, b""),
         Some(b's') => reply(rcvid, number(8), b""),
         Some(b'E') => calls::msg_error(rcvid, libc_enoent()),
+        Some(b'l') => crate::long::serve(rcvid, info),
         Some(b'w') => {
             calls::msg_writev(rcvid, &[IoSlice::new(b"middle")], 6)?;
             calls::msg_writev(rcvid, &[IoSlice::new(b"start-")], 0)?;

@@ -68,6 +68,13 @@ const PARTS: &[Part] = &[
     },
     Part { name: "long", what: "a message of 4 GiB - 1", package: "qnet-sim", target: "long", filter: "" },
     Part {
+        name: "far-long",
+        what: "a message of 4 GiB - 1 between two programs, on one node and on two",
+        package: "system-tests",
+        target: "messages",
+        filter: "as_long_as",
+    },
+    Part {
         name: "cables",
         what: "a cable pulled 50 times under a reader",
         package: "system-tests",
