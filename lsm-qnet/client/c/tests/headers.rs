@@ -240,6 +240,31 @@ fn what_differs_between_nodes_has_a_test_that_exists() {
 }
 
 #[test]
+fn limits_and_bad_input_have_tests_that_exist() {
+    let root = include().join("../../../..").canonicalize().expect("the workspace");
+    let text = fs::read_to_string(root.join("docs/messages.md")).expect("docs/messages.md");
+    let section =
+        text.split("\n## ").find(|part| part.starts_with("Limits and bad input")).expect("a section");
+    let mut tests = fs::read_to_string(root.join("lsm-qnet/sim/tests/hostile.rs")).expect("the tests");
+    for folder in ["client/tests/calls", "ipc/src/peer", "ipc/src/socket", "src/engine", "src/engine/tests"] {
+        for file in fs::read_dir(root.join("lsm-qnet").join(folder)).expect(folder).filter_map(Result::ok) {
+            tests += &fs::read_to_string(file.path()).unwrap_or_default();
+        }
+    }
+    tests += &fs::read_to_string(root.join("tests/tests/messages/main.rs")).expect("the tests");
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 15, "rows are missing");
+    for row in rows {
+        let column = row.trim_matches('|').split('|').nth(2).expect(row);
+        assert!(quoted(column).count() > 0, "no test: {row}");
+        for test in quoted(column) {
+            let found = tests.contains(&format!("fn {test}()")) || tests.contains(&format!("\"{test}\""));
+            assert!(found, "no test {test}: {row}");
+        }
+    }
+}
+
+#[test]
 fn calls_can_be_found_in_the_documentation_of_the_rust_crate() {
     let root = include().join("../../../..").canonicalize().expect("the workspace");
     let table = fs::read_to_string(root.join("docs/messages.md")).expect("docs/messages.md");
