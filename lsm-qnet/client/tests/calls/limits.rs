@@ -68,12 +68,23 @@ fn connections() {
                 reply(rcvid, i64::from(info.coid), b"").unwrap();
             }
         });
-        let coids: Vec<i32> = (0..100_000).map(|_| attach(0, pair.chid)).collect();
-        for coid in [coids[0], coids[50_000], coids[99_999]] {
-            assert_eq!(send(coid, b"x", &mut []), Ok(i64::from(coid)));
+        // Now and then, so that the server need not wait for all of them.
+        let speaks = |coid: i32| assert_eq!(send(coid, b"x", &mut []), Ok(i64::from(coid)));
+        let (mut coids, speakers): (Vec<i32>, usize) = (Vec::new(), 1000);
+        for number in 0..100_000 {
+            coids.push(attach(0, pair.chid));
+            if number % speakers == 0 {
+                speaks(coids[number]);
+            }
         }
+        [coids[0], coids[50_000], coids[99_999]].into_iter().for_each(speaks);
         assert!(descriptors() <= before + 2, "one socket, whose other end is here, too");
-        coids.into_iter().for_each(|coid| calls::connect_detach(coid).unwrap());
+        for (number, coid) in coids.into_iter().enumerate() {
+            if number % speakers == 0 {
+                speaks(coid);
+            }
+            calls::connect_detach(coid).unwrap();
+        }
         calls::msg_send_pulse(pair.coid, 1, 1, 0).unwrap();
         server.join().unwrap();
     });
