@@ -36,8 +36,14 @@ fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
 }
 
 fn cat(node: &Node, below: &str) -> Child {
-    let mut command = Command::new("cat");
-    command.arg(node.path(below)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // Tests that a shell started in the background ignore SIGINT, and so would everybody that they start.
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal", "cat"])
+        .arg(node.path(below))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     command.spawn().unwrap()
 }
 
