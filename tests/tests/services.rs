@@ -222,8 +222,14 @@ impl<'n> Example<'n> {
         command.args(["-c", &format!("echo $$ >/tmp/redundant.pid; exec {EXAMPLE} serve")]);
         let command = command.stdin(Stdio::null()).spawn()?;
         let example = Self { node, command };
-        eventually("a provider", || node.shell("ls /run/io-pkt/dev/name/.global/example/clock").is_ok())?;
+        eventually("a provider", || node.shell("test -s /tmp/redundant.pid").is_ok())?;
         Ok(example)
+    }
+
+    /// Until this one answers a node: it may be starting, and others hear of it a moment later.
+    fn is_found_from(&self, node: &Node) -> Result<()> {
+        let what = format!("{}'s to answer {}", self.node.name(), node.name());
+        eventually(&what, || self.answers(node).unwrap_or(false))
     }
 
     fn pid(&self) -> Result<String> {
@@ -257,11 +263,19 @@ fn redundant() -> Result<()> {
     joseph.shell("gns alonzo")?;
     answers(joseph, &["alonzo"])?;
     let mut first = Example::start(joseph)?;
-    ensure!(first.answers(alonzo)? && first.answers(joseph)?);
+    first.is_found_from(joseph)?;
+    first.is_found_from(alonzo)?;
     let mut second = Example::start(alonzo)?;
+    second.is_found_from(alonzo)?;
+    eventually("joseph to know both", || {
+        let list = alonzo.shell("ls /net/joseph/dev/name/global/example/clock");
+        list.is_ok_and(|list| list.matches(",0,12").count() == 2)
+    })?;
     ensure!(first.answers(joseph)?, "the own node's comes first");
     first.kill()?;
-    ensure!(second.answers(alonzo)? && second.answers(joseph)?, "the backup takes over");
+    // The backup takes over.
+    second.is_found_from(alonzo)?;
+    second.is_found_from(joseph)?;
     second.kill()?;
     refused(joseph, EXAMPLE, "Errno(2)").map(drop)
 }
