@@ -13,6 +13,7 @@ use qnet_server::export::Export;
 use qnet_server::limits::Limits;
 use qnet_server::names::Names;
 use qnet_server::selection::Only;
+use qnet_server::service::Asked;
 use qnet_server::{keeper, service, sys};
 use tracing_subscriber::EnvFilter;
 
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments, socket: std::os::fd::OwnedFd) -> anyhow::Result<()> {
+    let asked = Asked::hold()?;
     // what a remote caller can make this process do must never include gaining rights by exec
     nix::sys::prctl::set_no_new_privs().context("cannot set no_new_privs")?;
     // what callers do with files is never the end of this process
@@ -102,7 +104,7 @@ fn run(arguments: &Arguments, socket: std::os::fd::OwnedFd) -> anyhow::Result<()
         limits.workers,
         limits.open_files
     );
-    service::serve(export, peer, limits)?;
+    service::serve(export, peer, limits, asked)?;
     tracing::info!(target: qnet_server::LOG, "served until asked to end");
     Ok(())
 }

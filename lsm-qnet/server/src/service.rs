@@ -105,14 +105,45 @@ struct Shared {
     threads: usize,
 }
 
-/// Serves until the other side closes the socket, or SIGTERM comes. SIGINT is left to `io-pkt`, which a
-/// terminal sends it as well.
+/// The signal that asks the process to end, held back so that it comes to who waits for it.
+#[derive(Debug)]
+pub struct Asked(SigSet);
+
+impl Asked {
+    /// Holds SIGTERM back in the calling thread, and so in all that it starts from now on: to be called before the first, for
+    /// a thread that holds nothing back would end the process in the middle of its work. SIGINT is held back, too, and left
+    /// to `io-pkt`, which a terminal sends it as well.
+    ///
+    /// # Errors
+    /// Those of sigprocmask(2).
+    pub fn hold() -> Result<Self, ServiceError> {
+        let asked = SigSet::from(Signal::SIGTERM);
+        let mut held = asked;
+        held.add(Signal::SIGINT);
+        held.thread_block().map_err(|errno| ServiceError::System { what: "block signals", errno })?;
+        Ok(Self(asked))
+    }
+
+    /// Ends the service when it comes.
+    fn end(self, ended: Sender<Result<(), ServiceError>>) -> Result<(), ServiceError> {
+        let wait = move || {
+            let result = self.0.wait().map(drop);
+            // an error here could only be that of a wrong set of signals
+            let _ =
+                ended.send(result.map_err(|errno| ServiceError::System { what: "wait for SIGTERM", errno }));
+        };
+        thread::Builder::new().name("signals".into()).spawn(wait).map_err(ServiceError::Thread)?;
+        Ok(())
+    }
+}
+
+/// Serves until the other side closes the socket, or the process is asked to end.
 ///
 /// The process is expected to end after this returns: threads that hang in the kernel are left behind.
 ///
 /// # Errors
 /// See [`ServiceError`].
-pub fn serve(export: Export, peer: ServerPeer, limits: Limits) -> Result<(), ServiceError> {
+pub fn serve(export: Export, peer: ServerPeer, limits: Limits, asked: Asked) -> Result<(), ServiceError> {
     let system = |what| move |errno| ServiceError::System { what, errno };
     let own = sys::thread_identity().map_err(system("read the process's identity"))?;
     sys::install_wake_signal().map_err(system("install a signal handler"))?;
@@ -140,28 +171,11 @@ pub fn serve(export: Export, peer: ServerPeer, limits: Limits) -> Result<(), Ser
         ended,
         logged: Mutex::default(),
     });
-    end_on_signal(service.ended.clone())?;
+    asked.end(service.ended.clone())?;
     service.spawn().map_err(ServiceError::Thread)?;
     // the threads hold a sender each for as long as they run
     drop(service);
     end.recv().unwrap_or(Ok(()))
-}
-
-/// Ends the service when it is asked to. The signals are blocked in the calling thread, and so in all that
-/// it starts.
-fn end_on_signal(ended: Sender<Result<(), ServiceError>>) -> Result<(), ServiceError> {
-    let mut blocked = SigSet::empty();
-    blocked.add(Signal::SIGTERM);
-    let asked = blocked;
-    blocked.add(Signal::SIGINT);
-    blocked.thread_block().map_err(|errno| ServiceError::System { what: "block signals", errno })?;
-    let wait = move || {
-        let result = asked.wait().map(drop);
-        // an error here could only be that of a wrong set of signals
-        let _ = ended.send(result.map_err(|errno| ServiceError::System { what: "wait for SIGTERM", errno }));
-    };
-    thread::Builder::new().name("signals".into()).spawn(wait).map_err(ServiceError::Thread)?;
-    Ok(())
 }
 
 impl Service {
