@@ -84,6 +84,12 @@ impl Work {
         }
     }
 
+    /// Whether it moves the large file.
+    #[must_use]
+    pub const fn is_bulk(self) -> bool {
+        matches!(self, Self::Read | Self::Write)
+    }
+
     /// Whether it changes files.
     #[must_use]
     pub const fn writes(self) -> bool {
