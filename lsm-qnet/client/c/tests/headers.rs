@@ -301,6 +301,18 @@ fn calls_can_be_found_in_the_documentation_of_the_rust_crate() {
 }
 
 #[test]
+fn kernel_calls_have_a_form_with_the_error_in_the_result() {
+    // What cannot fail, and what tells its error otherwise, has none on QNX either.
+    const WITHOUT: [&str; 2] = ["ClockCycles", "ConnectClientInfoExt"];
+    let names: BTreeSet<String> = declared().into_iter().map(|function| function.name).collect();
+    let kernel = ["Channel", "Clock", "Connect", "Msg", "Sched", "Thread", "Timer"];
+    let calls = names.iter().filter(|name| kernel.iter().any(|kind| name.starts_with(kind)));
+    let calls = calls.filter(|name| !name.ends_with("_r") && !WITHOUT.contains(&name.as_str()));
+    let without: Vec<_> = calls.filter(|name| !names.contains(&format!("{name}_r"))).collect();
+    assert!(without.is_empty() && names.len() > 100, "{without:?} of {}", names.len());
+}
+
+#[test]
 fn the_table_of_calls_is_that_of_the_headers() {
     let root = include().join("../../../..").canonicalize().expect("the workspace");
     let table = fs::read_to_string(root.join("docs/messages.md")).expect("docs/messages.md");

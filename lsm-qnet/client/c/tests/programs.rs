@@ -162,6 +162,11 @@ fn a_message_queue_sends_a_pulse() {
 }
 
 #[test]
+fn every_form_of_a_call_works() {
+    prints_its_transcript("forms");
+}
+
+#[test]
 fn threads_clocks_and_small_calls_work() {
     prints_its_transcript("threadctl");
 }
