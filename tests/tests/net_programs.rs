@@ -11,6 +11,7 @@ const CASES: &[system_tests::Case] = &[
     case("git_clones_commits_and_checks", "git", git),
     case("tar_packs_and_unpacks", "tar", tar),
     case("rsync_copies_both_ways_and_finds_no_difference", "rsync", rsync),
+    case("links_are_the_same_after_tar_rsync_and_git_in_both_modes", "links", links),
     case("sqlite_keeps_its_data_base", "sqlite3", sqlite),
     case("sqlite_of_two_nodes_takes_turns", "sqlite3", sqlite_of_two),
     case("sqlite_with_a_shared_journal_works_on_one_node", "sqlite3", sqlite_wal),
@@ -23,6 +24,7 @@ const fn case(name: &'static str, program: &'static str, run: fn() -> Result<()>
     let needs: &'static [Need] = match program.as_bytes() {
         b"git" => &[Need::RootNodes, Need::Fuse, Need::Program("git")],
         b"rsync" => &[Need::RootNodes, Need::Fuse, Need::Program("rsync")],
+        b"links" => &[Need::RootNodes, Need::Fuse, Need::Program("git"), Need::Program("rsync")],
         b"sqlite3" => &[Need::RootNodes, Need::Fuse, Need::Program("sqlite3")],
         b"fio" => &[Need::RootNodes, Need::Fuse, Need::Program("fio")],
         b"cargo" => &[Need::RootNodes, Need::Fuse, Need::Program("cargo"), Need::Program("cc")],
@@ -37,7 +39,13 @@ fn main() -> std::process::ExitCode {
 
 /// Nodes that believe each other's users; the files are joseph's, in `/tmp/work`.
 fn pair(share: Vec<PathBuf>) -> Result<Pair> {
-    let pair = Pair::up(&Options { qnet: vec!["mapany=off".to_owned()], share, ..Options::default() })?;
+    pair_with(&[], share)
+}
+
+/// The same with more options of Qnet.
+fn pair_with(options: &[&str], share: Vec<PathBuf>) -> Result<Pair> {
+    let qnet = ["mapany=off"].iter().chain(options).map(ToString::to_string).collect();
+    let pair = Pair::up(&Options { qnet, share, ..Options::default() })?;
     pair.joseph.shell("mkdir /tmp/work")?;
     Ok(pair)
 }
@@ -138,6 +146,51 @@ fn rsync() -> Result<()> {
     )?;
     alonzo.shell(&format!("rsync {options} --delete {WORK}/ /tmp/tree/"))?;
     same("brought back", &known(alonzo, "/tmp/tree", "")?, &known(joseph, "/tmp/work", "")?)
+}
+
+/// Links and their targets; `above` climbs higher than the root.
+const LINKS: [(&str, &str); 5] = [
+    ("absolute", "/etc/hostname"),
+    ("relative", "f"),
+    ("dangling", "/no/where"),
+    ("up", "../../../etc/hostname"),
+    ("above", "../../../../etc/hostname"),
+];
+
+fn links() -> Result<()> {
+    for mode in ["node", "verbatim"] {
+        links_with(mode).with_context(|| format!("symlinks={mode}"))?;
+    }
+    Ok(())
+}
+
+fn links_with(mode: &str) -> Result<()> {
+    // `node` is what one has without saying so.
+    let option = format!("symlinks={mode}");
+    let options: &[&str] = if mode == "node" { &[] } else { &[&option] };
+    let Pair { alonzo, joseph, .. } = &pair_with(options, Vec::new())?;
+    let make: String = LINKS.iter().map(|(name, target)| format!("; ln -s {target} {name}")).collect();
+    joseph.shell(&format!("set -e; mkdir /tmp/work/a; cd /tmp/work/a; echo one >f{make}"))?;
+    let read = alonzo.shell(&format!("readlink {WORK}/a/absolute"))?;
+    let expected = if mode == "node" { "/net/joseph/etc/hostname\n" } else { "/etc/hostname\n" };
+    ensure!(read == expected, "{read}");
+    alonzo.shell(&format!(
+        "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; set -e; \
+         cd {WORK}; mkdir tar; tar -C a -cf - . | tar -C tar -xf -; rsync -a a/ rsync/; \
+         test -z \"$(rsync -acin a/ rsync/)\"; \
+         cd a; git init -q -b main; git add .; git commit -q -m links; test -z \"$(git status --porcelain)\"; \
+         git clone -q {WORK}/a {WORK}/git; cd {WORK}/git; test -z \"$(git status --porcelain)\""
+    ))?;
+    for copy in ["a", "tar", "rsync", "git"] {
+        for (name, target) in LINKS {
+            // What climbed above the node's root read as an absolute path of that node, and is made as one.
+            let target =
+                if (mode, name) == ("node", "above") && copy != "a" { "/etc/hostname" } else { target };
+            let found = joseph.shell(&format!("readlink /tmp/work/{copy}/{name}"))?;
+            ensure!(found.trim_end() == target, "{copy}/{name}: {found}");
+        }
+    }
+    Ok(())
 }
 
 fn sqlite() -> Result<()> {
