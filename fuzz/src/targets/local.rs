@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use io_pkt_host::inspect;
 use qnet_iomsg::filesys::{self, lock, special, xattr};
 use qnet_iomsg::{Connect, Dirents, Extra, Io, Stat, StatReply, chain};
-use qnet_iomsg::{netmgr, signal, terminal};
+use qnet_iomsg::{gns, meter, netmgr, redirect, signal, terminal};
 use qnet_ipc::{ToClient, ToServer};
 use qnet_netfs::engine::{Cache, Config, Engine, Symlinks};
 use qnet_netfs::fuse::Request;
@@ -69,10 +69,29 @@ pub(super) fn iomsg(data: &[u8]) {
     if let Ok(request) = signal::Request::parse(data) {
         assert_eq!(signal::Request::parse(&request.emit()), Ok(request), "written, it is read as the same");
     }
+    answers(data);
     for entry in Dirents::new(data).take(10_000) {
         if entry.is_err() {
             break;
         }
+    }
+}
+
+/// What leads to another channel, global names, and what was measured: written, it is read as the same.
+fn answers(data: &[u8]) {
+    if let Ok((entries, path)) = redirect::parse(data) {
+        assert_eq!(redirect::parse(&redirect::emit(&entries, path)), Ok((entries, path)));
+    }
+    if let Ok(request) = gns::Request::parse(data)
+        && let Ok(message) = request.emit()
+    {
+        assert_eq!(gns::Request::parse(&message), Ok(request));
+    }
+    if let Ok(table) = gns::Table::parse(data) {
+        assert_eq!(gns::Table::parse(&table.emit()), Ok(table));
+    }
+    if let Ok(outcome) = meter::Outcome::parse(data) {
+        assert_eq!(meter::Outcome::parse(&outcome.to_bytes()), Ok(outcome));
     }
 }
 
