@@ -18,6 +18,7 @@ use crate::{
 
 /// The options, as the host checks and lists them.
 pub(crate) const OPTIONS: &[Opt] = &[
+    // DEVIATION: on QNX it changes the machine's host name, which is Linux's here.
     Opt::text("host", "name of this node, with or without a domain (default: the host name)"),
     // DEVIATION: QNX takes the domain from the system configuration only.
     Opt::text("domain", "domain of this node (default: what follows the first dot of the host name)"),
@@ -89,6 +90,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         1,
         MANY,
     ),
+    // DEVIATION: on QNX it bounds the interfaces of Qnet; nodes on different wires need not compete for them.
     Opt::number("max_num_l4s", "most interfaces that are used towards one node (default 2)", 1, 4),
     Opt::number(
         "max_tx_bufs",

@@ -100,8 +100,8 @@ fn is_alive(thread: &OwnedFd) -> bool {
     poll(&mut watched, PollTimeout::ZERO) == Ok(0)
 }
 
-/// Supplementary groups of a process of this PID namespace. Empty when it is gone or not visible (pid 0): fewer groups
-/// never give more rights.
+/// Supplementary groups of a process of this PID namespace. Empty when it is gone or not visible (pid 0): a group that
+/// is not passed on grants nothing, but a mode that denies it is not met either.
 pub fn groups_of(pid: u32) -> Vec<u32> {
     if pid == 0 {
         return Vec::new();
