@@ -34,8 +34,7 @@ pub fn start(root: &Root) -> io::Result<()> {
 
 fn run(inotify: &Inotify, bases: &[PathBuf]) {
     loop {
-        // Watched first, looked at then: nobody dies unseen in between. A directory that cannot be watched is looked at.
-        let _unwatched = watch(inotify, bases);
+        // After the watches were made: nobody dies unseen in between. A directory that cannot be watched is looked at.
         clear(bases);
         match inotify.read_events() {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -44,11 +43,13 @@ fn run(inotify: &Inotify, bases: &[PathBuf]) {
                 return;
             }
         }
-        clear(bases);
+        // This looks at every name, too: who has just died is gone before the pause.
+        let _unwatched = watch(inotify, bases);
         thread::sleep(PAUSE);
     }
 }
 
+/// Removes what the dead left; gives the directories that are left.
 fn clear(bases: &[PathBuf]) -> Vec<PathBuf> {
     let below = |base: &PathBuf| {
         let left = names::clear(base, usize::MAX);
@@ -58,6 +59,7 @@ fn clear(bases: &[PathBuf]) -> Vec<PathBuf> {
     bases.iter().skip(1).flat_map(below).chain(bases.first().cloned()).collect()
 }
 
+/// Watches all directories in which names are after [`clear`].
 fn watch(inotify: &Inotify, bases: &[PathBuf]) -> io::Result<()> {
     // Files that were removed here, and are closed after that, are no news.
     let what = AddWatchFlags::from_bits_retain(libc::IN_EXCL_UNLINK)
