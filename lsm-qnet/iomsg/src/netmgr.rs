@@ -1,8 +1,8 @@
 //! `_IO_MSG` requests to the network manager (`/dev/netmgr` on QNX, nd 0 pid 0 chid 0 here).
 //!
 //! STRTOND turns a node's name into its descriptor, NDTOSTR back, REMOTE_ND into the number another
-//! node uses, QOS_FLUSH sends at once what waits for its acknowledgement. NODES (ours) lists the nodes this one knows, its own first
-//! with nd 0; LIST (ours) lists them for one network directory, FORGET (ours) takes one off the list;
+//! node uses, QOS_FLUSH sends at once what waits for its acknowledgement. NODES (ours) lists the nodes this
+//! one knows, its own first with nd 0; LIST (ours) lists them for one network directory, FORGET (ours) takes one off the list;
 //! STATS (ours) gives the statistics as a text for people, PING (ours) tells
 //! whether a node answers, SIGNAL (ours) sends a signal to a process of a node (`SignalKill`):
 //!

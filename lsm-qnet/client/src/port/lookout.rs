@@ -112,6 +112,7 @@ impl Vigil {
             return found;
         }
         if deadline.is_none() && !signals.are_held() {
+            // No handler ends this wait: after an `EINTR` the caller just waits on. One system call instead of two.
             return epoll.wait(events, EpollTimeout::NONE);
         }
         // poll(2) and not epoll_wait(2), which SIGSTOP and SIGCONT, a debugger's too, end with `EINTR` without any handler.

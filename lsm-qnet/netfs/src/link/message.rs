@@ -22,7 +22,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// A WRITE of the `len` bytes of data in a request of the kernel, with the bits in `xtype`. `buffer` is taken, and left empty, when it is worth it.
+    /// A WRITE of the `len` bytes of data in a request of the kernel, with the bits in `xtype`. `buffer` is taken, and
+    /// left empty, when it is worth it.
     ///
     /// # Panics
     /// The request has fewer bytes.

@@ -72,7 +72,8 @@ impl OpenFile {
         }
     }
 
-    /// Writes to the end, and moves the descriptor's position there. Files that have none (of `/proc`, `/sys`) are written where the caller believes it to be.
+    /// Writes to the end, and moves the descriptor's position there. Files that have none (of `/proc`, `/sys`) are written where
+    /// the caller believes it to be.
     fn append(&self, data: &[u8], believed: i64) -> Result<usize, Errno> {
         match sys::append(self.fd(), data) {
             Err(Errno::EOPNOTSUPP) => pwrite(self.fd(), data, believed),

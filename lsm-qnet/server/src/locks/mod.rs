@@ -20,8 +20,8 @@
 //! a request whose caller has left meanwhile, over one that the owner may have had before.
 //!
 //! DEVIATION from local files: a deadlock is seen (EDEADLK) among remote owners only, as the kernel looks for none where
-//! descriptions hold locks, and within bounds (see `wants.rs`); and an owner who holds write locks through a write-only open cannot add read locks through
-//! another one unless the file may be opened for both (ENOLCK).
+//! descriptions hold locks, and within bounds (see `wants.rs`); and an owner who holds write locks through a write-only open
+//! cannot add read locks through another one unless the file may be opened for both (ENOLCK).
 
 mod ranges;
 mod shares;

@@ -44,6 +44,17 @@ impl Server {
         let nd = number(lab, 1 - self.desk);
         ToServer::Connect(Connect { conn, nd, pid: self.pid, chid: self.chid, flags, claim })
     }
+
+    /// A caller's process at the other node says its connection 1 to this server: its end, the server's end, and what the
+    /// server is asked.
+    fn called(&self, lab: &mut Lab) -> (End<ClientPeer>, End<ServerPeer>, Connect) {
+        let mut client = lab.desks[1 - self.desk].client();
+        client.say(self.connect(lab, 1, 0, process(77)));
+        turns(lab);
+        let mut end = self.accept().unwrap();
+        let ToServer::Connect(asked) = end.hear() else { panic!("no connect") };
+        (client, end, asked)
+    }
 }
 
 fn joseph(lab: &Lab) -> u32 {
@@ -131,12 +142,8 @@ fn a_node_may_have_as_many_callers_as_there_are_descriptors_for_it_and_others_th
 fn a_lazy_connection_brings_its_first_message_along_and_events_come_back() {
     let mut lab = Lab::new(Some("connect"));
     let server = Server::new(&lab, CHID + 1);
-    let mut client = lab.desks[0].client();
     // The first one makes the session.
-    client.say(server.connect(&lab, 1, 0, process(77)));
-    turns(&mut lab);
-    let mut end = server.accept().unwrap();
-    let ToServer::Connect(first) = end.hear() else { panic!("no connect") };
+    let (mut client, mut end, first) = server.called(&mut lab);
     end.say(ToClient::ConnectOk { conn: first.conn, scoid: 1, limit: MAX_DATA as u32 });
     turns(&mut lab);
     assert_eq!(client.hear(), ToClient::ConnectOk { conn: 1, scoid: 1, limit: 8192 });
@@ -254,11 +261,7 @@ fn a_caller_that_becomes_somebody_else_is_mapped_again_and_its_server_told() {
 fn what_a_caller_may_do_changes_with_who_it_is() {
     let mut lab = Lab::new(Some("connect"));
     let server = Server::new(&lab, CHID + 1);
-    let mut client = lab.desks[0].client();
-    client.say(server.connect(&lab, 1, 0, process(77)));
-    turns(&mut lab);
-    let mut end = server.accept().unwrap();
-    let ToServer::Connect(Connect { conn, .. }) = end.hear() else { panic!("no connect") };
+    let (_client, mut end, Connect { conn, .. }) = server.called(&mut lab);
     lab.desks[1].engine.access = crate::access::Access::new(None, Some("1234567"), None).unwrap();
     for (euid, uid, expected) in [(0, 1_234_567, packet::right::ALL), (2000, 65534, 0)] {
         let engine = &mut lab.desks[1].engine;

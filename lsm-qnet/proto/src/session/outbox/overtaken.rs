@@ -1,8 +1,9 @@
 //! Losses that show because something later arrived.
 //!
 //! Frames of one lane keep their order, so a fragment is lost when later ones of its lane arrived. But what tells of them are
-//! acknowledgements, and those come back by every lane: one of the quick lane overtakes one of the slow lane, or is merely
-//! looked at first because both waited while this node had no processor. It then tells of later fragments before the
+//! acknowledgements, and those may come back by several lanes, although a peer of ours keeps to one as long as that brings data:
+//! one of the quick lane overtakes one of the slow lane, or is merely looked at first because both waited while this node had
+//! no processor. It then tells of later fragments before the
 //! other tells of earlier ones. So with several lanes what was overtaken is lost only if it still is a moment later:
 //!
 //! ```text
