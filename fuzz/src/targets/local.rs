@@ -48,7 +48,7 @@ pub(super) fn control(data: &[u8]) {
 pub(super) fn iomsg(data: &[u8]) {
     for message in chain(data).take(1000) {
         match message {
-            Ok((Io::Msg { mgrid: filesys::MGRID, subtype, data }, _)) => ours(subtype, data),
+            Ok((Io::Msg { mgrid: filesys::MGRID, subtype, data }, _)) => ours(subtype, data, &[]),
             Ok((Io::Devctl { dcmd, data, .. }, _)) => control_of(dcmd, data),
             Ok(_) => {}
             Err(_) => break,
@@ -58,6 +58,11 @@ pub(super) fn iomsg(data: &[u8]) {
         let _ = connect.guard();
         if let Extra::Messages(messages) = connect.extra {
             let _ = filesys::by_path(messages);
+            for (io, _) in chain(messages).take(1000).map_while(Result::ok) {
+                if let Io::Msg { mgrid: filesys::MGRID, subtype, data: body } = io {
+                    ours(subtype, body, xattr::behind(data));
+                }
+            }
         }
     }
     let _ = Stat::parse_wide(data);
@@ -95,8 +100,8 @@ fn answers(data: &[u8]) {
     }
 }
 
-/// One of our file messages: what is read is written and read again as the same.
-fn ours(subtype: u16, data: &[u8]) {
+/// One of our file messages, and what stands behind the connect that brought it: what is read is written and read again as the same.
+fn ours(subtype: u16, data: &[u8], behind: &[u8]) {
     if let Ok(request) = filesys::Request::parse(subtype, data) {
         again(&request.to_bytes(), |subtype, data| {
             assert_eq!(filesys::Request::parse(subtype, data), Ok(request))
@@ -105,8 +110,13 @@ fn ours(subtype: u16, data: &[u8]) {
     if let Ok(request) = lock::Request::parse(subtype, data) {
         again(&request.emit(), |subtype, data| assert_eq!(lock::Request::parse(subtype, data), Ok(request)));
     }
-    if let Ok(request) = xattr::Request::parse(subtype, data) {
-        again(&request.emit(), |subtype, data| assert_eq!(xattr::Request::parse(subtype, data), Ok(request)));
+    if let Ok(request) = xattr::Request::parse(subtype, data, behind) {
+        let same = |subtype, data: &[u8], behind: &[u8]| {
+            assert_eq!(xattr::Request::parse(subtype, data, behind), Ok(request))
+        };
+        again(&request.emit(), |subtype, data| same(subtype, data, &[]));
+        let (message, behind) = request.emit_for_connect();
+        again(&message, |subtype, data| same(subtype, data, behind));
     }
     if let Ok(request) = special::Request::parse(subtype, data) {
         again(&request.emit(), |subtype, data| {

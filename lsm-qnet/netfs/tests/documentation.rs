@@ -83,6 +83,6 @@ fn the_numbers_that_the_document_quotes_are_those_of_the_code() {
     assert_eq!(caller::MAX_GROUPS, 256);
     assert!(DOCUMENT.contains("requests of up to 1 MiB"));
     assert_eq!(fuse::MAX_TRANSFER, 1 << 20);
-    assert!(DOCUMENT.contains("values of at most 65,264 bytes"));
-    assert_eq!(qnet_iomsg::filesys::xattr::VALUE_MAX, 65_264);
+    assert!(DOCUMENT.contains("values of up to 65,536 bytes"));
+    assert_eq!(qnet_iomsg::filesys::xattr::VALUE_MAX, 65_536);
 }

@@ -1,6 +1,7 @@
 //! Bounds of everything that a remote caller can make this process hold.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use qnet_iomsg::filesys::xattr;
 
 use crate::file::MAX_WRITE;
 
@@ -44,8 +45,8 @@ pub const GATHERING_PER_CONNECTION: usize = 256;
 pub const GATHERING_PER_NODE: usize = 768;
 /// The same of all nodes.
 pub const GATHERING: usize = 1024;
-/// Bytes of an `_IO_CONNECT` with the longest path and the longest extra, which is an extended attribute.
-pub const CONNECT_MESSAGE: usize = 40 + 4096 + 8 + 65_535;
+/// Bytes of an `_IO_CONNECT` with the longest path and the longest extra, and an extended attribute behind it.
+pub const CONNECT_MESSAGE: usize = 40 + 4096 + 8 + 65_535 + xattr::VALUE_MAX;
 /// Bytes kept of a WRITE: its head and the most that one writes.
 pub const WRITE_MESSAGE: usize = 24 + MAX_WRITE;
 /// Bytes kept of any other message: the longest extended attribute, its name and the head.

@@ -165,6 +165,15 @@ fn attributes() -> Result<()> {
     let long = "x".repeat(3000);
     asked(alonzo, &["set", "/net/joseph/tmp/f", "user.long", &long])?;
     ensure!(asked(joseph, &["get", "/tmp/f", "user.long"])? == long);
+    // what the file system there takes of the longest that Linux knows, it takes from here, too
+    let longest = "y".repeat(65_536);
+    let local = asked(joseph, &["set", "/tmp/f", "user.long", &longest])?;
+    asked(joseph, &["set", "/tmp/f", "user.long", "x"])?;
+    ensure!(asked(alonzo, &["set", "/net/joseph/tmp/f", "user.long", &longest])? == local);
+    if local.is_empty() {
+        ensure!(asked(joseph, &["get", "/tmp/f", "user.long"])? == longest);
+        ensure!(asked(alonzo, &["get", "/net/joseph/tmp/f", "user.long"])? == longest);
+    }
     ensure!(asked(alonzo, &["set", "/net/joseph/tmp/link", "user.a", "b"])? == "EPERM");
     for (path, expected) in [("dev/null", "character 1:3"), ("tmp/p", "fifo"), ("tmp/f", "ENODATA")] {
         let path = format!("/net/joseph/{path}");

@@ -5,24 +5,27 @@
 //! 0x21 SET      flags u32 (1 only a new one, 2 only one that is there)  name_len u16  zero u16   name   value
 //! 0x22 LIST     size u32, as in GET
 //! 0x23 REMOVE   name
+//! 0x24 SET      flags u32   name_len u16  zero u16   value_len u32   name          the value stands behind the CONNECT
 //! ```
 //! Status of GET and LIST: the length of the value, or of all names; the reply's data are the value, or the names, each with
 //! a NUL behind it. Names are those of Linux (`user.`, `trusted.`, `security.`, `system.posix_acl_…`) and reach to the end of
-//! the message where no length is given. They travel as the message of a COMBINE_CLOSE connect, in one round trip; so a value
-//! has at most [`VALUE_MAX`] bytes.
+//! the message where no length is given. They travel as the message of a COMBINE_CLOSE connect, in one round trip. A value that
+//! does not fit there, because the length of a connect's extra has 16 bits, stands behind the connect.
 
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::MGRID;
+use crate::Connect;
 use crate::message::Io;
 use crate::{ParseError, take};
 
 /// Longest name, as in Linux.
 pub const NAME_MAX: usize = 255;
-/// Longest value: with its name and heads it fits the 16-bit length of a connect's extra. Linux takes 65,536 bytes where the
-/// file system does.
-pub const VALUE_MAX: usize = 65_535 - 8 - size_of::<SetHead>() - NAME_MAX;
+/// Longest value, as in Linux.
+pub const VALUE_MAX: usize = 65_536;
+/// Longest value that stands in a connect's extra, with the longest name and an [`EXPECT`](super::subtype::EXPECT) before it.
+pub const INSIDE_MAX: usize = 65_535 - 64 - size_of::<SetHead>() - NAME_MAX;
 /// SET: the attribute must not exist (EEXIST).
 pub const CREATE: u32 = 1;
 /// SET: the attribute must exist (ENODATA).
@@ -77,13 +80,23 @@ const GET: u16 = 0x20;
 const SET: u16 = 0x21;
 const LIST: u16 = 0x22;
 const REMOVE: u16 = 0x23;
+const SET_BEHIND: u16 = 0x24;
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct SetBehindHead {
+    head: SetHead,
+    value_len: U32,
+}
 
 impl<'a> Request<'a> {
-    /// Reads subtype and data of an `_IO_MSG` with [`MGRID`].
+    /// Reads subtype and data of an `_IO_MSG` with [`MGRID`]; `behind` is what [stands behind](behind) the CONNECT that brought it,
+    /// nothing where none did.
     ///
     /// # Errors
-    /// Another subtype, a body that is too short, a name that is empty, too long or has a NUL in it, both flags of SET.
-    pub fn parse(subtype: u16, data: &'a [u8]) -> Result<Self, ParseError> {
+    /// Another subtype, a body that is too short, a name that is empty, too long or has a NUL in it, both flags of SET, a value
+    /// that is not all there or longer than [`VALUE_MAX`].
+    pub fn parse(subtype: u16, data: &'a [u8], behind: &'a [u8]) -> Result<Self, ParseError> {
         match subtype {
             GET => {
                 let (size, name) = take::<U32>(data, "GETXATTR")?;
@@ -94,11 +107,17 @@ impl<'a> Request<'a> {
                 let need = usize::from(head.name_len.get());
                 let short = ParseError::Short { what: "name of an attribute", need, have: rest.len() };
                 let (name, value) = rest.split_at_checked(need).ok_or(short)?;
-                let flags = head.flags.get();
-                if flags > REPLACE {
-                    return Err(ParseError::Invalid { what: "setxattr flags", value: flags.into() });
-                }
-                Ok(Self::Set { name: checked(name)?, value, flags })
+                Ok(Self::Set { name: checked(name)?, value: bounded(value)?, flags: head.flags()? })
+            }
+            SET_BEHIND => {
+                let (SetBehindHead { head, value_len }, name) = take::<SetBehindHead>(data, "SETXATTR")?;
+                let need = usize::from(head.name_len.get());
+                let short = ParseError::Short { what: "name of an attribute", need, have: name.len() };
+                let name = name.get(..need).ok_or(short)?;
+                let need = value_len.get() as usize;
+                let short = ParseError::Short { what: "value of an attribute", need, have: behind.len() };
+                let value = behind.get(..need).ok_or(short)?;
+                Ok(Self::Set { name: checked(name)?, value: bounded(value)?, flags: head.flags()? })
             }
             LIST => Ok(Self::List { size: take::<U32>(data, "LISTXATTR")?.0.get() }),
             REMOVE => Ok(Self::Remove { name: checked(data)? }),
@@ -106,16 +125,14 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The whole `_IO_MSG` message. Names and values are within their bounds ([`NAME_MAX`], [`VALUE_MAX`]); the caller has
-    /// seen to that.
+    /// The whole `_IO_MSG` message, for an open file. Names and values are within their bounds ([`NAME_MAX`], [`VALUE_MAX`]); the
+    /// caller has seen to that.
     #[must_use]
     pub fn emit(&self) -> Vec<u8> {
         let (subtype, data) = match *self {
             Self::Get { name, size } => (GET, [&size.to_le_bytes(), name].concat()),
             Self::Set { name, value, flags } => {
-                let name_len = U16::new(u16::try_from(name.len()).unwrap_or(u16::MAX));
-                let head = SetHead { flags: U32::new(flags), name_len, zero: U16::ZERO };
-                (SET, [head.as_bytes(), name, value].concat())
+                (SET, [SetHead::new(flags, name).as_bytes(), name, value].concat())
             }
             Self::List { size } => (LIST, size.to_le_bytes().to_vec()),
             Self::Remove { name } => (REMOVE, name.to_vec()),
@@ -123,11 +140,54 @@ impl<'a> Request<'a> {
         Io::Msg { mgrid: MGRID, subtype, data: &data }.to_bytes()
     }
 
+    /// The message for the extra of a connect, and what is to stand behind the connect: a value that is too long for the extra.
+    #[must_use]
+    pub fn emit_for_connect(&self) -> (Vec<u8>, &'a [u8]) {
+        match *self {
+            Self::Set { name, value, flags } if value.len() > INSIDE_MAX => {
+                let head = SetBehindHead {
+                    head: SetHead::new(flags, name),
+                    value_len: U32::new(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+                };
+                let data = [head.as_bytes(), name].concat();
+                (Io::Msg { mgrid: MGRID, subtype: SET_BEHIND, data: &data }.to_bytes(), value)
+            }
+            _ => (self.emit(), &[]),
+        }
+    }
+
     /// True when it would change the file.
     #[must_use]
     pub fn changes(&self) -> bool {
         matches!(self, Self::Set { .. } | Self::Remove { .. })
     }
+}
+
+impl SetHead {
+    fn new(flags: u32, name: &[u8]) -> Self {
+        let name_len = U16::new(u16::try_from(name.len()).unwrap_or(u16::MAX));
+        Self { flags: U32::new(flags), name_len, zero: U16::ZERO }
+    }
+
+    fn flags(&self) -> Result<u32, ParseError> {
+        match self.flags.get() {
+            flags @ 0..=REPLACE => Ok(flags),
+            flags => Err(ParseError::Invalid { what: "setxattr flags", value: flags.into() }),
+        }
+    }
+}
+
+/// What stands behind an `_IO_CONNECT` message.
+#[must_use]
+pub fn behind(connect: &[u8]) -> &[u8] {
+    Connect::declared_len(connect).ok().and_then(|len| connect.get(len..)).unwrap_or_default()
+}
+
+fn bounded(value: &[u8]) -> Result<&[u8], ParseError> {
+    if value.len() > VALUE_MAX {
+        return Err(ParseError::Invalid { what: "length of an attribute", value: value.len() as u64 });
+    }
+    Ok(value)
 }
 
 fn checked(name: &[u8]) -> Result<&[u8], ParseError> {
@@ -139,11 +199,13 @@ fn checked(name: &[u8]) -> Result<&[u8], ParseError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Identity;
     use super::*;
+    use crate::{Extra, Link, Timestamp, chain};
 
     fn parse(bytes: &[u8]) -> Result<Request<'_>, ParseError> {
         let (subtype, data) = Io::parse_for(MGRID, bytes)?;
-        Request::parse(subtype, data)
+        Request::parse(subtype, data, &[])
     }
 
     #[test]
@@ -157,10 +219,40 @@ mod tests {
             Request::List { size: 0 },
             Request::Remove { name: b"user.colour" },
         ] {
-            let bytes = request.emit();
-            assert!(bytes.len() <= usize::from(u16::MAX), "fits the extra of a connect");
-            assert_eq!(parse(&bytes), Ok(request));
+            assert_eq!(parse(&request.emit()), Ok(request));
         }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_into_a_connect_stands_behind_it() {
+        let (name, value) = ([b'n'; NAME_MAX], [7; VALUE_MAX]);
+        for (len, outside) in
+            [(0, 0), (INSIDE_MAX, 0), (INSIDE_MAX + 1, INSIDE_MAX + 1), (VALUE_MAX, VALUE_MAX)]
+        {
+            let request = Request::Set { name: &name, value: &value[..len], flags: CREATE };
+            let (message, rest) = request.emit_for_connect();
+            assert_eq!(rest.len(), outside, "of {len}");
+            let mut chained = Vec::new();
+            let born = Timestamp { seconds: i64::MAX, nanoseconds: 0 };
+            let identity = Identity { file_type: 0, device: (0, 0), ino: 0, born };
+            super::super::Request::Expect(identity).emit(Link::Follows, &mut chained);
+            chained.extend_from_slice(&message);
+            let path = [b'p'; 4095];
+            let connect = Connect::combine_close(&path, false, &chained).emit().expect("it fits");
+            let whole = [&connect, rest].concat();
+            let Ok(Connect { extra: Extra::Messages(messages), .. }) = Connect::parse(&whole) else {
+                panic!()
+            };
+            let (Io::Msg { subtype, data, .. }, _) = chain(messages).nth(1).unwrap().unwrap() else {
+                panic!()
+            };
+            assert_eq!(Request::parse(subtype, data, behind(&whole)), Ok(request));
+            if outside > 0 {
+                assert!(Request::parse(subtype, data, &rest[1..]).is_err(), "not all of the value is there");
+            }
+        }
+        let request = Request::Set { name: &name, value: &[7; VALUE_MAX + 1], flags: 0 };
+        assert!(parse(&request.emit()).is_err());
     }
 
     #[test]
@@ -178,9 +270,9 @@ mod tests {
         bytes[12] = 7;
         assert!(parse(&bytes).is_err(), "the name is longer than the message");
         assert!(parse(&Request::Set { name: b"user.x", value: b"", flags: 3 }.emit()).is_err());
-        for subtype in GET..=REMOVE {
+        for subtype in GET..=SET_BEHIND {
             for len in 0..4 {
-                let result = Request::parse(subtype, &[b'x'; 4][..len]);
+                let result = Request::parse(subtype, &[b'x'; 4][..len], &[]);
                 assert!(result.is_err() || subtype == REMOVE, "{subtype:#x} with {len} bytes: {result:?}");
             }
         }

@@ -169,7 +169,11 @@ impl Engine {
             }
         };
         let extra = if chained.is_empty() { connect.extra } else { Extra::Messages(&chained) };
-        emit(&Connect { extra, ..connect }.guarded(at.guard), room)
+        let (mut message, room) = emit(&Connect { extra, ..connect }.guarded(at.guard), room)?;
+        if let Task::Attribute { behind, .. } = &job.task {
+            message.extend_from_slice(behind);
+        }
+        Ok((message, room))
     }
 
     /// Says which file the rest of the chain is for. Of a QNX node, which does not know this, nobody knows better.

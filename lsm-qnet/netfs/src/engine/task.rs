@@ -98,8 +98,8 @@ pub(super) enum Task {
     /// What of an open file is ready.
     Poll { fh: u64, events: u32, notify: Option<u64> },
     /// The message asks about extended attributes, for so many bytes (0: only how many there are), or (`None`) changes one; of an
-    /// open file if there is a handle.
-    Attribute { nodeid: u64, fh: Option<u64>, message: Box<[u8]>, size: Option<u32> },
+    /// open file if there is a handle. What is `behind` stands behind the CONNECT.
+    Attribute { nodeid: u64, fh: Option<u64>, message: Box<[u8]>, behind: Box<[u8]>, size: Option<u32> },
     /// From one open file to another.
     Copy { from: u64, from_offset: u64, to: u64, to_offset: u64, length: u64 },
 }

@@ -43,9 +43,11 @@ impl Engine {
             Request::Set { value, .. } if value.len() > VALUE_MAX => return Err(libc::E2BIG),
             _ => {}
         }
-        let (message, changes) = (request.emit().into(), request.changes());
         let fh = self.own_handle(header);
-        Ok(Task::Attribute { nodeid, fh, message, size: (!changes).then_some(size) })
+        let (message, behind) =
+            if fh.is_some() { (request.emit(), &[][..]) } else { request.emit_for_connect() };
+        let size = (!request.changes()).then_some(size);
+        Ok(Task::Attribute { nodeid, fh, message: message.into(), behind: behind.into(), size })
     }
 
     /// The names of what has none.

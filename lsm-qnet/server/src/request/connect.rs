@@ -43,12 +43,13 @@ pub(super) fn run(
             Err(errno) => Outcome::Failed(errno),
         };
     }
+    let with = (&request, filesys::xattr::behind(message));
     let result: Result<Outcome, Failure> = match request.subtype {
         Subtype::Open => open(export, opener, &request, reply.cancel).map(|file| Outcome::Opened(0, file)),
         Subtype::Combine => {
-            open_and_do(export, opener, &request, reply).map(|(status, file)| Outcome::Opened(status, file))
+            open_and_do(export, opener, with, reply).map(|(status, file)| Outcome::Opened(status, file))
         }
-        Subtype::CombineClose => combine_close(export, opener, &request, reply).map(Outcome::Done),
+        Subtype::CombineClose => combine_close(export, opener, with, reply).map(Outcome::Done),
         Subtype::Readlink => {
             Ok(readlink(export, &request, reply).map_or_else(Outcome::Failed, Outcome::Done))
         }
@@ -192,16 +193,17 @@ fn create(
     OpenFile::create(export, request.ioflag, opener.clone(), make)
 }
 
+/// `behind` is what stands behind the message.
 fn open_and_do(
     export: &Export,
     opener: &Opener,
-    request: &Connect<'_>,
+    (request, behind): (&Connect<'_>, &[u8]),
     reply: Reply<'_>,
 ) -> Result<(i64, OpenFile), Failure> {
     let Extra::Messages(chained) = request.extra else { return Err(Errno::EINVAL.into()) };
     // without an access bit nothing is really opened: attributes need none
     let file = open(export, opener, request, reply.cancel)?;
-    let on = OnFile { export, file: &file, source: None };
+    let on = OnFile { export, file: &file, source: None, behind };
     match on.messages(chained, reply) {
         Ok(status) => Ok((status, file)),
         // a partner to wait for needs an open file to wait on
@@ -213,7 +215,7 @@ fn open_and_do(
 fn combine_close(
     export: &Export,
     opener: &Opener,
-    request: &Connect<'_>,
+    (request, behind): (&Connect<'_>, &[u8]),
     reply: Reply<'_>,
 ) -> Result<i64, Failure> {
     if let Extra::Messages(messages) = request.extra
@@ -223,7 +225,7 @@ fn combine_close(
         let (request, meant) = by_path;
         return Ok(on.run(request, meant, reply)?);
     }
-    open_and_do(export, opener, request, reply).map(|(status, _)| status)
+    open_and_do(export, opener, (request, behind), reply).map(|(status, _)| status)
 }
 
 fn readlink(export: &Export, request: &Connect<'_>, mut reply: Reply<'_>) -> Result<i64, Errno> {

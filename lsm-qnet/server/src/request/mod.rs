@@ -129,7 +129,7 @@ impl Request {
                 Err(errno) => Outcome::Failed(errno),
             },
             Work::File { message, file, source } => {
-                let on = OnFile { export, file: &file, source: source.as_deref() };
+                let on = OnFile { export, file: &file, source: source.as_deref(), behind: &[] };
                 let outcome = match on.messages(&message, reply) {
                     Ok(status) => Outcome::Done(status),
                     Err(Failure::Errno(errno)) => Outcome::Failed(errno),

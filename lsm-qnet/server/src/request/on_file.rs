@@ -20,6 +20,8 @@ pub(crate) struct OnFile<'a> {
     pub(crate) file: &'a OpenFile,
     /// The other file of a COPY.
     pub(crate) source: Option<&'a OpenFile>,
+    /// What stands behind the CONNECT that brought the messages.
+    pub(crate) behind: &'a [u8],
 }
 
 impl OnFile<'_> {
@@ -94,7 +96,7 @@ impl OnFile<'_> {
 
     /// What QNX's messages cannot say.
     fn ours(&self, subtype: u16, data: &[u8], reply: &mut Reply<'_>) -> Result<i64, Failure> {
-        let Self { export, file, source } = *self;
+        let Self { export, file, source, behind } = *self;
         let cancel = reply.cancel;
         if number::LOCKS.contains(&subtype) {
             let request = lock::Request::parse(subtype, data).map_err(bad_message)?;
@@ -104,7 +106,7 @@ impl OnFile<'_> {
             return Ok(0);
         }
         if number::ATTRIBUTES.contains(&subtype) {
-            let request = xattr::Request::parse(subtype, data).map_err(bad_message)?;
+            let request = xattr::Request::parse(subtype, data, behind).map_err(bad_message)?;
             if request.changes() {
                 file.may_change(export)?;
             }

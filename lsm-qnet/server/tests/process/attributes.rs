@@ -19,13 +19,13 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn ask(server: &mut Server, conn: u32, path: &str, request: &Request<'_>) -> Result<Answer> {
-    let message = request.emit();
+    let (message, behind) = request.emit_for_connect();
     let room = match request {
         Request::Get { size, .. } | Request::List { size } => *size,
         _ => 0,
     };
     let connect = Connect::combine_close(path.as_bytes(), false, &message).emit().unwrap();
-    server.call(conn, 0, &connect, room)
+    server.call(conn, 0, &[&connect, behind].concat(), room)
 }
 
 fn set(server: &mut Server, conn: u32, path: &str, name: &str, value: &[u8], flags: u32) -> Result<()> {

@@ -10,6 +10,7 @@ use qnet_iomsg::{
     message::XTYPE_APPEND,
     stat,
 };
+use qnet_ipc::ToClient;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::bench::{Bench, ended, regular};
@@ -112,6 +113,39 @@ fn extended_attributes_of_an_open_file_are_asked_through_it() {
     let (_, on, message) = bench.sent();
     assert_ne!(on, coid, "another user's would lend his rights");
     expects(&message, &file);
+}
+
+/// A message of which so much came along.
+fn whole(bench: &mut Bench, txn: u32, first: Vec<u8>) -> Vec<u8> {
+    let (offset, nbytes) = (first.len() as u32, qnet_ipc::MAX_DATA as u32);
+    bench.say(&ToClient::Read { txn, offset, nbytes });
+    [first, bench.rest()].concat()
+}
+
+#[test]
+fn the_longest_extended_attribute_is_set_by_path_and_through_an_open_file() {
+    let (mut bench, d) = in_directory();
+    let file = regular(10, 3);
+    let f = bench.file(d, "f", &file).nodeid;
+    let value = vec![b'v'; xattr::VALUE_MAX];
+    let request = xattr::Request::Set { name: b"user.a", value: &value, flags: 0 };
+    let unique = bench.ask(Opcode::Setxattr, f, &set(b"user.a", &value));
+    let (txn, _, first) = bench.sent();
+    let message = whole(&mut bench, txn, first);
+    expects(&message, &file);
+    let Extra::Messages(messages) = Connect::parse(&message).unwrap().extra else { panic!() };
+    let Io::Msg { subtype, data, .. } = chain(messages).nth(1).unwrap().unwrap().0 else { panic!() };
+    assert!(xattr::Request::parse(subtype, data, xattr::behind(&message)) == Ok(request));
+    bench.reply(txn, 0, b"");
+    assert_eq!(bench.answer(), ended(unique, 0));
+
+    let (f, coid, _) = created(&mut bench, d, b"g", libc::O_RDONLY, &regular(11, 3));
+    bench.ask(Opcode::Setxattr, f, &set(b"user.a", &value));
+    let (txn, on, first) = bench.sent();
+    assert_eq!(on, coid);
+    assert!(whole(&mut bench, txn, first) == request.emit());
+    let unique = bench.ask(Opcode::Setxattr, f, &set(b"user.a", &[&value[..], b"v"].concat()));
+    assert_eq!(bench.answer(), ended(unique, libc::E2BIG));
 }
 
 fn write(bench: &mut Bench, fh: u64, flags: i32, write_flags: u32) -> Vec<u8> {
