@@ -1,9 +1,11 @@
 //! Signals for those who wait.
 //!
-//! The kernel says that a signal has come, not what it does. A wait that may last for ever (a read of a FIFO) ends with
-//! EINTR, whatever signal it was. Everything else goes on, as it does on a local file system, unless the signal ends the
-//! process: then the request is given up, and the node is asked to let go of it. The kernel tells us once per request, so who
-//! went on is looked at again until the request ends.
+//! The kernel says that a signal has come, not what it does. A wait that may last for ever (a read of a FIFO) ends,
+//! whatever signal it was: the node is asked to let go, and its answer says whether bytes have moved already, because what has
+//! been taken from a FIFO would be lost, and what has been put into it would be written twice by who tries again. Everything
+//! else goes on, as it does on a local file system, unless the signal ends the process: then the request is given up, and the
+//! node is asked to let go of it. The kernel tells us once per request, so who went on is looked at again until the request
+//! ends.
 
 use std::{
     collections::BTreeSet,
@@ -35,8 +37,16 @@ impl Engine {
         if self.take_lock_back(now, unique) {
             return;
         }
-        let Some(job) = self.jobs.get(&unique) else { return };
-        if !job.waits && !(self.config.is_dying)(job.thread) {
+        let Some(job) = self.jobs.get_mut(&unique) else { return };
+        // an open that comes too late is closed again, and nothing is lost with it
+        let stays = !job.waits || !job.task.opens();
+        if stays && !(self.config.is_dying)(job.thread) {
+            if job.waits
+                && !std::mem::replace(&mut job.asked_back, true)
+                && let Some(txn) = job.txn()
+            {
+                self.link.unblock(txn);
+            }
             self.look_again_later(now, unique);
         } else if let Some(job) = self.withdraw(unique) {
             debug!(unique, "interrupted: {:?}", job.task);

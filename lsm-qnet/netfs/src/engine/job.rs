@@ -51,7 +51,7 @@ pub(super) struct Job {
     pub(super) deadline: Option<Instant>,
     /// It may wait for ever, and any signal ends it.
     pub(super) waits: bool,
-    /// The node was asked to let go of its lock.
+    /// The node was asked to let go, and its answer is waited for.
     pub(super) asked_back: bool,
     /// Number of the open file a path is opened as.
     pub(super) coid: i32,

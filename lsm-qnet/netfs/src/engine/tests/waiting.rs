@@ -1,8 +1,9 @@
 //! How long a request may take, and what a signal does to it.
 
+use qnet_iomsg::Stat;
 use zerocopy::IntoBytes;
 
-use super::bench::{ALIVE, Bench, DEADLINE, DIES, Heard, ended, regular};
+use super::bench::{ALIVE, Answer, Bench, DEADLINE, DIES, Heard, ended, regular};
 use crate::{
     engine::interrupt::LOOK_AGAIN,
     fuse::{
@@ -13,11 +14,22 @@ use crate::{
 
 /// A file that is open for writing; its handle.
 fn open_file() -> (Bench, u64) {
+    open_as(&regular(10, 10))
+}
+
+/// A FIFO that is open for reading and writing, for somebody who lives.
+fn open_fifo() -> (Bench, u64) {
+    let (mut bench, fh) = open_as(&Stat { mode: libc::S_IFIFO | 0o644, ..regular(10, 0) });
+    bench.thread = ALIVE;
+    (bench, fh)
+}
+
+fn open_as(stat: &Stat) -> (Bench, u64) {
     let mut bench = Bench::new();
     let node = bench.node("joseph");
-    let file = bench.file(node, "f", &regular(10, 10)).nodeid;
+    let file = bench.file(node, "f", stat).nodeid;
     let args = OpenIn { flags: libc::O_RDWR.cast_unsigned(), open_flags: 0 };
-    let fh = bench.open_with(file, args, &regular(10, 10));
+    let fh = bench.open_with(file, args, stat);
     (bench, fh)
 }
 
@@ -55,4 +67,56 @@ fn the_kernel_does_not_hang_over_pages_of_a_mapping() {
     let unique = write(&mut bench, fh, FUSE_WRITE_CACHE);
     bench.pass(DEADLINE);
     assert_eq!(bench.answer(), ended(unique, libc::EHOSTDOWN));
+}
+
+#[test]
+fn bytes_of_a_fifo_that_were_on_their_way_when_a_signal_came_are_not_lost() {
+    let (mut bench, fh) = open_fifo();
+    let read = bench.read(fh, 100);
+    let (txn, ..) = bench.sent();
+    bench.interrupt(read);
+    assert_eq!(bench.heard(), [Heard::Unblock { txn }]);
+    bench.interrupt(read);
+    bench.pass(10 * DEADLINE);
+    assert_eq!(
+        (bench.heard(), bench.answers()),
+        (vec![], vec![]),
+        "the node has been asked, and says what it did"
+    );
+    bench.reply(txn, 3, b"abc");
+    assert_eq!(bench.answer(), Answer { unique: read, error: 0, body: b"abc".to_vec() });
+
+    let read = bench.read(fh, 100);
+    let (txn, ..) = bench.sent();
+    bench.interrupt(read);
+    bench.error(txn, libc::EINTR);
+    assert_eq!(bench.answer(), ended(read, libc::EINTR));
+}
+
+#[test]
+fn bytes_that_a_fifo_took_when_a_signal_came_are_not_written_again() {
+    let (mut bench, fh) = open_fifo();
+    let written = write(&mut bench, fh, 0);
+    let (txn, ..) = bench.sent();
+    bench.interrupt(written);
+    assert_eq!(bench.heard(), [Heard::Unblock { txn }]);
+    assert_eq!(bench.answers(), []);
+    bench.reply(txn, 1, b"");
+    assert_eq!(bench.answer_to(written).error, 0, "who were told EINTR would write it again");
+}
+
+#[test]
+fn who_dies_while_a_fifo_is_silent_does_not_stay_for_the_nodes_word() {
+    let (mut bench, fh) = open_fifo();
+    let read = bench.read(fh, 100);
+    let (txn, ..) = bench.sent();
+    bench.interrupt(read);
+    assert_eq!(bench.heard(), [Heard::Unblock { txn }]);
+    DIES.set(true);
+    bench.pass(LOOK_AGAIN);
+    DIES.set(false);
+    assert_eq!(bench.answer(), ended(read, libc::EINTR));
+    bench.heard();
+    bench.reply(txn, 3, b"abc");
+    assert_eq!(bench.answers(), []);
 }
