@@ -6,9 +6,11 @@
 pub mod capture;
 mod harness;
 mod pair;
+mod player;
 pub mod sys;
 mod trouble;
 
 pub use harness::{Case, Need, main};
 pub use pair::{PATIENCE, Pair, eventually, refused, shell_as};
+pub use player::Player;
 pub use trouble::{has_lost, lose};

@@ -3,12 +3,9 @@
 //!
 //! The data base is joseph's. alonzo has it by `/net`; joseph has it by `/net` too, or where it lies.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-
 use anyhow::{Context, Result, ensure};
 use qnet_lab::{Node, Options};
-use system_tests::{Need, Pair, eventually};
+use system_tests::{Need, Pair, Player, eventually};
 
 const NEEDS: &[Need] = &[Need::RootNodes, Need::Fuse, Need::Program("sqlite3")];
 
@@ -42,9 +39,7 @@ fn pair() -> Result<Pair> {
 
 /// A sqlite that stays, and does what it is told.
 struct Sqlite {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    player: Player,
 }
 
 /// What it says when it has done something.
@@ -54,11 +49,7 @@ impl Sqlite {
     fn start(node: &Node, base: &str) -> Result<Self> {
         let mut command = node.command("sh");
         command.args(["-c", &format!("exec sqlite3 -batch '{base}' 2>&1")]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let orders = child.stdin.take().context("its input")?;
-        let answers = BufReader::new(child.stdout.take().context("its output")?);
-        Ok(Self { child, orders, answers })
+        Ok(Self { player: Player::start(command)? })
     }
 
     /// One that has the data base for its node, as soon as those who had it before are known to have gone: the kernel tells of
@@ -76,15 +67,15 @@ impl Sqlite {
 
     /// What it says to a statement.
     fn ask(&mut self, statement: &str) -> Result<String> {
-        write!(self.orders, "{statement};\n.print {DONE}\n").context("its input")?;
+        self.player.order(&format!("{statement};\n.print {DONE}"))?;
         let mut said = String::new();
         loop {
-            let before = said.len();
-            ensure!(self.answers.read_line(&mut said)? > 0, "sqlite has ended: {said}");
-            if said[before..].trim_end() == DONE {
-                said.truncate(before);
+            let line = self.player.hear().with_context(|| format!("it said {said:?}"))?;
+            if line == DONE {
                 return Ok(said);
             }
+            said += &line;
+            said.push('\n');
         }
     }
 
@@ -105,17 +96,9 @@ impl Sqlite {
 
     /// Ends it, and waits until it has.
     fn end(mut self) -> Result<()> {
-        writeln!(self.orders, ".quit")?;
-        ensure!(self.child.wait()?.success(), "sqlite fails at its end");
+        self.player.order(".quit")?;
+        ensure!(self.player.process().wait()?.success(), "sqlite fails at its end");
         Ok(())
-    }
-}
-
-impl Drop for Sqlite {
-    fn drop(&mut self) {
-        // Whoever has ended already needs no signal.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -5,15 +5,14 @@
 #[expect(unsafe_code, reason = "flock and a signal handler, in the process that is told to use them")]
 mod holder;
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use qnet_lab::{Node, Options};
-use system_tests::{Need, Pair, eventually};
+use system_tests::{Need, Pair, Player, eventually};
 
 const CASES: &[system_tests::Case] = &[
     case("programs_of_two_nodes_exclude_each_other", two_nodes),
@@ -59,66 +58,39 @@ const HERE: &str = "/tmp/f";
 
 /// A process that locks as it is told.
 struct Holder {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    player: Player,
     /// Its number in its node.
     pid: String,
 }
 
 impl Holder {
     fn start(node: &Node, path: &str) -> Result<Self> {
-        let us = std::env::current_exe()?;
-        let name = us.file_name().and_then(|name| name.to_str()).context("a name")?;
-        let mut command = node.command("env");
-        command.args([format!("FILE_LOCKS={path}"), format!("/lab/programs/deps/{name}")]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let orders = child.stdin.take().context("its input")?;
-        let answers = BufReader::new(child.stdout.take().context("its output")?);
-        let mut holder = Self { child, orders, answers, pid: String::new() };
-        holder.pid = holder.hear()?;
-        Ok(holder)
+        let mut player = Player::of_this_program(node, &format!("FILE_LOCKS={path}"), &[])?;
+        let pid = player.hear()?;
+        Ok(Self { player, pid })
     }
 
     fn order(&mut self, line: &str) -> Result<()> {
-        writeln!(self.orders, "{line}").context("its input")
+        self.player.order(line)
     }
 
     fn hear(&mut self) -> Result<String> {
-        let mut line = String::new();
-        ensure!(self.answers.read_line(&mut line)? > 0, "a process has ended");
-        Ok(line.trim_end().to_owned())
+        self.player.hear()
     }
 
-    fn ask(&mut self, line: &str) -> Result<String> {
-        self.order(line)?;
-        self.hear()
-    }
-
-    #[track_caller]
     fn says(&mut self, line: &str, expected: &str) -> Result<()> {
-        let said = self.ask(line)?;
-        ensure!(said == expected, "{line}: {said}, expected {expected}");
-        Ok(())
+        self.player.says(line, expected)
     }
 
-    /// It sleeps, and not because it waits for orders.
+    /// It sleeps in the system call for a lock.
     fn is_waiting(&self, node: &Node) -> bool {
-        let sleeps_in = node.shell(&format!("cat /proc/{}/wchan", self.pid));
-        sleeps_in.is_ok_and(|place| place != "0" && !place.contains("pipe_read"))
+        let calls = [libc::SYS_fcntl, libc::SYS_flock].map(|call| format!("{call} "));
+        let doing = node.shell(&format!("cat /proc/{}/syscall", self.pid));
+        doing.is_ok_and(|doing| calls.iter().any(|call| doing.starts_with(call)))
     }
 
     fn signal(&self, node: &Node, signal: &str) -> Result<()> {
         node.shell(&format!("kill -{signal} {}", self.pid)).map(drop).context("a signal")
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        // It ends with its input as well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -230,7 +202,7 @@ fn killed() -> Result<()> {
     far.order("wait w 0 10")?;
     eventually("the wait", || far.is_waiting(alonzo))?;
     far.signal(alonzo, "KILL")?;
-    eventually("its end", || far.child.try_wait().is_ok_and(|status| status.is_some()))?;
+    eventually("its end", || far.player.process().try_wait().is_ok_and(|status| status.is_some()))?;
     local.says("set u 0 10", "ok")?;
     local.says("set w 0 10", "ok")
 }
@@ -294,7 +266,7 @@ fn lost_node() -> Result<()> {
     local.says("wait w 0 10", "ok")?;
     local.says("fwait w", "ok")?;
     // who held them is told when he uses the file
-    eventually("the error", || far.ask("set w 20 1").is_ok_and(|said| said == "EHOSTDOWN"))
+    eventually("the error", || far.player.ask("set w 20 1").is_ok_and(|said| said == "EHOSTDOWN"))
 }
 
 fn lost_file_system() -> Result<()> {

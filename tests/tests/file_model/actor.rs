@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  open FLAGS        close             size               bytes of the file
+//!  swap                                                   the file that is open, for another open of his
 //!  read AT LEN       write AT LEN SEED append LEN SEED    the file that is open
 //!  cut SIZE          punch AT LEN                         the file that is open
 //!  truncate SIZE     map AT LEN SEED   look LEN
@@ -31,13 +32,13 @@ pub(crate) fn bytes(at: usize, len: usize, seed: u64) -> Vec<u8> {
 
 /// Does what it is told until the end of its input.
 pub(crate) fn act(path: &Path) -> Result<()> {
-    let mut file = None;
+    let mut files = [None, None];
     for line in io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split(' ').collect();
         let (verb, numbers) = words.split_first().context("no verb")?;
         let numbers: Vec<usize> = numbers.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
-        match one(path, &mut file, verb, &numbers)? {
+        match one(path, &mut files, verb, &numbers)? {
             Ok(bytes) => {
                 let mut answer = format!("ok {}\n", bytes.len()).into_bytes();
                 answer.extend(bytes);
@@ -51,7 +52,13 @@ pub(crate) fn act(path: &Path) -> Result<()> {
 }
 
 /// The inner result is the operation's own.
-fn one(path: &Path, file: &mut Option<File>, verb: &str, numbers: &[usize]) -> Result<io::Result<Vec<u8>>> {
+fn one(
+    path: &Path,
+    files: &mut [Option<File>; 2],
+    verb: &str,
+    numbers: &[usize],
+) -> Result<io::Result<Vec<u8>>> {
+    let [file, other] = files;
     match (verb, numbers) {
         ("open", [flags]) => {
             let flags = i32::try_from(*flags)?;
@@ -64,6 +71,10 @@ fn one(path: &Path, file: &mut Option<File>, verb: &str, numbers: &[usize]) -> R
         }
         ("close", []) => {
             *file = None;
+            return Ok(Ok(Vec::new()));
+        }
+        ("swap", []) => {
+            std::mem::swap(file, other);
             return Ok(Ok(Vec::new()));
         }
         ("truncate", [size]) => {

@@ -8,13 +8,12 @@ mod actor;
 mod model;
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use qnet_lab::{Node, Options};
-use system_tests::{Need, Pair};
+use system_tests::{Need, Pair, Player};
 
 use crate::actor::bytes;
 use crate::model::{History, MOST, View, put};
@@ -37,6 +36,11 @@ const CASES: &[system_tests::Case] = &[
         name: "two_nodes_without_caches_see_every_change_at_once",
         needs: &[Need::RootNodes, Need::Fuse],
         run: two_nodes_without_caches,
+    },
+    system_tests::Case {
+        name: "writes_of_two_nodes_at_the_same_time_do_not_mix",
+        needs: &[Need::RootNodes, Need::Fuse],
+        run: at_the_same_time,
     },
 ];
 
@@ -83,6 +87,46 @@ fn two_nodes(cache: &str, seeds: std::ops::Range<u64>, strict: bool) -> Result<(
     play([&pair.alonzo, &pair.joseph], "/net/joseph/tmp/model", seeds, strict)
 }
 
+/// Both write places that overlap, neither waiting for the other: where they do, all is from one of them.
+fn at_the_same_time() -> Result<()> {
+    const PAGE: usize = 4096;
+    /// Pages of the longest write that is one request.
+    const LONGEST: usize = 256;
+    let qnet = vec!["mapany=off".to_owned()];
+    let Pair { alonzo, joseph, .. } = &Pair::up(&Options { qnet, ..Options::default() })?;
+    joseph.shell("touch /tmp/model")?;
+    let there = "/net/joseph/tmp/model";
+    let mut actors = [Actor::start(alonzo, there)?, Actor::start(joseph, there)?];
+    let mut judge = Actor::start(joseph, "/tmp/model")?;
+    let mut dice = Dice(1);
+    for round in seeds(100, 20_000)? {
+        let flags = if dice.below(2) == 0 { 0 } else { libc::O_DIRECT };
+        let middle = PAGE * LONGEST;
+        let writes: [_; 2] = std::array::from_fn(|_| {
+            let (before, behind) = (1 + dice.below(LONGEST / 2), dice.below(LONGEST / 2));
+            (middle - PAGE * before, PAGE * (before + 1 + behind), dice.next() >> 1)
+        });
+        let orders = writes.map(|(at, len, seed)| format!("write {at} {len} {seed}"));
+        for actor in &mut actors {
+            actor.does(&format!("open {flags}"))?;
+        }
+        for (actor, order) in actors.iter_mut().zip(&orders) {
+            actor.0.order(order)?;
+        }
+        for (actor, order) in actors.iter_mut().zip(&orders) {
+            actor.did(order)?;
+        }
+        judge.does("open 0")?;
+        let begin = writes.iter().map(|(at, ..)| *at).max().context("there are two")?;
+        let end = writes.iter().map(|(at, len, _)| at + len).min().context("there are two")?;
+        let found = judge.does(&format!("read {begin} {}", end - begin))?;
+        judge.does("close")?;
+        let of_one = writes.iter().any(|(_, _, seed)| found == bytes(begin, end - begin, *seed));
+        ensure!(of_one, "round {round}: {orders:?} are mixed from {begin} to {end}");
+    }
+    Ok(())
+}
+
 /// Runs the seeds; `strict`: what is read is the present version always.
 fn play(nodes: [&Node; 2], path: &str, seeds: std::ops::Range<u64>, strict: bool) -> Result<()> {
     let mut actors = [Actor::start(nodes[0], path)?, Actor::start(nodes[1], path)?];
@@ -95,42 +139,24 @@ fn play(nodes: [&Node; 2], path: &str, seeds: std::ops::Range<u64>, strict: bool
 }
 
 /// A process of a node that uses the file.
-struct Actor {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+struct Actor(Player);
 
 impl Actor {
     fn start(node: &Node, path: &str) -> Result<Self> {
-        let us = std::env::current_exe()?;
-        let name = us.file_name().and_then(|name| name.to_str()).context("a name")?;
-        let mut command: Command = node.command("env");
-        command.args([format!("FILE_ACTOR={path}"), format!("/lab/programs/deps/{name}")]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let orders = child.stdin.take().context("its input")?;
-        let answers = BufReader::new(child.stdout.take().context("its output")?);
-        Ok(Self { child, orders, answers })
+        Player::of_this_program(node, &format!("FILE_ACTOR={path}"), &[]).map(Self)
     }
 
     /// Does one thing; gives what was read. Every operation of a run is one that works.
     fn does(&mut self, order: &str) -> Result<Vec<u8>> {
-        writeln!(self.orders, "{order}")?;
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer)?;
-        let len = answer.trim_end().strip_prefix("ok ").and_then(|len| len.parse().ok());
-        let Some(len) = len else { bail!("{order}: {answer:?}") };
-        let mut bytes = vec![0; len];
-        self.answers.read_exact(&mut bytes)?;
-        Ok(bytes)
+        self.0.order(order)?;
+        self.did(order)
     }
-}
 
-impl Drop for Actor {
-    fn drop(&mut self) {
-        // It holds nothing but the file.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// What came of it.
+    fn did(&mut self, order: &str) -> Result<Vec<u8>> {
+        let answer = self.0.hear()?;
+        let len = answer.strip_prefix("ok ").and_then(|len| len.parse().ok());
+        self.0.hear_bytes(len.with_context(|| format!("{order}: {answer:?}"))?)
     }
 }
 
@@ -165,8 +191,8 @@ impl Dice {
 struct Run {
     dice: Dice,
     history: History,
-    /// What each of the two knows of the file that he has open.
-    views: [Option<View>; 2],
+    /// What each of the two knows of the file by each of his opens; he uses the first.
+    views: [[Option<View>; 2]; 2],
     strict: bool,
     log: String,
 }
@@ -174,12 +200,14 @@ struct Run {
 impl Run {
     fn new(seed: u64, strict: bool) -> Self {
         let (dice, history) = (Dice(seed), History::new());
-        Self { dice, history, views: [None, None], strict, log: String::new() }
+        Self { dice, history, views: Default::default(), strict, log: String::new() }
     }
 
     fn play(&mut self, actors: &mut [Actor; 2]) -> Result<()> {
         for actor in actors.iter_mut() {
-            actor.does("close")?;
+            for order in ["close", "swap", "close"] {
+                actor.does(order)?;
+            }
         }
         actors[0].does("truncate 0")?;
         for _ in 0..STEPS {
@@ -188,9 +216,11 @@ impl Run {
         }
         // In the end both see the same.
         for (who, actor) in actors.iter_mut().enumerate() {
-            self.told(who, actor, "close")?;
-            self.views[who] = None;
+            for order in ["close", "swap", "close"] {
+                self.told(who, actor, order)?;
+            }
         }
+        self.views = Default::default();
         for (who, actor) in actors.iter_mut().enumerate() {
             self.look(who, actor)?;
         }
@@ -204,7 +234,11 @@ impl Run {
     }
 
     fn step(&mut self, who: usize, actor: &mut Actor) -> Result<()> {
-        if self.views[who].is_none() {
+        if self.dice.below(12) == 0 {
+            self.views[who].swap(0, 1);
+            return self.told(who, actor, "swap").map(drop);
+        }
+        if self.views[who][0].is_none() {
             return match self.dice.below(8) {
                 0 => self.truncate(who, actor),
                 1 => self.map(who, actor),
@@ -222,7 +256,7 @@ impl Run {
             16 => self.size(who, actor),
             17 => self.look(who, actor),
             _ => {
-                self.views[who] = None;
+                self.views[who][0] = None;
                 self.told(who, actor, "close").map(drop)
             }
         }
@@ -232,13 +266,13 @@ impl Run {
         let flags = match self.dice.below(5) {
             0 | 1 => libc::O_DIRECT,
             2 => {
-                self.history.change(Vec::clear);
+                self.changed(who, 0, MOST, Vec::clear);
                 libc::O_TRUNC
             }
             _ => 0,
         };
         self.told(who, actor, &format!("open {flags}"))?;
-        self.views[who] = Some(View::open(&self.history, self.strict || flags == libc::O_DIRECT));
+        self.views[who][0] = Some(View::open(&self.history, self.strict || flags == libc::O_DIRECT));
         Ok(())
     }
 
@@ -246,7 +280,7 @@ impl Run {
         let at = self.dice.size(MOST - 1);
         let len = self.dice.size(MOST - at);
         let read = self.told(who, actor, &format!("read {at} {len}"))?;
-        let view = self.views[who].as_ref().context("it is open")?;
+        let view = self.views[who][0].as_ref().context("it is open")?;
         view.may_read(&self.history, at, len, &read)
             .map_err(|wrong| anyhow::anyhow!("read {at} {len}: {wrong}"))
     }
@@ -269,12 +303,12 @@ impl Run {
         let (end, seed) = (self.history.now().len(), self.dice.next() >> 1);
         let len = self.dice.size(MOST - end);
         self.told(who, actor, &format!("open {}", libc::O_APPEND))?;
-        self.views[who] = Some(View::open(&self.history, self.strict));
+        self.views[who][0] = Some(View::open(&self.history, self.strict));
         self.told(who, actor, &format!("append {len} {seed}"))?;
         self.changed(who, end, end + len, |file| put(file, end, &bytes(0, len, seed)));
         self.read(who, actor)?;
         // Writes with a place would append as well.
-        self.views[who] = None;
+        self.views[who][0] = None;
         self.told(who, actor, "close").map(drop)
     }
 
@@ -289,7 +323,8 @@ impl Run {
     fn truncate(&mut self, who: usize, actor: &mut Actor) -> Result<()> {
         let size = self.dice.size(MOST);
         self.told(who, actor, &format!("truncate {size}"))?;
-        self.history.change(|file| file.resize(size, 0));
+        let before = self.history.now().len();
+        self.changed(who, size.min(before), MOST, |file| file.resize(size, 0));
         Ok(())
     }
 
@@ -334,7 +369,7 @@ impl Run {
             return Ok(());
         }
         self.told(who, actor, &format!("map {at} {len} {seed}"))?;
-        self.history.change(|file| put(file, at, &bytes(at, len, seed)));
+        self.changed(who, at, at + len, |file| put(file, at, &bytes(at, len, seed)));
         Ok(())
     }
 
@@ -350,15 +385,15 @@ impl Run {
     fn size(&mut self, who: usize, actor: &mut Actor) -> Result<()> {
         let told = self.told(who, actor, "size")?;
         let size = u64::from_be_bytes(told.try_into().ok().context("eight bytes")?) as usize;
-        let view = self.views[who].as_ref().context("it is open")?;
+        let view = self.views[who][0].as_ref().context("it is open")?;
         ensure!(view.may_have_size(&self.history, size), "size {size}, is {}", self.history.now().len());
         Ok(())
     }
 
-    /// The present version is new, by the doing of `who` in this range.
+    /// The present version is new, by the doing of `who` in this range; all his opens know.
     fn changed(&mut self, who: usize, at: usize, end: usize, change: impl FnOnce(&mut Vec<u8>)) {
         self.history.change(change);
-        if let Some(view) = &mut self.views[who] {
+        for view in self.views[who].iter_mut().flatten() {
             view.changed(&self.history, at, end);
         }
     }

@@ -6,12 +6,11 @@
 #[expect(unsafe_code, reason = "calls of the C library, in the process that is told to make them")]
 mod player;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use qnet_lab::{Node, Options};
-use system_tests::{Need, Pair, eventually, refused};
+use system_tests::{Need, Pair, Player, eventually, refused};
 
 const CASES: &[system_tests::Case] = &[
     case("fifos_of_another_node_carry_bytes_both_ways", fifos),
@@ -43,69 +42,36 @@ fn up() -> Result<Pair> {
     Pair::up(&Options { qnet: vec!["mapany=off".to_owned()], ..Options::default() })
 }
 
-/// A process of this program in a node.
-struct Player {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+/// A process of this program in a node, which plays a role.
+fn in_role(node: &Node, role: &str, words: &[&str]) -> Result<Player> {
+    Player::of_this_program(node, &format!("SPECIAL_FILES={role}"), words)
 }
 
-impl Player {
-    fn start(node: &Node, role: &str, words: &[&str]) -> Result<Self> {
-        let us = std::env::current_exe()?;
-        let name = us.file_name().and_then(|name| name.to_str()).context("a name")?;
-        let program = format!("/lab/programs/deps/{name}");
-        Self::of(node, &[&["env", &format!("SPECIAL_FILES={role}"), &program], words].concat())
-    }
-
-    fn of(node: &Node, words: &[&str]) -> Result<Self> {
-        let mut command = node.command(words[0]);
-        command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let orders = child.stdin.take().context("its input")?;
-        let answers = BufReader::new(child.stdout.take().context("its output")?);
-        Ok(Self { child, orders, answers })
-    }
-
-    fn hear(&mut self) -> Result<String> {
-        let mut line = String::new();
-        ensure!(self.answers.read_line(&mut line)? > 0, "a process has ended");
-        Ok(line.trim_end().to_owned())
-    }
-
-    fn ask(&mut self, line: &str) -> Result<String> {
-        writeln!(self.orders, "{line}")?;
-        self.hear()
-    }
-}
-
-impl Drop for Player {
-    fn drop(&mut self) {
-        // It ends with its input as well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A program in a node.
+fn program(node: &Node, words: &[&str]) -> Result<Player> {
+    let mut command = node.command(words[0]);
+    command.args(&words[1..]);
+    Player::start(command)
 }
 
 fn fifos() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &up()?;
-    joseph.shell("mkfifo -m 666 /tmp/p")?;
+    // a FIFO for each, so that none finds a reader that is about to go
+    joseph.shell("cd /tmp && mkfifo -m 666 there here late full")?;
     // whoever opens one end waits for the other, on whichever node it is
-    let mut reader = Player::of(joseph, &["cat", "/tmp/p"])?;
-    alonzo.shell("echo from afar >/net/joseph/tmp/p")?;
+    let mut reader = program(joseph, &["cat", "/tmp/there"])?;
+    alonzo.shell("echo from afar >/net/joseph/tmp/there")?;
     ensure!(reader.hear()? == "from afar");
-    drop(reader);
-    let mut reader = Player::of(alonzo, &["cat", "/net/joseph/tmp/p"])?;
-    joseph.shell("echo from here >/tmp/p")?;
+    let mut reader = program(alonzo, &["cat", "/net/joseph/tmp/here"])?;
+    joseph.shell("echo from here >/tmp/here")?;
     ensure!(reader.hear()? == "from here");
-    drop(reader);
-    let mut writer = Player::of(alonzo, &["sh", "-c", "echo late >/net/joseph/tmp/p; echo written"])?;
-    ensure!(joseph.shell("cat /tmp/p")? == "late\n");
+    let mut writer = program(alonzo, &["sh", "-c", "echo late >/net/joseph/tmp/late; echo written"])?;
+    ensure!(joseph.shell("cat /tmp/late")? == "late\n");
     ensure!(writer.hear()? == "written");
     // more than a FIFO holds
-    let mut writer =
-        Player::of(alonzo, &["sh", "-c", "head -c 1000000 /dev/zero >/net/joseph/tmp/p; echo written"])?;
-    ensure!(joseph.shell("wc -c </tmp/p")? == "1000000\n");
+    let line = "head -c 1000000 /dev/zero >/net/joseph/tmp/full; echo written";
+    let mut writer = program(alonzo, &["sh", "-c", line])?;
+    ensure!(joseph.shell("wc -c </tmp/full")? == "1000000\n");
     ensure!(writer.hear()? == "written");
     Ok(())
 }
@@ -113,7 +79,7 @@ fn fifos() -> Result<()> {
 fn polls() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &up()?;
     joseph.shell("mkfifo -m 666 /tmp/p")?;
-    let mut poller = Player::start(alonzo, "poll", &["/net/joseph/tmp/p"])?;
+    let mut poller = in_role(alonzo, "poll", &["/net/joseph/tmp/p"])?;
     let pid = poller.hear()?;
     let sleeps = || alonzo.shell(&format!("cat /proc/{pid}/wchan")).is_ok_and(|at| at.contains("poll"));
     eventually("the wait", sleeps)?;
@@ -151,7 +117,7 @@ fn kernel_settings() -> Result<()> {
 fn attributes() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &up()?;
     joseph.shell("cd /tmp && echo x >f && chmod 666 f && mkdir -m 777 d && ln -s f link && mkfifo p")?;
-    let asked = |node: &Node, words: &[&str]| Player::start(node, "attribute", words)?.hear();
+    let asked = |node: &Node, words: &[&str]| in_role(node, "attribute", words)?.hear();
     for path in ["f", "d"] {
         let (there, here) = (format!("/net/joseph/tmp/{path}"), format!("/tmp/{path}"));
         ensure!(asked(alonzo, &["add", &there, "user.colour", "red"])?.is_empty());
@@ -189,11 +155,11 @@ fn terminal() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &up()?;
     refused(alonzo, "qnet-tty joseph /etc/hostname", "joseph:/etc/hostname: not a terminal")?;
     refused(alonzo, "qnet-tty nosuch /dev/tty1", "nosuch: not found")?;
-    let mut far = Player::start(joseph, "terminal", &[])?;
+    let mut far = in_role(joseph, "terminal", &[])?;
     let path = far.hear()?;
     let before = far.ask("state")?;
     ensure!(before.starts_with("cooked"), "{before}");
-    let mut relay = Player::of(alonzo, &["qnet-tty", "-l", "/tmp/t", "joseph", &path])?;
+    let mut relay = program(alonzo, &["qnet-tty", "-l", "/tmp/t", "joseph", &path])?;
     let local = relay.hear()?;
     ensure!(alonzo.shell("readlink /tmp/t")?.trim_end() == local);
     ensure!(far.ask("state")?.starts_with("raw"));
@@ -205,8 +171,8 @@ fn terminal() -> Result<()> {
     let changed = || far.ask("state").is_ok_and(|state| state == "raw long B9600 50x132");
     eventually("the settings at the far end", changed)?;
     alonzo.shell("kill -TERM $(pgrep -x qnet-tty)")?;
-    eventually("its end", || relay.child.try_wait().is_ok_and(|status| status.is_some()))?;
-    ensure!(relay.child.wait()?.success());
+    eventually("its end", || relay.process().try_wait().is_ok_and(|status| status.is_some()))?;
+    ensure!(relay.process().wait()?.success());
     ensure!(far.ask("state")?.starts_with("cooked"), "it has its own settings again");
     ensure!(alonzo.shell("ls /tmp/t 2>&1 || true")?.contains("No such file"));
     Ok(())
