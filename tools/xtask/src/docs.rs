@@ -1,4 +1,5 @@
-//! Checks of the documents: rustdoc without warnings, and no dead link between the `.md` files.
+//! Checks of the documents: rustdoc without warnings, no dead link between the `.md` files, no table that names a test
+//! that is not there.
 
 use std::fs;
 use std::path::Path;
@@ -9,9 +10,10 @@ use crate::run::{cargo, run};
 use crate::sources::files_ending;
 use crate::workspace::root;
 
-/// Builds the documentation and follows every relative link.
+/// Builds the documentation, follows every relative link and looks for every test that is named.
 pub(crate) fn check() -> Result<()> {
     dead_links()?;
+    missing_tests()?;
     run(cargo().args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
@@ -31,6 +33,53 @@ fn dead_links() -> Result<()> {
     }
     eprintln!("{} documents, no dead link", files.len());
     Ok(())
+}
+
+/// Looks for the tests that tables name in a last column headed `Test`.
+fn missing_tests() -> Result<()> {
+    let mut sources = String::new();
+    for path in files_ending(root(), "rs")? {
+        sources += &fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    }
+    let (mut named, mut missing) = (0, 0);
+    for path in files_ending(root(), "md")? {
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        for test in tests_named(&text) {
+            named += 1;
+            if !is_test(test, &sources) && !root().join(test).exists() {
+                eprintln!("{}: no test `{test}`", path.strip_prefix(root()).unwrap_or(&path).display());
+                missing += 1;
+            }
+        }
+    }
+    if missing > 0 {
+        bail!("{missing} test(s) that are not there");
+    }
+    eprintln!("{named} tests named in documents, all there");
+    Ok(())
+}
+
+/// A test is a function, or has its name as text in a table of cases.
+fn is_test(name: &str, sources: &str) -> bool {
+    sources.contains(&format!("fn {name}(")) || sources.contains(&format!("\"{name}\""))
+}
+
+/// What stands in backquotes in the last column of tables whose last heading is `Test`.
+fn tests_named(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut before = "";
+    let mut counts = false;
+    for line in text.lines() {
+        let last = line.strip_suffix('|').and_then(|line| line.rsplit(" | ").next()).map(str::trim);
+        match last {
+            None => counts = false,
+            Some(_) if !before.starts_with('|') => counts = last == Some("Test"),
+            Some(last) if counts => found.extend(last.split('`').skip(1).step_by(2)),
+            Some(_) => {}
+        }
+        before = line;
+    }
+    found
 }
 
 /// Does a relative link lead to a file? Links into the web and inside the page are not followed.
@@ -69,6 +118,14 @@ mod tests {
     fn links_in_code_blocks_are_not_links() {
         let text = "see [a](b.md) and [c](d.md#e)\n```\n[x](y)\n```\n[f](g)\n";
         assert_eq!(links(text), ["b.md", "d.md#e", "g"]);
+    }
+
+    #[test]
+    fn tests_are_named_in_the_last_column_of_tables_that_say_so() {
+        let text = "| What | Test |\n|---|---|\n| `a` | M `b_c`, E `d e` |\n| x |  |\n\n| What | Why |\n|---|---|\n| a | `f` |\n";
+        assert_eq!(tests_named(text), ["b_c", "d e"]);
+        assert!(is_test("b_c", "fn b_c() {}") && is_test("d e", "(\"d e\", run)"));
+        assert!(!is_test("b_c", "fn ab_c() {} // b_c"));
     }
 
     #[test]
