@@ -49,9 +49,12 @@ pub(crate) struct EntryAttributes {
 
 impl EntryAttributes {
     /// # Errors
-    /// As `statx`.
+    /// ENOTDIR. As `statx`.
     pub(crate) fn of_directory(directory: BorrowedFd<'_>) -> Result<Self, Errno> {
         let stat = sys::statx(directory, true)?;
+        if u32::from(stat.stx_mode) & libc::S_IFMT != libc::S_IFDIR {
+            return Err(Errno::ENOTDIR);
+        }
         Ok(Self { mount: stat.stx_mnt_id, file_system: file_system(directory) })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A QNX resource manager answers these with ENOSYS, and so does an older node of ours. Two kinds:
 //!
-//! - on an open file, alone or in a chain: TIMES, ALLOCATE, SEEK, COPY, ACCESS, STATVFS, EXPECT;
+//! - on an open file, alone or in a chain: TIMES, ALLOCATE, SEEK, COPY, ACCESS, STATVFS, EXPECT, ENTRIES;
 //! - by path: RENAME, LINK. Their message is the only one behind the path of an `_IO_CONNECT` COMBINE_CLOSE (the path is
 //!   the *new* name), so each costs one round trip. Nothing is opened for them.
 //!
@@ -15,12 +15,14 @@
 //!  5 ACCESS    mask u32                                                      –
 //!  6 STATVFS   –                                                             StatvfsReply
 //!  7 EXPECT    device u32, u32, inode u64, birth {i64, u32}, file type u32    –
+//!  8 ENTRIES   0 u32, number of names u32, names with a NUL behind each      entries
 //! 16 RENAME    flags u32, guard u32, old name, NUL                           STAT's reply
 //! 17 LINK      guard u32, old name, NUL                                      STAT's reply
 //! 32 to 47: extended attributes ([`xattr`]); 48 to 63: locks ([`lock`]); 64 to 79: special files ([`special`])
 //! ```
 //! Structures only grow at their end; a reader takes what it knows.
 
+mod entries;
 mod expect;
 mod guard;
 pub mod lock;
@@ -30,6 +32,7 @@ mod statvfs;
 mod tests;
 pub mod xattr;
 
+pub use entries::{ENTRIES_MAX, EntryNames};
 pub use expect::Identity;
 pub use guard::guard;
 pub use statvfs::Statvfs;
@@ -58,6 +61,8 @@ pub mod subtype {
     pub const STATVFS: u16 = 6;
     /// Nothing more is to be done unless this is the file that is meant.
     pub const EXPECT: u16 = 7;
+    /// The attributes of several entries of a directory.
+    pub const ENTRIES: u16 = 8;
     /// Rename with flags.
     pub const RENAME: u16 = 16;
     /// Make a hard link.
@@ -174,6 +179,8 @@ pub enum Request<'a> {
     /// In a chain, before what changes a file: ESTALE, and nothing of what follows, if the path has led to another one. Before
     /// a [`Request::Link`] it is the old path that is meant.
     Expect(Identity),
+    /// What these names mean in this directory, which need not be open for reading. The status is the length of the entries.
+    Entries(EntryNames<'a>),
     /// By path: give the file `old` the name in the CONNECT's path.
     Rename {
         /// Bits of [`rename`].
@@ -288,6 +295,7 @@ impl<'a> Request<'a> {
             subtype::ACCESS => Self::Access { mask: take::<U32>(data, "ACCESS")?.0.get() },
             subtype::STATVFS => Self::Statvfs,
             subtype::EXPECT => Self::Expect(Identity::parse(data)?),
+            subtype::ENTRIES => Self::Entries(EntryNames::parse(data)?),
             subtype::RENAME => {
                 let ([flags, guard], old) = take::<[U32; 2]>(data, "RENAME")?;
                 Self::Rename { flags: flags.get(), guard: guard.get(), old: until_nul(old, "old name")? }
@@ -324,6 +332,7 @@ impl<'a> Request<'a> {
             Self::Access { mask } => (subtype::ACCESS, mask.to_le_bytes().to_vec()),
             Self::Statvfs => (subtype::STATVFS, Vec::new()),
             Self::Expect(identity) => (subtype::EXPECT, identity.emit()),
+            Self::Entries(names) => (subtype::ENTRIES, names.emit()),
             Self::Rename { flags, guard, old } => {
                 (subtype::RENAME, named([flags, guard].map(U32::new).as_bytes(), old))
             }

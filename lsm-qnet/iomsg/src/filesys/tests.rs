@@ -30,6 +30,7 @@ fn all<'a>(n: [u64; 3], small: u32, times: [SetTime; 2], name: &'a [u8]) -> Vec<
             ino: len,
             born: Timestamp { seconds: offset.cast_signed(), nanoseconds: small },
         }),
+        Request::Entries(EntryNames::new(b"one\0two\0").unwrap()),
         Request::Rename { flags: small, guard: !small, old: name },
         Request::Link { guard: small, old: name },
     ]

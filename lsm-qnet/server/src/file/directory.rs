@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use nix::unistd::{Whence as SeekFrom, lseek};
+use qnet_iomsg::filesys::EntryNames;
 use qnet_iomsg::{Dirent, DirentWriter};
 
 use super::{Cancel, OpenFile};
@@ -70,6 +71,32 @@ impl OpenFile {
         }
         out.extend_from_slice(&writer.finish());
         Ok(cookie as u64)
+    }
+
+    /// What these names of this directory mean, as far as that can be told in `max` bytes.
+    ///
+    /// # Errors
+    /// ENOTDIR. EOPNOTSUPP: a directory whose entries are not as they seem. EINTR: the caller has left.
+    pub(crate) fn entries(
+        &self,
+        names: &EntryNames<'_>,
+        max: usize,
+        cancel: &Cancel,
+    ) -> Result<Vec<u8>, Errno> {
+        let attributes = self.entry_attributes()?.ok_or(Errno::EOPNOTSUPP)?;
+        let mut writer = DirentWriter::new(max, true);
+        for (name, place) in names.iter().zip(1..) {
+            if cancel.is_set() {
+                return Err(Errno::EINTR);
+            }
+            let Some(stat) = attributes.of(self.fd(), name) else { continue };
+            let file_type = Some(stat.mode & libc::S_IFMT);
+            let entry = Dirent { ino: stat.ino, next: place, name, file_type, stat: Some(stat) };
+            if !writer.push(&entry) {
+                break;
+            }
+        }
+        Ok(writer.finish())
     }
 
     /// How the attributes of this directory's entries are found; `None` where they are not as they seem.

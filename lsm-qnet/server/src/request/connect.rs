@@ -22,6 +22,9 @@ use crate::resolve::{Found, Nameless, read_link, resolve, resolve_guarded, resol
 /// How often a file that others make and remove all the time is looked for before its opener is told so.
 const CREATE_ATTEMPTS: usize = 8;
 
+/// Those of our own messages that only look.
+const READING: [u16; 2] = [filesys::subtype::EXPECT, filesys::subtype::ENTRIES];
+
 /// Carries out a message; with it may come the open file that it names.
 pub(super) fn run(
     export: &Export,
@@ -72,8 +75,11 @@ pub(super) fn changes(message: &[u8]) -> bool {
     match request.subtype {
         Subtype::Readlink | Subtype::Unblock | Subtype::Mount => false,
         Subtype::Open | Subtype::Combine | Subtype::CombineClose => {
-            let reads =
-                |io: &Io<'_>| matches!(io, Io::Stat | Io::Read { .. } | Io::Pathconf { .. } | Io::Close);
+            let reads = |io: &Io<'_>| match io {
+                Io::Stat | Io::Read { .. } | Io::Pathconf { .. } | Io::Close => true,
+                Io::Msg { mgrid: filesys::MGRID, subtype, .. } => READING.contains(subtype),
+                _ => false,
+            };
             request.ioflag & (IOFLAG_CREAT | IOFLAG_TRUNC) != 0
                 || matches!(request.extra, Extra::Messages(messages)
                     if !chain(messages).all(|item| item.is_ok_and(|(io, _)| reads(&io))))
@@ -245,6 +251,11 @@ mod tests {
     fn only_messages_that_change_something_are_carried_through() {
         let stat = Io::Stat.to_bytes();
         let chmod = Io::Chmod { mode: 0o644 }.to_bytes();
+        let mut entries = Vec::new();
+        let names = filesys::EntryNames::new(b"f\0").unwrap();
+        let meant = filesys::Identity::of(&qnet_iomsg::Stat::default());
+        filesys::Request::Expect(meant).emit(qnet_iomsg::Link::Follows, &mut entries);
+        filesys::Request::Entries(names).emit(qnet_iomsg::Link::Last, &mut entries);
         let combine =
             |messages| Connect { extra: Extra::Messages(messages), ..Connect::new(Subtype::Combine, b"f") };
         for (request, expected) in [
@@ -255,6 +266,7 @@ mod tests {
             (Connect::new(Subtype::Unlink, b"f"), true),
             (combine(&stat), false),
             (combine(&chmod), true),
+            (combine(&entries), false),
             (Connect::combine_close(b"f", true, &chmod), true),
         ] {
             assert_eq!(changes(&request.emit().unwrap()), expected, "{request:?}");

@@ -138,6 +138,11 @@ impl OnFile<'_> {
                 reply.put(&statvfs.to_bytes());
             }
             Filesys::Expect(identity) => cancel.retry(|| file.expect(&identity))?,
+            Filesys::Entries(names) => {
+                let entries = file.entries(&names, reply.left(), cancel)?;
+                reply.put(&entries);
+                return Ok(entries.len() as i64);
+            }
             // these begin with a path, and stand alone
             Filesys::Rename { .. } | Filesys::Link { .. } => return Err(Errno::EINVAL.into()),
         }

@@ -7,6 +7,7 @@
 
 mod attributes;
 mod changing;
+mod entries;
 mod hostile;
 mod identity;
 mod locks;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         reading::CASES,
         writing::CASES,
         changing::CASES,
+        entries::CASES,
         rights::CASES,
         identity::CASES,
         places::CASES,
