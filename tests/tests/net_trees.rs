@@ -108,6 +108,11 @@ fn a_directory_of_many_entries_is_listed_and_emptied() -> Result<()> {
     ensure!(ours == theirs && theirs.contains(&format!("{entries}\n")), "{ours} is listed as {theirs}");
     let found = alonzo.shell("find /net/joseph/tmp/many -type f | wc -l")?;
     ensure!(found.trim() == entries.to_string(), "find sees {found}");
+    let look = |node: &Node, at: &str| {
+        node.shell(&format!("cd {at} && find . -printf '%p %s %m %y %T@\\n' | LC_ALL=C sort | md5sum"))
+    };
+    let (ours, theirs) = (look(joseph, "/tmp/many")?, look(alonzo, "/net/joseph/tmp/many")?);
+    ensure!(ours == theirs, "the attributes of all are {ours} there and {theirs} here");
     // What is done with each costs a way there and back.
     let some = entries / 100;
     let found = alonzo

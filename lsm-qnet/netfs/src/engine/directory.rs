@@ -4,7 +4,11 @@
 //! until the kernel has taken it. Attributes are given to the kernel only while they are fresh: for [`LIFETIME`], and as long
 //! as nothing was changed from here; afterwards the names alone are given, and the kernel asks for the attributes itself.
 
-use std::{collections::VecDeque, rc::Rc, time::Instant};
+use std::{
+    collections::VecDeque,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use qnet_iomsg::{Dirents, Io, Stat, dirent::NAME_MAX, stat};
 use tracing::debug;
@@ -13,6 +17,7 @@ use super::{
     Engine,
     files::{Handle, OpenFile},
     job::Job,
+    lookahead,
     names::{LIFETIME, entry},
     nodes,
     task::Task,
@@ -188,13 +193,18 @@ impl Engine {
         let (nodeid, caller) = (file.nodeid, Rc::clone(&file.caller));
         let mut entries = std::mem::take(&mut ahead.entries);
         let mut position = ahead.position;
-        let fresh = now < ahead.fetched + LIFETIME && ahead.changes == self.changes;
+        let fetched = ahead.fetched;
+        let fresh = now < fetched + LIFETIME && ahead.changes == self.changes;
         let mut directory = reply::Directory::new(wanted.size as usize);
         let mut taken = 0;
+        let mut bare = Vec::new();
         while let Some(next) = entries.front() {
+            let mut is_known = false;
             let pushed = if wanted.plus {
                 directory.has_room_for_attributes(&next.name) && {
-                    let known = if fresh { self.known_entry(now, nodeid, next, &caller) } else { None };
+                    let left = if fresh { lookahead::left(now, fetched) } else { Duration::ZERO };
+                    let known = self.known_entry(now, nodeid, next, left, &caller);
+                    is_known = known.is_some();
                     let known = known.unwrap_or_default();
                     directory.push_with_attributes(&known, next.ino, next.next, next.kind, &next.name)
                 }
@@ -206,25 +216,30 @@ impl Engine {
             }
             taken += 1;
             position = next.next;
-            entries.pop_front();
+            let Some(Entry { name, ino, .. }) = entries.pop_front() else { break };
+            if !is_known && !matches!(&*name, b"." | b"..") {
+                bare.push((name, ino));
+            }
         }
         let nothing = taken == 0 && !entries.is_empty();
         if let Some(Handle::Directory(_, ahead)) = self.handles.get_mut(&wanted.fh) {
             (ahead.entries, ahead.position) = (entries, position);
         }
+        self.note_listed(now, nodeid, wanted.fh, wanted.offset == 0, bare);
         if nothing { reply::status(unique, libc::EINVAL) } else { directory.into_reply(unique) }
     }
 
-    /// What a look-up of an entry would say; nothing where it would not be remembered.
+    /// What a look-up of an entry would say, for the time that is `left` of it; nothing where it would not be remembered.
     fn known_entry(
         &mut self,
         now: Instant,
         parent: u64,
         entry_: &Entry,
+        left: Duration,
         caller: &Rc<Caller>,
     ) -> Option<EntryOut> {
         let stat = entry_.stat.as_deref().filter(|_| !matches!(&*entry_.name, b"." | b".."))?;
-        let lifetime = self.lifetime_below(now, parent, caller);
+        let lifetime = self.lifetime_below(now, parent, caller).min(left);
         if lifetime.is_zero() {
             return None;
         }

@@ -23,6 +23,7 @@
 //! | `change.rs` | what was made, moved, removed, written |
 //! | `files.rs` | open files |
 //! | `directory.rs` | open directories |
+//! | `listing.rs`, `lookahead.rs` | names that were listed, and what is asked for ahead of their look-ups |
 //! | `health.rs` | which nodes answer |
 //! | `locks.rs` | POSIX locks and flock |
 //! | `xattrs.rs` | extended attributes |
@@ -38,7 +39,9 @@ mod health;
 mod interrupt;
 mod job;
 mod links;
+mod listing;
 mod locks;
+mod lookahead;
 mod messages;
 mod names;
 mod nodes;
@@ -66,6 +69,7 @@ use self::{
     interrupt::Patience,
     job::Job,
     locks::Holders,
+    lookahead::{Batch, Listings},
     polls::Watches,
     task::Task,
 };
@@ -145,6 +149,8 @@ enum Owner {
     Probe(Probe),
     /// The question when this file handle is ready.
     Watch(u64),
+    /// The question for names that are about to be looked up.
+    Ahead(Box<Batch>),
 }
 
 /// The file system.
@@ -162,6 +168,7 @@ pub struct Engine {
     health: Health,
     holders: Holders,
     watches: Watches,
+    listings: Listings,
     replies: VecDeque<Vec<u8>>,
     short_reads: Vec<short_reads::ShortRead>,
     /// Memory of large replies that were written, for the next ones.
@@ -194,6 +201,7 @@ impl Engine {
             health: Health::default(),
             holders: Holders::default(),
             watches: Watches::default(),
+            listings: Listings::default(),
             replies: VecDeque::new(),
             short_reads: Vec::new(),
             spares: Vec::new(),
@@ -255,6 +263,7 @@ impl Engine {
         }
         self.look_again(now);
         self.watch_again(now);
+        self.listings.sweep(now);
         self.link.handle_timeout(now);
         self.settle(now);
     }
@@ -271,7 +280,7 @@ impl Engine {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
         let own = deadline.into_iter().chain(self.patience.next()).chain(self.watches.next());
-        own.chain(self.link.poll_timeout()).min()
+        own.chain(self.listings.next()).chain(self.link.poll_timeout()).min()
     }
 
     /// The socket to watch, if there is one. Ask again after every `handle_*`.
@@ -354,6 +363,7 @@ impl Engine {
                     None => return self.start(now, header, operation),
                 }
             }
+            Operation::Lookup { name } => return self.look_up(now, header, operation, name),
             _ => return self.start(now, header, operation),
         };
         self.replies.push_back(answer);
@@ -449,6 +459,7 @@ impl Engine {
                 Some(Owner::Search(nodeid)) => self.on_search(now, nodeid, done.result),
                 Some(Owner::Probe(probe)) => self.on_probe(now, probe, done.result),
                 Some(Owner::Watch(fh)) => self.on_watch(now, fh, done.result),
+                Some(Owner::Ahead(batch)) => self.on_ahead(now, &batch, done.result),
                 None => {}
             }
         }

@@ -220,6 +220,18 @@ fn attributes_that_may_be_old_are_not_given() {
 }
 
 #[test]
+fn attributes_of_a_listing_are_given_for_what_is_left_of_their_time() {
+    let (mut bench, fh) = open_directory();
+    bench.now += LIFETIME / 4;
+    readdir(&mut bench, Opcode::Readdirplus, fh, 0);
+    let body = bench.answer().body;
+    let one = (size_of::<EntryOut>() + size_of::<abi::Dirent>() + 1).next_multiple_of(8);
+    let entry = EntryOut::read_from_prefix(&body[one..]).unwrap().0;
+    assert_eq!(Duration::new(entry.entry_valid, entry.entry_valid_nsec), LIFETIME * 3 / 4);
+    assert_eq!(Duration::new(entry.attr_valid, entry.attr_valid_nsec), LIFETIME * 3 / 4);
+}
+
+#[test]
 fn with_cache_none_everything_is_asked_of_the_node() {
     let mut bench = Bench::new();
     bench.engine.config.cache = Cache::Nothing;

@@ -6,6 +6,7 @@ mod bench;
 mod changes;
 mod hostile;
 mod locks;
+mod lookahead;
 mod meant;
 mod nodes;
 mod statistics;
