@@ -3,6 +3,8 @@
 //! - A node that could not be reached is taken for dead for [`DEAD_FOR`]: paths below it fail at once, with the same error.
 //! - Who asks whether a node is there has all nodes of the latest listing asked at the same time, so that `ls -l /net` waits
 //!   for the slowest of the dead ones and not for one after the other. The answers hold for [`LIFETIME`].
+//! - Who goes through a listing without asking first, as `updatedb` and `cat /net/*/etc/hostname` do, finds the first dead node by
+//!   himself; then the others are asked, so that all dead ones together take as long as two.
 
 use std::{
     collections::HashMap,
@@ -24,6 +26,8 @@ use crate::{
 pub(super) const DEAD_FOR: Duration = Duration::from_secs(2);
 /// Names of which something is known; from there on what has become old is dropped.
 const MAX_KNOWN: usize = 1024;
+/// How long who has listed the nodes may be going through them.
+pub(super) const GOES_THROUGH: Duration = Duration::from_secs(60);
 /// Nodes that are asked at the same time.
 const MAX_PROBES: usize = 256;
 
@@ -33,6 +37,7 @@ pub(super) struct Health {
     nodes: HashMap<Box<[u8]>, State>,
     /// The nodes of the latest listing and their numbers.
     listed: Vec<(Box<[u8]>, u32)>,
+    listed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -58,7 +63,8 @@ pub(super) struct Probe {
 
 impl Health {
     /// The list of nodes has come.
-    pub(super) fn note_listing(&mut self, listed: &[Listed]) {
+    pub(super) fn note_listing(&mut self, now: Instant, listed: &[Listed]) {
+        self.listed_at = Some(now);
         self.listed =
             listed.iter().filter_map(|node| Some((node.name.as_slice().into(), node.nd?))).collect();
     }
@@ -145,6 +151,19 @@ impl Engine {
             _ => self.advance(now, unique, job, None),
         }
         self.ask_others(now, &name, &caller);
+    }
+
+    /// The connection to a node was lost under a request: those that were listed with it may be away, too.
+    pub(super) fn doubt_others(&mut self, now: Instant, job: &Job) {
+        let goes_through = self.health.listed_at.is_some_and(|at| now < at + GOES_THROUGH);
+        if goes_through
+            && self.link.descriptor().is_some()
+            && let Some((nodeid, _)) = job.task.start()
+            && let Some(node) = self.inodes.get(nodeid).map(Inode::node)
+        {
+            let name: Box<[u8]> = self.inodes.get(node).map_or(&[][..], Inode::name).into();
+            self.ask_others(now, &name, &Rc::clone(&job.caller));
+        }
     }
 
     fn ask_others(&mut self, now: Instant, but: &[u8], caller: &Rc<Caller>) {

@@ -154,6 +154,9 @@ impl Engine {
     pub(super) fn on_reply(&mut self, now: Instant, unique: u64, result: Result<Reply, Failure>) {
         let Some(mut job) = self.jobs.remove(&unique) else { return };
         job.txn = None;
+        if !job.retried && result.as_ref().is_err_and(|failure| failure.lost) {
+            self.doubt_others(now, &job);
+        }
         match (job.stage, result) {
             (Stage::Resolve(node), Ok(reply)) => {
                 let nd = u32::try_from(reply.status).ok().map(|nd| (self.link.generation(), nd));
@@ -249,7 +252,7 @@ impl Engine {
         match &job.task {
             Task::LookupNode { name } => self.on_node(unique, name, status),
             Task::Forget { .. } | Task::Access { .. } | Task::Sync { .. } => Ok(reply::status(unique, 0)),
-            Task::ListNodes { fh, size, plus } => self.on_nodes(unique, (*fh, *size, *plus), data),
+            Task::ListNodes { fh, size, plus } => self.on_nodes(now, unique, (*fh, *size, *plus), data),
             Task::Statistics => Ok(self.on_statistics(unique, data)),
             Task::Lookup(at) => self.on_lookup(now, unique, job, at, data),
             Task::Getattr { nodeid } => self.on_attributes(now, unique, &job.caller, *nodeid, data, true),
@@ -322,7 +325,7 @@ impl Engine {
             }
             // Without Qnet there are no nodes; that is not an error of the directory.
             Task::ListNodes { fh, size, plus } if failure.lost => self
-                .on_nodes(unique, (*fh, *size, *plus), &[])
+                .on_nodes(now, unique, (*fh, *size, *plus), &[])
                 .unwrap_or_else(|errno| reply::status(unique, errno)),
             _ => reply::status(unique, errno),
         };

@@ -3,7 +3,7 @@
 //! Listing shows what is known now, the own node first. A name that is not known is resolved when it is first used, so
 //! that any node can be entered at once. Without Qnet the directory is empty.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qnet_iomsg::netmgr;
 
@@ -128,12 +128,13 @@ impl Engine {
     /// The list of nodes has come: keep it for the rest of this pass over the directory.
     pub(super) fn on_nodes(
         &mut self,
+        now: Instant,
         unique: u64,
         (fh, size, plus): (u64, u32, bool),
         data: &[u8],
     ) -> Result<Vec<u8>, i32> {
         let listed = list(data)?;
-        self.health.note_listing(&listed);
+        self.health.note_listing(now, &listed);
         let answer = entries(unique, &listed, 0, size, plus);
         *self.handles.get_mut(&fh).ok_or(libc::EBADF)? = Handle::Nodes(listed);
         Ok(answer)

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::bench::{Bench, directory, ended};
 use crate::{
-    engine::health::DEAD_FOR,
+    engine::health::{DEAD_FOR, GOES_THROUGH},
     fuse::{
         Opcode, ROOT_ID,
         abi::{AttrOut, OpenOut, ReadIn},
@@ -131,6 +131,46 @@ fn all_nodes_of_a_listing_are_asked_at_the_same_time() {
     assert_eq!(bench.answer().unique, again, "known to be there");
     assert_eq!(bench.heard(), []);
     assert!(bench.engine.jobs.is_empty() && bench.engine.owners.is_empty());
+}
+
+/// Nodes that are asked whether they are there, of what is sent.
+fn asked(sends: Vec<(u32, i32, Vec<u8>)>) -> Vec<u32> {
+    let is_question = |message: &[u8]| Connect::parse(message).is_ok_and(|connect| connect.path.is_empty());
+    sends.into_iter().filter(|(_, _, message)| is_question(message)).map(|(txn, ..)| txn).collect()
+}
+
+#[test]
+fn the_first_node_that_is_found_dead_makes_all_of_a_listing_be_asked() {
+    let mut bench = Bench::new();
+    list(&mut bench, &["joseph", "karl", "eileen"]);
+    let joseph = bench.node("joseph");
+    bench.lookup(joseph, "etc");
+    let (txn, ..) = bench.sent();
+    assert_eq!(bench.heard(), [], "who uses one node contacts no other");
+    bench.error(txn, libc::EHOSTDOWN);
+    let questions = asked(bench.sends());
+    assert_eq!(questions.len(), 2, "karl and eileen, while joseph is looked for");
+    for txn in questions {
+        bench.error(txn, libc::EHOSTDOWN);
+        let again = asked(bench.sends());
+        bench.error(again[0], libc::EHOSTDOWN);
+    }
+    for name in ["karl", "eileen"] {
+        let unique = bench.lookup(ROOT_ID, name);
+        assert_eq!(bench.answer(), ended(unique, libc::EHOSTDOWN), "{name} costs no time any more");
+    }
+}
+
+#[test]
+fn a_listing_of_long_ago_makes_nobody_be_asked() {
+    let mut bench = Bench::new();
+    list(&mut bench, &["joseph", "karl"]);
+    let joseph = bench.node("joseph");
+    bench.pass(GOES_THROUGH);
+    bench.lookup(joseph, "etc");
+    let (txn, ..) = bench.sent();
+    bench.error(txn, libc::EHOSTDOWN);
+    assert_eq!(asked(bench.sends()), []);
 }
 
 #[test]
