@@ -3,6 +3,7 @@
 //! Called with `NET_FAULTS` in its environment this program is one of the players inside of a node: `sick` is a disk
 //! that fails, `append` a writer that takes notes, `replaced` and `append-now` have files open, `bare` looks for attributes.
 
+mod dead;
 mod holder;
 mod sick;
 mod waiting;
@@ -13,10 +14,10 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use qnet_lab::{Lab, Node, Options};
+use qnet_lab::{Node, Options};
 use system_tests::{Need, Pair, eventually};
 
 /// A killed process goes at once. One that does not goes when its request has waited for thirty seconds.
@@ -35,7 +36,12 @@ const CASES: &[system_tests::Case] = &[
     case("a_change_never_hits_the_file_that_has_taken_the_name", names_taken),
     case("append_is_what_the_descriptor_says_when_it_writes", append_now),
     case("net_stays_mounted_while_io_pkt_is_started_anew", stays_mounted),
-    case("five_dead_nodes_are_in_nobodys_way", dead_nodes),
+    case("all_nodes_of_a_listing_are_asked_at_the_same_time", dead::asked_at_once),
+    system_tests::Case {
+        name: "five_dead_nodes_are_in_nobodys_way",
+        needs: &[Need::RootNodes, Need::Fuse, Need::Program("updatedb"), Need::Program("script")],
+        run: dead::in_nobodys_way,
+    },
 ];
 
 const fn case(name: &'static str, run: fn() -> Result<()>) -> system_tests::Case {
@@ -449,40 +455,5 @@ fn stays_mounted() -> Result<()> {
         alonzo.shell("cat /net/joseph/tmp/file").is_ok_and(|text| text == "there\n")
     })?;
     ensure!(mounted()? == before, "/net is another mount: {before} is now {}", mounted()?);
-    Ok(())
-}
-
-fn dead_nodes() -> Result<()> {
-    let lab = Lab::temporary()?;
-    let nodes = lab.up(7, &Options { qnet: vec!["mapany=off".to_owned()], ..Options::default() })?;
-    let (well, dead) = nodes.split_at(2);
-    let [here, there] = well else { bail!("two nodes") };
-    eventually("all of them in /net", || {
-        here.shell("ls /net").is_ok_and(|names| names.lines().count() == 7)
-    })?;
-    for node in dead {
-        here.shell(&format!("cat /net/{}/etc/hostname", node.name()))?;
-    }
-    for node in dead {
-        // It falls silent: nobody is told.
-        node.shell("ip link set eth0 down")?;
-    }
-    there.shell("echo well >/tmp/file")?;
-    let file = format!("/net/{}/tmp/file", there.name());
-    for line in [
-        "ls /net".to_owned(),
-        "df".to_owned(),
-        "df /net".to_owned(),
-        "echo /net/*".to_owned(),
-        format!("cat {file}"),
-        "find / -xdev -maxdepth 2 -name net".to_owned(),
-        "find /net -maxdepth 1; true".to_owned(),
-        "ls -l /net; true".to_owned(),
-        format!("cat {file}; echo new >{file}"),
-        "for n in /net/*/etc; do :; done".to_owned(),
-    ] {
-        // The nodes are found dead at the same time, not one after the other: that would take longer.
-        here.shell(&format!("timeout 40 sh -c '{line}'")).with_context(|| line.clone())?;
-    }
     Ok(())
 }
