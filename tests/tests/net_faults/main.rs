@@ -42,9 +42,8 @@ const CASES: &[system_tests::Case] = &[
     case("a_server_that_stands_still_holds_up_nobody_else", awake::server),
     case("all_nodes_of_a_listing_are_asked_at_the_same_time", dead::asked_at_once),
     system_tests::Case {
-        name: "five_dead_nodes_are_in_nobodys_way",
         needs: &[Need::RootNodes, Need::Fuse, Need::Program("updatedb"), Need::Program("script")],
-        run: dead::in_nobodys_way,
+        ..case("five_dead_nodes_are_in_nobodys_way", dead::in_nobodys_way)
     },
 ];
 
