@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use qnet_lab::{Lab, Node, Options};
 use system_tests::eventually;
 
+/// Seconds, ten times what anything may take that concerns no dead node.
+const SOON: u32 = 10;
 /// Five dead ones, this one, and one that is well.
 const NODES: usize = 7;
 /// Retransmissions until a node counts as dead, instead of 25: the sessions are the same, the test is shorter.
@@ -138,9 +140,21 @@ pub(crate) fn in_nobodys_way() -> Result<()> {
 
 /// What only wants names waits for nobody: whoever had been asked would be off the list by now, or have a message under way.
 fn asks_nobody(world: &World) -> Result<()> {
-    let said = world.with_dead(
-        "df; df /net; ls /net; echo /net/*; compgen -f /net/; find / -xdev -maxdepth 2 -name net",
-    )?;
+    world.let_die()?;
+    let well = format!("cat /net/{}/tmp/file", world.well().name());
+    let mut said = String::new();
+    for line in [
+        "df",
+        "df /net",
+        "ls /net",
+        "echo /net/*",
+        "compgen -f /net/",
+        "find / -xdev -maxdepth 2 -name net",
+        &well,
+    ] {
+        let words = world.here().shell(&format!("timeout {SOON} bash -c '{line}'"));
+        said += &words.with_context(|| format!("with five dead nodes: {line}"))?;
+    }
     for node in world.mortal() {
         let times = said.matches(node.name()).count();
         ensure!(times == 3, "{} is named {times} times by: {said}", node.name());
