@@ -11,7 +11,7 @@ pub const WORKERS_BEYOND: usize = 32;
 pub const CONNECTIONS_PER_NODE: usize = 512;
 /// Connections of all nodes.
 pub const CONNECTIONS: usize = 2048;
-/// Requests of one connection that wait for a worker; more are answered with EAGAIN.
+/// Requests of one connection that wait for a worker; more are answered with EAGAIN, but for what gives a file or a lock back.
 pub const QUEUE_PER_CONNECTION: usize = 512;
 /// The same of one node.
 pub const QUEUE_PER_NODE: usize = 1024;

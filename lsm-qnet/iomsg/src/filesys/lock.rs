@@ -27,6 +27,8 @@ use crate::{ParseError, take};
 
 /// The last byte that a lock can name: it reaches to the end, wherever that will be.
 pub const END: u64 = i64::MAX as u64;
+/// Bytes of a request behind the head of its message.
+pub const REQUEST_LEN: usize = size_of::<Body>();
 /// Bytes of a TEST's reply.
 pub const HOLDER_LEN: usize = size_of::<HolderBody>();
 

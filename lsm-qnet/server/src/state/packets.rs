@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use qnet_iomsg::filesys::lock::{self, Kind, Verb};
 use qnet_iomsg::message::{message_type, peek_type};
 use qnet_iomsg::{Connect as ConnectMessage, Extra, Io, Subtype, errno, filesys, signal};
 use qnet_ipc::packet::{Connect, Send, info, right};
@@ -117,7 +118,7 @@ impl State {
         }
         let wanted = send.srcmsglen as usize;
         let message = data.get(..wanted).unwrap_or(data);
-        if let Err(errno) = self.check_queue(send.conn) {
+        if let Err(errno) = self.check_queue(send.conn, giving_back(message)) {
             return self.fail(send.txn, errno);
         }
         if send.flags & info::ENDIAN_DIFF != 0 {
@@ -138,13 +139,25 @@ impl State {
         }
     }
 
-    /// Whether a connection is there, and one more request of it may wait.
-    fn check_queue(&self, conn: u32) -> Result<(), Errno> {
+    /// Whether a connection is there, and one more request of it may wait. What gives something back finds room: its caller takes
+    /// it for done, and would keep what nobody uses any more.
+    fn check_queue(&self, conn: u32, giving_back: Option<GivingBack>) -> Result<(), Errno> {
         let connection = self.connections.get(&conn).ok_or(Errno::EBADF)?;
-        let of_node = self.shares.get(&connection.nd).map_or(0, |share| share.queued);
-        if connection.queue.len() >= limits::QUEUE_PER_CONNECTION
-            || of_node >= limits::QUEUE_PER_NODE
-            || self.queued >= limits::QUEUE
+        let (own, of_node, all) = match giving_back {
+            // there is one for each open file
+            Some(GivingBack::File) => return Ok(()),
+            // one for each open file beside its close; those that are being closed count
+            Some(GivingBack::Lock) => {
+                let closing = connection.queue.iter().filter(|job| job.is_release()).count();
+                let files = self.shares.get(&connection.nd).map_or(0, |share| share.files);
+                (2 * (connection.files.len() + closing), 2 * files, 2 * self.open_files)
+            }
+            None => (0, 0, 0),
+        };
+        let queued = self.shares.get(&connection.nd).map_or(0, |share| share.queued);
+        if connection.queue.len() >= limits::QUEUE_PER_CONNECTION + own
+            || queued >= limits::QUEUE_PER_NODE + of_node
+            || self.queued >= limits::QUEUE + all
         {
             return Err(Errno::EAGAIN);
         }
@@ -361,6 +374,31 @@ impl State {
             }
         }
         self.outbox.forget(|txn| of_conn.contains(&txn));
+    }
+}
+
+/// What a message gives back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GivingBack {
+    File,
+    Lock,
+}
+
+/// What a message gives back, if it does.
+fn giving_back(message: &[u8]) -> Option<GivingBack> {
+    match peek_type(message)? {
+        message_type::CLOSE => Some(GivingBack::File),
+        message_type::MSG => {
+            let Ok((Io::Msg { mgrid: filesys::MGRID, subtype, data }, _)) = Io::parse(message) else {
+                return None;
+            };
+            // one with a long tail would be a way to make this process hold more than it says
+            let request =
+                lock::Request::parse(subtype, data).ok().filter(|_| data.len() <= lock::REQUEST_LEN)?;
+            let unlocks = request.verb == Verb::Set && request.kind == Kind::Unlock;
+            (unlocks || request.verb == Verb::Release).then_some(GivingBack::Lock)
+        }
+        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use nix::sys::epoll::EpollCreateFlags;
+use qnet_iomsg::filesys::lock;
 use qnet_iomsg::flags::IOFLAG_WRITE;
 use qnet_iomsg::{Connect as ConnectMessage, Io, errno};
 use qnet_ipc::packet::{Send, info};
@@ -301,6 +302,50 @@ fn queues_are_bounded() {
     rig.begin_connect(100, 8);
     rig.lookup(100);
     assert!(rig.heard().is_empty());
+}
+
+#[test]
+fn what_gives_something_back_finds_room_in_a_full_queue() {
+    const FILES: usize = 600;
+    let mut rig = Rig::new(1);
+    rig.state.limits.open_files = 4 * FILES;
+    rig.connect(1, 7);
+    for coid in 0..FILES as i32 {
+        rig.open(1, coid);
+        let opening = rig.state.take_job().unwrap();
+        rig.finish(opening, Outcome::Opened(0, open_file()));
+    }
+    rig.heard();
+    // the workers are busy
+    (0..=limits::QUEUE_PER_CONNECTION).for_each(|_| _ = rig.lookup(1));
+    let refused = rig.heard();
+    assert_eq!(refused.len(), 1, "an ordinary request has no room: {refused:?}");
+    let unlock = lock::Request {
+        verb: lock::Verb::Release,
+        scope: lock::Scope::Owner,
+        kind: lock::Kind::Unlock,
+        mount: 1,
+        owner: 2,
+        pid: 3,
+        start: 0,
+        end: lock::END,
+    };
+    for coid in 0..FILES as i32 {
+        let verb = if coid % 2 == 0 { lock::Verb::Release } else { lock::Verb::Set };
+        rig.send(1, coid, &lock::Request { verb, ..unlock }.emit());
+        rig.send(1, coid, &Io::Close.to_bytes());
+    }
+    assert!(rig.heard().is_empty(), "none of them is refused");
+    let lockless = lock::Request { verb: lock::Verb::Set, kind: lock::Kind::Read, ..unlock };
+    rig.open(1, 7);
+    rig.send(1, 7, &lockless.emit());
+    assert_eq!(rig.heard().len(), 2, "nothing else profits from that");
+    while let Some(job) = rig.state.take_job() {
+        rig.finish(job, Outcome::Done(0));
+    }
+    assert_eq!(rig.state.open_files, 0);
+    rig.packet(ToServer::Disconnect { conn: 1 });
+    rig.assert_clean();
 }
 
 /// Begins a WRITE of a mebibyte, of which only the first piece comes along.
