@@ -41,6 +41,7 @@ mod verb {
     pub(super) const EVENT: u16 = 0x28;
     pub(super) const CHANNEL: u16 = 0x29;
     pub(super) const RECEIVED: u16 = 0x2a;
+    pub(super) const LOST: u16 = 0x2b;
     pub(super) const RING_OFFER: u16 = 0x41;
     pub(super) const RING_ANSWER: u16 = 0x42;
     pub(super) const RING_SWITCH: u16 = 0x43;
@@ -484,6 +485,10 @@ pub(crate) fn encode_to_client<'a>(packet: &ToClient<'a>, head: &mut Vec<u8>) ->
             Writer::new(head, verb::ERROR, txn).i32(errno);
             &[]
         }
+        ToClient::Lost { txn, errno } => {
+            Writer::new(head, verb::LOST, txn).i32(errno);
+            &[]
+        }
         ToClient::Channel { conn, flags } => {
             Writer::new(head, verb::CHANNEL, conn).u32(flags);
             &[]
@@ -529,6 +534,7 @@ pub(crate) fn decode_to_client(packet: &[u8]) -> Result<ToClient<'_>, DecodeErro
             return Ok(ToClient::Reply { txn: id, status, offset: reader.u32()?, data: reader.data()? });
         }
         verb::ERROR => ToClient::Error { txn: id, errno: reader.errno()? },
+        verb::LOST => ToClient::Lost { txn: id, errno: reader.errno()? },
         verb::CHANNEL => ToClient::Channel { conn: id, flags: reader.u32()? },
         verb::RECEIVED => ToClient::Received { txn: id },
         verb::EVENT => ToClient::Event { conn: id, event: decode_event(&mut reader)? },

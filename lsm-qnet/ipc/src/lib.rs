@@ -84,6 +84,6 @@ pub const MAX_PACKET: usize = MAX_DATA + 64;
 /// Most bytes of message data in one packet through shared memory, when it has room for them.
 pub const MAX_LENT: usize = 1024 * 1024;
 /// Version of the packet layout; both ends must have the same.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// Most supplementary groups in a [`Claim`].
 pub const MAX_GROUPS: usize = 256;

@@ -1,7 +1,7 @@
 //! What the two ends of a channel say to each other.
 //!
 //! Connection and transaction numbers are chosen by the client and are unique on one socket. A transaction lives from
-//! its `Send` to its `Reply` or `Error`; packets that name an unknown transaction are late, not wrong, and are ignored.
+//! its `Send` to its `Reply`, `Error` or `Lost`; packets that name an unknown transaction are late, not wrong, and are ignored.
 //! Message data is borrowed: nothing is copied between a packet and the socket.
 //!
 //! Order: packets of one socket arrive in the order in which they were sent. Each `Read` is answered by exactly one
@@ -270,6 +270,14 @@ pub enum ToClient<'a> {
     },
     /// Ends the transaction with an error.
     Error {
+        /// The transaction.
+        txn: u32,
+        /// Linux errno.
+        errno: i32,
+    },
+    /// Ends the transaction because its connection is gone, which is no answer of the server; [`ToClient::Death`] or
+    /// [`ToClient::ConnectFail`] follows.
+    Lost {
         /// The transaction.
         txn: u32,
         /// Linux errno.

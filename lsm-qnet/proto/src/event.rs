@@ -268,6 +268,8 @@ pub enum Event {
         handle: Handle,
         /// Why.
         errno: Errno,
+        /// The connection is gone, and this is no answer of the server: its `Death` or `ConnectFailed` follows.
+        lost: bool,
     },
     /// The connection is gone; its key is free. Its transactions ended with `Error` before.
     Death {

@@ -195,7 +195,7 @@ fn a_node_that_is_off_shows_in_the_first_message() {
     assert!(pair.net.events(pair.a).is_empty());
     pair.send(CLIENT, 1, 10);
     let errno = pair.wait(pair.a, |event| match event {
-        Event::Error { handle: Handle(1), errno } => Some(*errno),
+        Event::Error { handle: Handle(1), errno, .. } => Some(*errno),
         _ => None,
     });
     assert_eq!(errno, Errno::EHOSTUNREACH);
@@ -229,7 +229,7 @@ fn who_wants_to_leave_before_the_connection_is_answered_is_let_go_afterwards() {
     let rcv = pair.wait(pair.b, |event| if let Event::Unblock { rcv } = event { Some(*rcv) } else { None });
     pair.net.command(pair.b, Command::Error { rcv, errno: Errno::EINTR }).unwrap();
     let errno = pair.wait(pair.a, |event| match event {
-        Event::Error { handle: Handle(1), errno } => Some(*errno),
+        Event::Error { handle: Handle(1), errno, .. } => Some(*errno),
         _ => None,
     });
     assert_eq!(errno, Errno::EINTR);

@@ -85,7 +85,7 @@ impl Pair {
     /// What the sender of a message is told.
     fn told(&mut self, handle: u64) -> Errno {
         self.wait(self.a, |event| match event {
-            Event::Error { handle: Handle(h), errno } if h == handle => Some(errno),
+            Event::Error { handle: Handle(h), errno, .. } if h == handle => Some(errno),
             _ => None,
         })
     }

@@ -237,7 +237,7 @@ impl App for Asker {
                 host.command(Command::ReadData { handle, offset, data }).unwrap();
             }
             Event::Reply { handle, .. } => self.end(host, handle, Ok(())),
-            Event::Error { handle, errno } => self.end(host, handle, Err(errno)),
+            Event::Error { handle, errno, .. } => self.end(host, handle, Err(errno)),
             Event::ResolveFailed { .. } => panic!("{} is not found", self.target),
             other => {
                 if let Some(own) = &mut self.own {

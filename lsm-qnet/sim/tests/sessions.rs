@@ -69,7 +69,7 @@ fn received(net: &mut Network, host: HostId) -> Vec<Rcv> {
 
 fn errors(events: &[Event]) -> Vec<(u64, Errno)> {
     let error = |e: &Event| match e {
-        Event::Error { handle, errno } => Some((handle.0, *errno)),
+        Event::Error { handle, errno, .. } => Some((handle.0, *errno)),
         _ => None,
     };
     events.iter().filter_map(error).collect()

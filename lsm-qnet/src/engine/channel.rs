@@ -260,13 +260,16 @@ impl Engine {
                 self.reply(txn, status, offset, data);
                 self.block_for(token, client);
             }
-            ToClient::Error { txn, errno } if self.serves(token, txn) => self.reply_error(txn, errno),
+            ToClient::Error { txn, errno } | ToClient::Lost { txn, errno } if self.serves(token, txn) => {
+                self.reply_error(txn, errno);
+            }
             // About a call that is over.
             ToClient::Read { .. }
             | ToClient::Write { .. }
             | ToClient::Reply { .. }
             | ToClient::Received { .. }
-            | ToClient::Error { .. } => {}
+            | ToClient::Error { .. }
+            | ToClient::Lost { .. } => {}
         }
     }
 

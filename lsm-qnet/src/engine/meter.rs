@@ -138,7 +138,7 @@ impl Engine {
                 self.run_read(handle, offset, nbytes);
             }
             Event::Reply { handle, .. } if ours(handle.0) => self.run_reply(handle),
-            Event::Error { handle, errno } if ours(handle.0) => {
+            Event::Error { handle, errno, .. } if ours(handle.0) => {
                 self.run_failed(run_of(handle.0), from_wire(errno));
             }
             Event::Connect { server, nd, pid, chid, cred, .. } if (pid, chid) == CHANNEL => {

@@ -540,7 +540,7 @@ impl Engine {
         let (front, open) = (conn.front, conn.open);
         let calls: Vec<CallId> = conn.calls.iter().copied().collect();
         for call in calls {
-            self.reply_error(call, errno);
+            self.reply_lost(call, errno);
         }
         if open {
             self.tell_death(front)

@@ -73,6 +73,17 @@ impl Engine {
         self.remove_call(id);
     }
 
+    /// Ends a call whose connection is gone, with a Linux errno that is not the server's.
+    pub(super) fn reply_lost(&mut self, id: CallId, errno: i32) {
+        match self.calls.get(&id).map(|call| call.caller) {
+            Some(Caller::Local { client, txn }) => {
+                self.tell_client(client, &ToClient::Lost { txn, errno });
+                self.remove_call(id);
+            }
+            _ => self.reply_error(id, errno),
+        }
+    }
+
     /// The connection is open.
     pub(super) fn tell_connected(&mut self, id: ConnId, front: Front, scoid: i32, limit: u32) {
         let limit = limit.min(MAX_DATA as u32);

@@ -211,7 +211,7 @@ fn callers_are_told_when_the_server_dies_and_connect_again_when_it_is_back() {
         told.push(format!("{packet:?}"));
     }
     for expected in [
-        ToClient::Error { txn: 3, errno: libc::ESRCH },
+        ToClient::Lost { txn: 3, errno: libc::ESRCH },
         ToClient::Death { conn: 1 },
         ToClient::ConnectFail { conn: 2, errno: libc::ESRCH },
     ] {

@@ -133,9 +133,12 @@ impl Engine {
             }
             Event::Sigevent { client, sigevent } => self.on_sigevent(client, sigevent),
             Event::Signal { nd, signal, cred } => self.remote_signal(nd, &signal, cred.as_ref()),
-            Event::Error { handle, errno } => {
-                if let Some(id) = number(handle.0) {
-                    self.reply_error(id, from_wire(errno));
+            Event::Error { handle, errno, lost } => {
+                let errno = from_wire(errno);
+                match number(handle.0) {
+                    Some(id) if lost => self.reply_lost(id, errno),
+                    Some(id) => self.reply_error(id, errno),
+                    None => {}
                 }
             }
             Event::Connect { server, nd, pid, chid, client_pid, cred, big_endian } => {

@@ -34,6 +34,7 @@ const CASES: &[system_tests::Case] = &[
     case("two_nodes_that_append_lose_nothing", two_append),
     case("a_full_disk_is_told_and_damages_nothing", full_disk),
     case("a_sick_disk_gives_its_own_errors", sick_disk),
+    case("a_dead_disk_of_a_node_is_no_dead_node", dead_disk),
     case("a_file_that_was_replaced_stays_with_who_has_it_open", replaced),
     case("a_change_never_hits_the_file_that_has_taken_the_name", names_taken),
     case("append_is_what_the_descriptor_says_when_it_writes", append_now),
@@ -354,6 +355,30 @@ fn sick_disk() -> Result<()> {
     joseph.shell("umount /mnt/sick")?;
     disk.wait()?;
     outcome
+}
+
+fn dead_disk() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &pair()?;
+    joseph.shell("mkdir -p /mnt/sick; echo well >/tmp/well")?;
+    let mut disk = player(joseph, "sick", &["/mnt/sick"])?.stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(disk.stdout.take().context("its output")?).read_line(&mut line)?;
+    ensure!(line == "mounted\n", "{line:?}");
+    alonzo.shell("test -e /net/joseph/mnt/sick/good; exec 3</net/joseph/tmp/well; cat <&3")?;
+    disk.kill()?;
+    disk.wait()?;
+    for _ in 0..3 {
+        let said = alonzo.shell("ls -l /net/joseph/mnt/sick 2>&1; true")?;
+        let locally = joseph.shell("ls -l /mnt/sick 2>&1; true")?;
+        ensure!(
+            locally.contains("endpoint is not connected") && said.contains("endpoint is not connected"),
+            "{said}"
+        );
+        let well = alonzo.shell("cat /net/joseph/tmp/well")?;
+        ensure!(well == "well\n", "{well:?}");
+    }
+    joseph.shell("umount /mnt/sick")?;
+    Ok(())
 }
 
 fn sick_files(node: &Node) -> Result<()> {

@@ -298,7 +298,7 @@ impl State {
                 self.write(txn, offset, Chunk::of(data, loan), direct);
                 self.finish(txn, Ok(status));
             }
-            ToClient::Error { txn, errno } => self.finish(txn, Err(errno)),
+            ToClient::Error { txn, errno } | ToClient::Lost { txn, errno } => self.finish(txn, Err(errno)),
         }
     }
 

@@ -45,6 +45,7 @@ fn to_client_packets() -> Vec<ToClient<'static>> {
         ToClient::Write { txn: 9, offset: 5, data: b"piece" },
         ToClient::Reply { txn: 9, status: -5, offset: 5, data: b"" },
         ToClient::Error { txn: 9, errno: 2 },
+        ToClient::Lost { txn: 9, errno: 112 },
         ToClient::Event { conn: 7, event },
         ToClient::Channel { conn: 7, flags: 10 },
         ToClient::Received { txn: 9 },

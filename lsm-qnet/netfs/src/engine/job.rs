@@ -110,9 +110,10 @@ impl Job {
         match (self.stage, failure.errno) {
             // The directory of the node is there, the node is not.
             (Stage::Resolve(_), libc::ENOENT) => libc::EHOSTUNREACH,
-            // QNX's words for a connection that ended; ESRCH may also come from an open `/proc` file of a process.
-            (_, libc::EBADF | libc::ENOTCONN | libc::ECONNRESET) => libc::EHOSTDOWN,
-            (_, libc::ESRCH) if self.task.is_by_path() => libc::EHOSTDOWN,
+            // A server that does not know the file is not the one that has opened it.
+            (_, libc::EBADF) => libc::EHOSTDOWN,
+            // QNX's words for a connection that ended.
+            (_, libc::ESRCH | libc::ENOTCONN | libc::ECONNRESET) if failure.lost => libc::EHOSTDOWN,
             // The name is gone since it was looked up. Told so, the kernel looks it up once more, and then creates what it was
             // to create; ENOENT would be the caller's.
             (Stage::Reply, libc::ENOENT) if matches!(self.task, Task::Open { .. }) => libc::ESTALE,

@@ -22,11 +22,18 @@ impl Failure {
         Self { errno, lost: false, sent: false }
     }
 
-    /// An errno that a server or `lsm-qnet` sent. QNX says EBADF and ESRCH for a connection or server that is gone;
-    /// EPIPE is the word of a FIFO that nobody reads.
-    pub(super) fn from_errno(errno: i32) -> Self {
-        let lost =
-            matches!(errno, libc::EHOSTDOWN | libc::EBADF | libc::ESRCH | libc::ENOTCONN | libc::ECONNRESET);
-        Self { errno, lost, sent: true }
+    /// What a node's server answered. Its disks and mounts have words for lost connections of their own, and lose nobody else's.
+    pub(super) const fn answered(errno: i32) -> Self {
+        Self { errno, lost: false, sent: true }
+    }
+
+    /// What `lsm-qnet` says of a connection that is gone or was refused.
+    pub(super) const fn lost(errno: i32) -> Self {
+        Self { errno, lost: true, sent: true }
+    }
+
+    /// What the network manager answered, which speaks of connections to other nodes.
+    pub(super) fn of_netmgr(errno: i32) -> Self {
+        Self { lost: errno == libc::EHOSTDOWN, ..Self::answered(errno) }
     }
 }

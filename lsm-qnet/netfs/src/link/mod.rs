@@ -452,7 +452,15 @@ impl Link {
             }
             ToClient::Error { txn, errno } => {
                 if let Some(entry) = self.txns.remove(&TxnId(txn)) {
-                    self.finish(TxnId(txn), entry, Err(Failure::from_errno(errno)));
+                    let session = self.sessions.get(&entry.session);
+                    let netmgr = session.is_some_and(|session| session.target == Target::Netmgr);
+                    let failure = if netmgr { Failure::of_netmgr(errno) } else { Failure::answered(errno) };
+                    self.finish(TxnId(txn), entry, Err(failure));
+                }
+            }
+            ToClient::Lost { txn, errno } => {
+                if let Some(entry) = self.txns.remove(&TxnId(txn)) {
+                    self.finish(TxnId(txn), entry, Err(Failure::lost(errno)));
                 }
             }
             ToClient::Read { txn, offset, nbytes } => {
@@ -464,7 +472,7 @@ impl Link {
             }
             ToClient::ConnectOk { conn, limit, .. } => self.opened(SessionId(conn), limit),
             ToClient::ConnectFail { conn, errno } => {
-                self.ended(SessionId(conn), Failure { errno, lost: true, sent: true });
+                self.ended(SessionId(conn), Failure::lost(errno));
             }
             // Files register no events with anybody, and whether a message was received makes no difference to them.
             ToClient::Channel { .. } | ToClient::Received { .. } | ToClient::Event { .. } => {}

@@ -180,7 +180,7 @@ impl Node {
                 {
                     held.retain(|h| !matches!(h, Held::Send(n, _) if *n == number));
                 }
-                self.event(Event::Error { handle, errno: Errno::EINTR });
+                self.event(Event::Error { handle, errno: Errno::EINTR, lost: false });
             }
             SendState::Sent => {
                 send.state = SendState::Unblocking;
@@ -360,7 +360,7 @@ impl Node {
     fn drop_client(&mut self, client: u32, errno: Errno) {
         let Some((connection, handles)) = self.clients.end_client(client) else { return };
         for handle in handles {
-            self.event(Event::Error { handle, errno });
+            self.event(Event::Error { handle, errno, lost: true });
         }
         match connection.state {
             ClientState::Attached { .. } | ClientState::Connecting { .. } => {
@@ -417,7 +417,7 @@ impl Node {
     /// A sink had no room for too long: its transaction ends here; what still comes for it is dropped.
     pub(super) fn give_up_sink(&mut self, transaction: u32) {
         if let Some(send) = self.clients.end_send(transaction) {
-            self.event(Event::Error { handle: send.key, errno: Errno::ETIMEDOUT });
+            self.event(Event::Error { handle: send.key, errno: Errno::ETIMEDOUT, lost: false });
         }
     }
 
@@ -438,7 +438,8 @@ impl Node {
             return;
         }
         if let Some(send) = self.clients.end_send(xfer.handle) {
-            self.event(Event::Error { handle: send.key, errno: Errno(xfer.status as u32) });
+            let errno = Errno(xfer.status as u32);
+            self.event(Event::Error { handle: send.key, errno, lost: false });
         }
     }
 

@@ -323,7 +323,9 @@ impl Node {
 
     pub(super) fn connect_death(&mut self, now: Instant, server: ServerId) -> Result<(), CommandError> {
         let (connection, unanswered) = self.servers.end(server.0).ok_or(CommandError::NoSuchConnection)?;
-        for (number, received) in unanswered {
+        // Of our kind, the caller's node ends them with the connection, and tells that from an errno of the server.
+        let plain = self.abilities(connection.nd).is_none();
+        for (number, received) in unanswered.into_iter().filter(|_| plain) {
             self.end_with_error(now, Rcv(number), &received, Errno::ESRCH);
         }
         let death = Kif::ConnectDeath { client_id: connection.client_id };

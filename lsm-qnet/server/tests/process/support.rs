@@ -487,7 +487,7 @@ fn note(answers: &mut HashMap<u64, Result<Answer>>, packet: ToClient<'_>) {
         }
         ToClient::Write { txn, offset, data } => put(txn, offset, data, i64::MIN),
         ToClient::Reply { txn, status, offset, data } => put(txn, offset, data, status),
-        ToClient::Error { txn, errno } => {
+        ToClient::Error { txn, errno } | ToClient::Lost { txn, errno } => {
             answers.insert(txn.into(), Err(errno));
         }
         ToClient::Read { .. }

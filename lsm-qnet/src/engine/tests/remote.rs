@@ -193,7 +193,7 @@ fn a_lazy_connection_to_nobody_refuses_its_first_message() {
     turns(&mut lab);
     assert_eq!(client.hear(), ToClient::ConnectFail { conn: 2, errno: libc::EHOSTUNREACH });
     assert_eq!(client.hear(), ToClient::Error { txn: 2, errno: libc::EBADF });
-    assert_eq!(client.hear(), ToClient::Error { txn: 1, errno: libc::ESRCH });
+    assert_eq!(client.hear(), ToClient::Lost { txn: 1, errno: libc::ESRCH });
     assert_eq!(client.hear(), ToClient::ConnectFail { conn: 1, errno: libc::ESRCH });
 }
 

@@ -199,16 +199,39 @@ fn a_lost_connection_is_made_again_once_for_look_ups() {
     let node = bench.node("joseph");
     let unique = bench.lookup(node, "etc");
     let (txn, ..) = bench.sent();
-    bench.error(txn, libc::EHOSTDOWN);
+    bench.lose(txn);
     let (txn, ..) = bench.sent();
     bench.reply(txn, 6, b"");
     let heard = bench.heard();
     let [Heard::Connect { nd: 6, .. }, Heard::Send { txn, .. }] = heard[..] else {
         panic!("its number is asked for again, and a new connection made: {heard:?}")
     };
-    bench.error(txn, libc::EHOSTDOWN);
+    bench.lose(txn);
     assert_eq!(bench.answer(), ended(unique, libc::EHOSTDOWN));
     assert!(bench.sends().is_empty(), "there is no third attempt");
+}
+
+#[test]
+fn an_errno_of_a_nodes_disk_is_no_lost_connection() {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    let file = bench.file(node, "f", &regular(10, 10)).nodeid;
+    let (_, fh) = bench.opened(file, &regular(10, 10));
+    for errno in [libc::ENOTCONN, libc::EHOSTDOWN, libc::ECONNRESET, libc::ESRCH, libc::ETIMEDOUT] {
+        let unique = bench.lookup(node, "mnt");
+        let (txn, ..) = bench.sent();
+        bench.error(txn, errno);
+        assert_eq!(bench.answer(), ended(unique, errno));
+        let unique = bench.read(fh, 1);
+        let (txn, ..) = bench.sent();
+        bench.error(txn, errno);
+        assert_eq!(bench.answer(), ended(unique, errno));
+        // the node is not taken for dead, and not connected to anew
+        let unique = bench.lookup(node, "etc");
+        let [Heard::Send { txn, .. }] = bench.heard()[..] else { panic!("{errno}") };
+        bench.reply(txn, 0, &directory(0o755).emit(stat::REPLY_LEN));
+        assert_eq!(bench.entry(unique).attr.mode, libc::S_IFDIR | 0o755);
+    }
 }
 
 #[test]

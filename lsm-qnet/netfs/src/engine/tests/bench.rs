@@ -231,6 +231,11 @@ impl Bench {
         self.say(&ToClient::Error { txn, errno });
     }
 
+    /// Says that the connection of a transaction is gone.
+    pub(super) fn lose(&mut self, txn: u32) {
+        self.say(&ToClient::Lost { txn, errno: libc::EHOSTDOWN });
+    }
+
     /// The next messages sent, as (txn, coid, message), connections granted.
     pub(super) fn sends(&mut self) -> Vec<(u32, i32, Vec<u8>)> {
         self.heard()

@@ -419,7 +419,7 @@ fn a_change_that_may_have_been_done_is_not_sent_again() {
     for (opcode, body) in cases {
         let unique = bench.ask(opcode, d, &body);
         let (txn, ..) = bench.sent();
-        bench.error(txn, libc::EHOSTDOWN);
+        bench.lose(txn);
         assert_eq!(bench.answer(), ended(unique, libc::EHOSTDOWN), "{opcode:?}");
         assert!(bench.sends().is_empty(), "{opcode:?}");
         bench.pass(Duration::from_secs(5));

@@ -122,9 +122,9 @@ fn all_nodes_of_a_listing_are_asked_at_the_same_time() {
     bench.reply(sends[1].0, 0, &stat);
     assert_eq!((bench.answer().unique, bench.answers().len()), (second, 0));
     let eileen = bench.node("eileen");
-    bench.error(sends[2].0, libc::EHOSTDOWN);
+    bench.lose(sends[2].0);
     let (second_attempt, ..) = bench.sent();
-    bench.error(second_attempt, libc::EHOSTDOWN);
+    bench.lose(second_attempt);
     let third = bench.ask(Opcode::Getattr, eileen, &[0; 16]);
     assert_eq!(bench.answer(), ended(third, libc::EHOSTDOWN), "known to be dead");
     let again = bench.ask(Opcode::Getattr, karl, &[0; 16]);
@@ -194,7 +194,7 @@ fn a_dead_node_is_not_tried_again_at_once() {
     let node = bench.node("joseph");
     let unique = bench.lookup(node, "etc");
     let (txn, ..) = bench.sent();
-    bench.error(txn, libc::EHOSTDOWN);
+    bench.lose(txn);
     let (txn, ..) = bench.sent();
     // The network manager does not find it any more.
     bench.error(txn, libc::ENOENT);
@@ -224,7 +224,7 @@ fn a_node_that_was_just_found_missing_is_not_looked_for_again_at_once() {
     let unique = bench.lookup(node, "etc");
     for _ in 0..2 {
         let (txn, ..) = bench.sent();
-        bench.error(txn, libc::EHOSTDOWN);
+        bench.lose(txn);
     }
     bench.answers();
     let again = bench.lookup(ROOT_ID, "joseph");

@@ -227,7 +227,7 @@ impl Client {
             for txn in gone {
                 self.txns.remove(&txn);
                 world.waiting = world.waiting.saturating_sub(1);
-                self.say(&ToClient::Error { txn, errno: libc::EHOSTDOWN });
+                self.say(&ToClient::Lost { txn, errno: libc::EHOSTDOWN });
             }
             self.conns.remove(&conn);
             world.open.retain(|(at, _), _| *at != conn);
