@@ -13,7 +13,8 @@
 //! and the socket is tried again: at once when somebody asks, and every [`RETRY`] otherwise.
 //!
 //! Bounds: [`MAX_SESSIONS`]; [`MAX_UNREAD`] bytes that `lsm-qnet` has not taken, after which it counts as gone;
-//! [`MAX_ABANDONED`] transactions of a session that nobody waits for any more, after which the session is closed.
+//! [`MAX_ABANDONED`] transactions of a session that nobody waits for any more, after which the session is closed. Closes, of which
+//! there are no more than files were open, are none of these.
 
 mod attention;
 mod failure;
@@ -124,6 +125,8 @@ pub struct Completion {
 enum Purpose {
     /// It is reported.
     Awaited,
+    /// It is dropped, as it was to be from the beginning: a close.
+    Told,
     /// It is dropped; if it was a success this message is sent on the same file: an open must not leak.
     Abandoned { undo: Option<Vec<u8>> },
 }
@@ -234,7 +237,7 @@ impl Link {
     /// Sends a message whose result nobody needs. A session that has ended swallows it.
     pub fn tell(&mut self, id: SessionId, coid: i32, message: Vec<u8>) {
         // The other side forgets everything about a session that ended: nothing is left to tell it.
-        let _ = self.begin(id, Request::new(coid, message, 0), Purpose::Abandoned { undo: None });
+        let _ = self.begin(id, Request::new(coid, message, 0), Purpose::Told);
     }
 
     /// Gives a transaction up: the server is asked to let go, and its answer, should it come, is dropped. `undo` is sent
@@ -370,10 +373,8 @@ impl Link {
 
     fn begin(&mut self, id: SessionId, request: Request, purpose: Purpose) -> Result<TxnId, Failure> {
         let txn = TxnId(self.number());
-        let abandoned = matches!(purpose, Purpose::Abandoned { .. });
         let session = self.session_mut(id)?;
         session.in_flight += 1;
-        session.abandoned += usize::from(abandoned);
         let limit = match &mut session.state {
             State::Opening { queued } => {
                 queued.push(txn);
@@ -533,7 +534,7 @@ impl Link {
             Purpose::Abandoned { undo: Some(message) } if result.is_ok() => {
                 self.tell(entry.session, coid, message);
             }
-            Purpose::Abandoned { .. } => {}
+            Purpose::Abandoned { .. } | Purpose::Told => {}
         }
     }
 

@@ -419,6 +419,29 @@ fn a_session_full_of_abandoned_requests_is_closed() {
 }
 
 #[test]
+fn closes_that_are_under_way_do_not_fill_a_session() {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    let file = bench.file(node, "f", &regular(10, 10)).nodeid;
+    let (_, kept) = bench.opened(file, &regular(10, 10));
+    let files: Vec<_> =
+        (0..link::MAX_ABANDONED + 10).map(|_| bench.opened(file, &regular(10, 10)).1).collect();
+    for fh in files {
+        bench.release(fh);
+    }
+    // The node is slow to answer, and somebody is interrupted.
+    let unique = bench.lookup(node, "etc");
+    bench.interrupt(unique);
+    assert!(bench.heard().iter().all(|heard| !matches!(heard, Heard::Disconnect { .. })));
+    bench.answers();
+    let unique = bench.read(kept, 10);
+    assert_eq!(bench.answers(), [], "the other files stay open");
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 10, b"0123456789");
+    assert_eq!(bench.answer().unique, unique);
+}
+
+#[test]
 fn the_longest_unused_session_makes_room_for_another() {
     let mut bench = Bench::new();
     let node = bench.node("joseph");
