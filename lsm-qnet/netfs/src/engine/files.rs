@@ -76,6 +76,8 @@ pub(super) struct Small {
     until: Instant,
     /// [`Engine::changes`] when it was asked for.
     changes: u64,
+    /// Of the file that it is the content of.
+    version: Version,
 }
 
 /// What a node has opened.
@@ -271,8 +273,8 @@ impl Engine {
         let is_all = content.len() as u64 == stat.size && stat.size > 0;
         let is_cached = !attributes::is_stream(stat) && stat.flags & FLAG_SHARED == 0;
         let is_wanted = self.reads_ahead(nodeid, flags) > 0 && is_cached;
-        let until = now + LIFETIME;
-        (is_all && is_wanted).then(|| Small { data: content.into(), until, changes: job.changes_before })
+        let (until, changes, version) = (now + LIFETIME, job.changes_before, Version::of(stat));
+        (is_all && is_wanted).then(|| Small { data: content.into(), until, changes, version })
     }
 
     /// Makes a handle for what has been opened; with it come the `FOPEN_*` flags.
@@ -324,8 +326,11 @@ impl Engine {
         size: u32,
     ) -> Option<Vec<u8>> {
         let changes = self.changes;
-        let Handle::File(OpenFile { small, .. }) = self.handles.get_mut(&fh)? else { return None };
-        let content = small.take_if(|small| now < small.until && small.changes == changes);
+        let Handle::File(OpenFile { small, nodeid, .. }) = self.handles.get_mut(&fh)? else { return None };
+        // A later open may have found another content, which the page cache must not lose for this one.
+        let told = self.inodes.get(*nodeid).and_then(|inode| inode.told);
+        let is_current = |small: &Small| told == Some(small.version) && small.changes == changes;
+        let content = small.take_if(|small| now < small.until && is_current(small));
         let Some(content) = content else {
             *small = None;
             return None;

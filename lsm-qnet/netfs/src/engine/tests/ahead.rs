@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use qnet_iomsg::{
-    Connect, Dirent, DirentWriter, Extra, Io, Stat, chain,
+    Connect, Dirent, DirentWriter, Extra, Io, Stat, Timestamp, chain,
     message::{XTYPE_DIR_ATTRIBUTES, XTYPE_DIR_EXTRA_HINT},
     stat,
 };
@@ -103,6 +103,25 @@ fn content_that_came_along_gets_old() {
     bench.answers();
     bench.read(fh, 10);
     assert_eq!(bench.sends().len(), 1, "when anything was changed from here");
+}
+
+#[test]
+fn content_that_came_along_is_not_given_after_an_open_that_found_another() {
+    let (mut bench, file) = small_file();
+    let first = open_with_content(&mut bench, file);
+    // another node writes as many bytes, and somebody opens the file anew here
+    let newer = Stat { mtime: Timestamp { seconds: 9, nanoseconds: 9 }, ..regular(10, 10) };
+    let unique = bench.open(file);
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 10, &[&newer.emit(stat::REPLY_LEN)[..], b"9876543210"].concat());
+    let second = OpenOut::read_from_bytes(&bench.answer_to(unique).body).unwrap().fh;
+    let unique = bench.read(first, 10);
+    assert_eq!(bench.answers(), [], "what came along is not what the page cache may have");
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 10, b"9876543210");
+    assert_eq!(bench.answer().unique, unique);
+    let unique = bench.read(second, 10);
+    assert_eq!(bench.answer(), Answer { unique, error: 0, body: b"9876543210".to_vec() });
 }
 
 #[test]
