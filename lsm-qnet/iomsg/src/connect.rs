@@ -342,6 +342,7 @@ fn parse_extra<'a>(bytes: &'a [u8], header: &Header, subtype: Subtype) -> Result
         EXTRA_SYMLINK => Extra::Symlink(until_nul(data, "symlink target")?),
         EXTRA_RENAME => Extra::Rename(until_nul(data, "old name")?),
         EXTRA_LINK => Extra::Link(data),
+        EXTRA_NONE if subtype == Subtype::Readlink => Extra::Messages(data),
         other => Extra::Other(other, data),
     })
 }

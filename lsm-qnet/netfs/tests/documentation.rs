@@ -8,13 +8,14 @@ const MOUNTED: [&str; 3] = [
     include_str!("mounted/trouble.rs"),
     include_str!("mounted/mounting.rs"),
 ];
-const ENGINE: [&str; 9] = [
+const ENGINE: [&str; 10] = [
     include_str!("../src/engine/tests/ahead.rs"),
     include_str!("../src/engine/tests/behaviour.rs"),
     include_str!("../src/engine/tests/changes.rs"),
     include_str!("../src/engine/tests/hostile.rs"),
     include_str!("../src/engine/tests/locks.rs"),
     include_str!("../src/engine/tests/lookahead.rs"),
+    include_str!("../src/engine/tests/meant.rs"),
     include_str!("../src/engine/tests/nodes.rs"),
     include_str!("../src/engine/tests/statistics.rs"),
     include_str!("../src/engine/tests/waiting.rs"),

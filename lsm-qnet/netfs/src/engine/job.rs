@@ -366,6 +366,7 @@ fn is_in_other_words(job: &Job, failure: Failure) -> bool {
         Task::Rename { flags, .. } => flags == 0,
         Task::Open { flags, .. } => flags & (FOR_EXECUTION | libc::O_TRUNC) != 0,
         Task::Setattr { fh, .. } => fh.is_none(),
+        Task::Readlink { .. } => true,
         _ => false,
     };
     failure.errno == libc::ENOSYS && !job.plain && has_others

@@ -3,7 +3,8 @@
 //! A task by path is one `_IO_CONNECT` that brings along what is to be done, so that it costs one round trip: a look-up asks
 //! for the attributes, an open of a small file for its data, an open of a directory for its entries. The directory that
 //! holds the last name is guarded: when another node has moved it meanwhile, the answer is ESTALE, and nothing is done in
-//! the one that has its name now. What changes a file, or is about its extended attributes, says which file it means.
+//! the one that has its name now. What changes a file, or asks for more than
+//! its attributes (which tell), says which file it means.
 
 use std::{rc::Rc, time::Instant};
 
@@ -112,7 +113,10 @@ impl Engine {
         let path = &at.path[..];
         let mut chained = Vec::new();
         let (connect, room) = match &job.task {
-            Task::Readlink { .. } => (Connect::readlink(path), LINK_MAX),
+            Task::Readlink { nodeid } => {
+                self.emit_expected(job, *nodeid, Chain::Last, &mut chained);
+                (Connect::readlink(path), LINK_MAX)
+            }
             Task::Open { nodeid, flags } => {
                 let ahead = self.reads_ahead(*nodeid, *flags);
                 if flags & libc::O_TRUNC != 0 {
@@ -150,7 +154,8 @@ impl Engine {
                 setattr_chain(attributes, &mut chained);
                 (Connect::combine_close(path, false, &[]), stat::REPLY_LEN)
             }
-            Task::Access { mask, .. } => {
+            Task::Access { nodeid, mask } => {
+                self.expect(job, *nodeid, &mut chained);
                 filesys::Request::Access { mask: *mask }.emit(Chain::Last, &mut chained);
                 (Connect::combine_close(path, false, &[]), 0)
             }
@@ -178,10 +183,14 @@ impl Engine {
 
     /// Says which file the rest of the chain is for. Of a QNX node, which does not know this, nobody knows better.
     fn expect(&self, job: &Job, nodeid: u64, chained: &mut Vec<u8>) {
+        self.emit_expected(job, nodeid, Chain::Follows, chained);
+    }
+
+    fn emit_expected(&self, job: &Job, nodeid: u64, link: Chain, chained: &mut Vec<u8>) {
         if let Some(Kind::File(id)) = self.inodes.get(nodeid).map(Inode::kind)
             && !job.plain
         {
-            filesys::Request::Expect(id.identity()).emit(Chain::Follows, chained);
+            filesys::Request::Expect(id.identity()).emit(link, chained);
         }
     }
 

@@ -236,6 +236,7 @@ fn combine_close(
 
 fn readlink(export: &Export, request: &Connect<'_>, mut reply: Reply<'_>) -> Result<i64, Errno> {
     let found = look_up(export, (request.path, request.guard()), false, reply.cancel)?;
+    check_object(&found, request)?;
     let target = read_link(found.fd.as_fd())?;
     reply.put(&target);
     Ok(0)

@@ -324,6 +324,17 @@ fn expected_or_none() {
         io.emit(Link::Last, &mut messages);
         messages
     };
+    // a link, too: what is read is the target of the one that was looked up
+    std::os::unix::fs::symlink("target", dir.path().join("link")).unwrap();
+    let look = Connect::combine_close(b"link", false, &stat);
+    let link = filesys::Identity::of(&send(&mut server, conn, &look).unwrap().unwrap());
+    for (ino, read) in [(link.ino, Ok(b"target".to_vec())), (link.ino + 1, Err(libc::ESTALE))] {
+        let mut meant = Vec::new();
+        Filesys::Expect(filesys::Identity { ino, ..link }).emit(Link::Last, &mut meant);
+        let readlink = Connect { extra: Extra::Messages(&meant), ..Connect::readlink(b"link") };
+        let answer = server.call(conn, 0, &readlink.emit().unwrap(), 99).map(|answer| answer.data);
+        assert_eq!(answer, read);
+    }
     let truncate = chained(&Io::Space { subtype: space::FREE, whence: 0, start: 1, len: 0 });
     let truncate = |server: &mut Server, path: &[u8]| {
         server.call(conn, 0, &Connect::combine_close(path, false, &truncate).emit().unwrap(), 99).map(drop)

@@ -18,8 +18,8 @@ use super::changes::{created, first, in_directory, named};
 use crate::fuse::{
     Opcode,
     abi::{
-        FATTR_MODE, FATTR_SIZE, FOPEN_DIRECT_IO, FUSE_WRITE_CACHE, GetxattrIn, OpenIn, OpenOut, SetattrIn,
-        WriteIn,
+        AccessIn, FATTR_MODE, FATTR_SIZE, FOPEN_DIRECT_IO, FUSE_WRITE_CACHE, GetxattrIn, OpenIn, OpenOut,
+        SetattrIn, WriteIn,
     },
 };
 
@@ -46,7 +46,7 @@ fn get(name: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_changes_a_file_by_its_name_says_which_one_it_means() {
+fn what_is_done_to_a_file_by_its_name_says_which_one_it_means() {
     let (mut bench, d) = in_directory();
     let file = regular(10, 3);
     let f = bench.file(d, "f", &file).nodeid;
@@ -58,6 +58,8 @@ fn what_changes_a_file_by_its_name_says_which_one_it_means() {
         (Opcode::Setxattr, set(b"user.a", b"x")),
         (Opcode::Getxattr, get(b"user.a")),
         (Opcode::Removexattr, b"user.a\0".to_vec()),
+        (Opcode::Readlink, Vec::new()),
+        (Opcode::Access, AccessIn { mask: 4, padding: 0 }.as_bytes().to_vec()),
     ] {
         let unique = bench.ask(opcode, f, &body);
         let (txn, _, message) = bench.sent();
