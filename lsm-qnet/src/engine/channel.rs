@@ -7,12 +7,13 @@
 use std::os::fd::AsFd;
 
 use qnet_ipc::{
-    ClientPeer, MAX_DATA, PeerError, ToClient, ToServer, connect_channel,
+    ClientPeer, Loan, MAX_DATA, PeerError, ToClient, ToServer, connect_channel,
     packet::{Send, Sigevent},
 };
 
 use super::{
-    Back, CallId, Caller, ConnId, Engine, Front, MAX_READS, Piece, Stage, Token, Watched, flow::Gauge,
+    Back, CallId, Caller, ConnId, Engine, Front, MAX_READS, Piece, Stage, Token, Watched,
+    flow::{Gauge, Load},
 };
 use std::collections::{HashMap, VecDeque};
 
@@ -126,9 +127,9 @@ impl Engine {
                 break;
             }
             left -= 1;
-            match channel.peer.recv(&mut buffer) {
-                Ok(Some(packet)) => {
-                    self.on_channel_packet(token, packet);
+            match channel.peer.recv_lent(&mut buffer) {
+                Ok(Some((packet, loan))) => {
+                    self.on_channel_packet(token, packet, loan);
                     self.spoke(token);
                     if self.is_blocked(token) {
                         left = 0;
@@ -211,7 +212,8 @@ impl Engine {
         }
     }
 
-    fn on_channel_packet(&mut self, token: Token, packet: ToClient<'_>) {
+    /// `loan`: the data of the packet, if they were lent.
+    fn on_channel_packet(&mut self, token: Token, packet: ToClient<'_>, loan: Option<Loan>) {
         match packet {
             ToClient::ConnectOk { conn, scoid, limit } => {
                 let Some(front) = self.opening(token, conn) else { return };
@@ -252,12 +254,12 @@ impl Engine {
             }
             ToClient::Write { txn, offset, data } if self.serves(token, txn) => {
                 let client = self.client_of(txn);
-                self.reply_write(txn, offset, data);
+                self.reply_write(txn, offset, Load::of(data, loan));
                 self.block_for(token, client);
             }
             ToClient::Reply { txn, status, offset, data } if self.serves(token, txn) => {
                 let client = self.client_of(txn);
-                self.reply(txn, status, offset, data);
+                self.reply_with(txn, status, offset, Load::of(data, loan));
                 self.block_for(token, client);
             }
             ToClient::Error { txn, errno } | ToClient::Lost { txn, errno } if self.serves(token, txn) => {

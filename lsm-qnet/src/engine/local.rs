@@ -6,13 +6,15 @@
 use std::{collections::HashMap, os::fd::AsFd, rc::Rc};
 
 use qnet_ipc::{
-    Claim, MAX_DATA, PeerError, PeerIdentity, ServerPeer, ToClient, ToServer,
+    Claim, Loan, MAX_DATA, PeerError, PeerIdentity, ServerPeer, ToClient, ToServer,
     packet::{Connect, Pulse, Send, Sigevent, right},
 };
 use qnet_proto::NodeId;
 
 use super::{
-    Back, CLOGGED, CallId, Caller, ConnId, Engine, Front, Token, Watched, flow::Gauge, inlet::Allowance,
+    Back, CLOGGED, CallId, Caller, ConnId, Engine, Front, Token, Watched,
+    flow::{Gauge, Load},
+    inlet::Allowance,
 };
 
 /// Programs of the node's owner beyond the share of all.
@@ -131,9 +133,9 @@ impl Engine {
                 break;
             }
             left -= 1;
-            match client.peer.recv(&mut buffer) {
-                Ok(Some(packet)) => {
-                    self.on_client_packet(token, packet);
+            match client.peer.recv_lent(&mut buffer) {
+                Ok(Some((packet, loan))) => {
+                    self.on_client_packet(token, packet, loan);
                     self.spoke(token);
                     if self.is_blocked(token) {
                         left = 0;
@@ -222,11 +224,14 @@ impl Engine {
         }
     }
 
-    fn on_client_packet(&mut self, token: Token, packet: ToServer<'_>) {
+    /// `loan`: the data of the packet, if they were lent.
+    fn on_client_packet(&mut self, token: Token, packet: ToServer<'_>, loan: Option<Loan>) {
         match packet {
             ToServer::Connect(connect) => self.client_connect(token, connect),
-            ToServer::Send(send, data) => self.client_send(token, send, data),
-            ToServer::ReadData { txn, offset, data } => self.client_read(token, txn, offset, Ok(data)),
+            ToServer::Send(send, data) => self.client_send(token, send, Load::of(data, loan)),
+            ToServer::ReadData { txn, offset, data } => {
+                self.client_read(token, txn, offset, Ok(Load::of(data, loan)));
+            }
             ToServer::ReadError { txn, offset, errno } => self.client_read(token, txn, offset, Err(errno)),
             ToServer::Unblock { txn, tid } => {
                 let Some(id) = self.client_call(token, txn) else { return };
@@ -297,7 +302,7 @@ impl Engine {
         }
     }
 
-    fn client_send(&mut self, token: Token, send: Send, data: &[u8]) {
+    fn client_send(&mut self, token: Token, send: Send, load: Load<'_>) {
         let Some(client) = self.clients.get(&token) else { return };
         if client.txns.contains_key(&send.txn) {
             // Two calls of one number cannot be told apart any more.
@@ -321,11 +326,11 @@ impl Engine {
         let back = self.conns.get(&conn).map(|conn| conn.back);
         match back {
             Some(Back::Channel(channel)) => {
-                self.channel_send(channel, Send { txn: id, conn, ..send }, data);
+                self.channel_send(channel, Send { txn: id, conn, ..send }, &load.bytes());
                 self.block(token, channel);
             }
-            Some(Back::Remote) => self.wire_send(id, conn, &send, gauge.body(data)),
-            Some(Back::Netmgr) => self.netmgr(id, &send, data),
+            Some(Back::Remote) => self.wire_send(id, conn, &send, gauge.body(load)),
+            Some(Back::Netmgr) => self.netmgr(id, &send, &load.bytes()),
             None => {}
         }
     }
@@ -343,19 +348,20 @@ impl Engine {
     }
 
     /// A piece of a message that was asked for.
-    fn client_read(&mut self, token: Token, txn: u32, offset: u32, data: Result<&[u8], i32>) {
+    fn client_read(&mut self, token: Token, txn: u32, offset: u32, load: Result<Load<'_>, i32>) {
         let Some(id) = self.client_call(token, txn) else { return };
-        match (self.back_of(id), data) {
-            (Some(Back::Channel(channel)), Ok(data)) => {
-                self.tell_channel(channel, &ToServer::ReadData { txn: id, offset, data });
+        match (self.back_of(id), load) {
+            (Some(Back::Channel(channel)), Ok(load)) => {
+                let data = load.bytes();
+                self.tell_channel(channel, &ToServer::ReadData { txn: id, offset, data: &data });
                 self.block(token, channel);
             }
             (Some(Back::Channel(channel)), Err(errno)) => {
                 self.tell_channel(channel, &ToServer::ReadError { txn: id, offset, errno });
             }
-            (Some(Back::Remote), data) => {
+            (Some(Back::Remote), load) => {
                 let Some(gauge) = self.clients.get(&token).map(|client| client.gauge.clone()) else { return };
-                self.wire_read_data(id, offset, data, &gauge);
+                self.wire_read_data(id, offset, load, &gauge);
             }
             (Some(Back::Netmgr) | None, _) => {}
         }

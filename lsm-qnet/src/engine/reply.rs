@@ -3,25 +3,29 @@
 use qnet_ipc::{MAX_DATA, ToClient};
 use qnet_proto::{Command, CommandError};
 
-use super::{Back, CallId, Caller, ConnId, Engine, Front, flow::Gauge, to_wire};
+use super::{
+    Back, CallId, Caller, ConnId, Engine, Front,
+    flow::{Gauge, Load},
+    to_wire,
+};
 
 /// Bytes of a remote message that a program receives at first; it reads the rest.
 const FIRST: u32 = 8192;
 
 impl Engine {
     /// Puts bytes into the caller's reply buffer.
-    pub(super) fn reply_write(&mut self, id: CallId, offset: u32, data: &[u8]) {
+    pub(super) fn reply_write(&mut self, id: CallId, offset: u32, load: Load<'_>) {
         let Some(call) = self.calls.get(&id) else { return };
         match call.caller {
             Caller::Local { client, txn } => {
-                for (i, data) in data.chunks(MAX_DATA).enumerate() {
+                for (i, data) in load.bytes().chunks(MAX_DATA).enumerate() {
                     let Some(offset) = offset.checked_add((i * MAX_DATA) as u32) else { return };
                     self.tell_client(client, &ToClient::Write { txn, offset, data });
                 }
             }
             Caller::Nobody => {}
             Caller::Remote { rcv } => {
-                let data = self.gauge_of(call.conn).body(data);
+                let data = self.gauge_of(call.conn).body(load);
                 let written = self.node.handle_command(self.now, Command::Write { rcv, offset, data });
                 // A reply with a hole must not look like one without.
                 if matches!(written, Err(CommandError::Busy | CommandError::TooLarge)) {
@@ -33,13 +37,19 @@ impl Engine {
 
     /// Ends a call.
     pub(super) fn reply(&mut self, id: CallId, status: i64, offset: u32, data: &[u8]) {
+        self.reply_with(id, status, offset, Load::Here(data));
+    }
+
+    /// Ends a call, with data from anywhere.
+    pub(super) fn reply_with(&mut self, id: CallId, status: i64, offset: u32, load: Load<'_>) {
         let Some(call) = self.calls.get(&id) else { return };
         match call.caller {
             Caller::Local { client, txn } => {
+                let data = load.bytes();
                 // All but the last packet's worth goes ahead.
                 let ahead = data.len() - data.len().min(MAX_DATA);
                 if ahead > 0 {
-                    self.reply_write(id, offset, &data[..ahead]);
+                    self.reply_write(id, offset, Load::Here(&data[..ahead]));
                 }
                 let (offset, data) = (offset.saturating_add(ahead as u32), &data[ahead..]);
                 self.tell_client(client, &ToClient::Reply { txn, status, offset, data });
@@ -52,7 +62,7 @@ impl Engine {
                     return self.reply_error(id, libc::EOVERFLOW);
                 };
                 let gauge = self.gauge_of(call.conn);
-                let data = if offset == 0 { gauge.body(data) } else { self.write_ahead(id, offset, data) };
+                let data = if offset == 0 { gauge.body(load) } else { self.write_ahead(id, offset, load) };
                 if !self.calls.contains_key(&id) {
                     return;
                 }
@@ -132,8 +142,8 @@ impl Engine {
     }
 
     /// The wire has no place for the offset of a reply's data: it goes ahead of the reply.
-    fn write_ahead(&mut self, id: CallId, offset: u32, data: &[u8]) -> qnet_proto::Body {
-        self.reply_write(id, offset, data);
+    fn write_ahead(&mut self, id: CallId, offset: u32, load: Load<'_>) -> qnet_proto::Body {
+        self.reply_write(id, offset, load);
         qnet_proto::Body::empty()
     }
 

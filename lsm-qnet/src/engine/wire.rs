@@ -7,8 +7,12 @@ use qnet_proto::{
 };
 
 use super::{
-    CallId, Caller, ConnId, Engine, Front, MAX_ASKED, MAX_READS, Piece, Stage, Token, flow::Gauge, from_wire,
-    inlet::Inlet, remote::RemoteCaller, to_wire,
+    CallId, Caller, ConnId, Engine, Front, MAX_ASKED, MAX_READS, Piece, Stage, Token,
+    flow::{Gauge, Load},
+    from_wire,
+    inlet::Inlet,
+    remote::RemoteCaller,
+    to_wire,
 };
 
 /// Name clashes that are worth a warning; later ones are counted.
@@ -85,19 +89,19 @@ impl Engine {
         &mut self,
         id: CallId,
         offset: u32,
-        data: Result<&[u8], i32>,
+        load: Result<Load<'_>, i32>,
         gauge: &Gauge,
     ) {
         let Some(piece) = self.calls.get_mut(&id).and_then(|call| call.reads.pop_front()) else { return };
-        let outcome = match data {
-            Ok(data) if piece.offset == offset && data.len() == piece.nbytes as usize => Ok(data),
+        let outcome = match load {
+            Ok(load) if piece.offset == offset && load.len() == piece.nbytes as usize => Ok(load),
             // Never beyond the message's length is asked, so less is a caller's mistake.
             Ok(_) => Err(libc::EFAULT),
             Err(errno) => Err(errno),
         };
         let (handle, offset) = (handle(id), piece.offset);
         self.command(match outcome {
-            Ok(data) => Command::ReadData { handle, offset, data: gauge.body(data) },
+            Ok(load) => Command::ReadData { handle, offset, data: gauge.body(load) },
             Err(errno) => Command::ReadError { handle, offset, errno: to_wire(errno) },
         });
         self.ask_caller(id);
@@ -218,7 +222,7 @@ impl Engine {
         let mut runs = inlet.take_all();
         let last = runs.pop();
         for run in runs {
-            self.reply_write(id, run.offset, &run.bytes);
+            self.reply_write(id, run.offset, Load::Here(&run.bytes));
             inlet.give_back(run);
         }
         match last {
@@ -240,7 +244,7 @@ impl Engine {
                 continue;
             };
             for run in inlet.take_full() {
-                self.reply_write(id, run.offset, &run.bytes);
+                self.reply_write(id, run.offset, Load::Here(&run.bytes));
                 inlet.give_back(run);
             }
             self.tell_room(client);
