@@ -10,6 +10,10 @@
 //! files that the node says others have open while they are written: the kernel maps no such file as shared memory, which
 //! would not be shared with them.
 //!
+//! And it is for who opens a file to write it and not to read it, if nobody else here has it open through the cache: the bytes need
+//! no page that nobody reads, which takes a copy and a tenth of the time. As long as he has, all who open it here go past the cache,
+//! too: kernels do not keep pages that are read in the same moment from being older than what was written.
+//!
 //! Opening is close-to-open consistent: cached pages are dropped, and attributes the kernel remembers are withdrawn when
 //! the node's are newer.
 
@@ -62,6 +66,8 @@ pub(super) struct OpenFile {
     pub(super) stream: bool,
     /// The page cache has no part in it.
     pub(super) direct: bool,
+    /// That is only because it is written and not read: nobody here may keep pages of it.
+    written_past: bool,
     /// The node finds the place to write.
     append: bool,
     /// The content, as it came along with the open.
@@ -98,8 +104,9 @@ impl OpenFile {
         id: FileId,
         caller: Rc<Caller>,
     ) -> Self {
-        let (access, stream, direct, append, small) = (libc::O_RDONLY, false, false, false, None);
-        Self { session, coid, nodeid, id, caller, access, stream, direct, append, small }
+        let (access, stream, direct) = (libc::O_RDONLY, false, false);
+        let (written_past, append, small) = (false, false, None);
+        Self { session, coid, nodeid, id, caller, access, stream, direct, written_past, append, small }
     }
 
     /// The `FOPEN_*` flags for the kernel.
@@ -107,6 +114,8 @@ impl OpenFile {
         let has_positions = matches!(self.id.file_type, libc::S_IFREG | libc::S_IFBLK);
         match (self.direct, self.stream) {
             (false, _) => 0,
+            // one write at a time, as through the cache
+            (true, false) if self.written_past => FOPEN_DIRECT_IO,
             (true, false) => FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES,
             (true, true) if has_positions => FOPEN_DIRECT_IO,
             // who reads such a file does not keep another thread from writing it
@@ -289,21 +298,32 @@ impl Engine {
         let stream = attributes::is_stream(stat);
         let append = flags & libc::O_APPEND != 0;
         let asked = append || flags & libc::O_DIRECT != 0 || self.config.cache == Cache::Nothing;
-        let direct = stream || asked || stat.flags & FLAG_SHARED != 0;
+        let access = flags & libc::O_ACCMODE;
+        let others_past = self.is_open(*nodeid, |file| file.written_past);
+        let alone = access == libc::O_WRONLY && !self.is_open(*nodeid, |file| !file.direct);
+        let written_past = access != libc::O_RDONLY && !stream && !asked && (others_past || alone);
+        let direct = stream || asked || stat.flags & FLAG_SHARED != 0 || others_past || written_past;
         let file = OpenFile {
             session,
             coid: job.coid,
             nodeid: *nodeid,
             id: FileId::of(stat),
             caller: Rc::clone(&job.caller),
-            access: flags & libc::O_ACCMODE,
+            access,
             stream,
             direct,
+            written_past,
             append,
-            small,
+            small: small.filter(|_| !direct),
         };
         let open_flags = file.open_flags();
         (self.insert_file(Handle::File(file), session, *nodeid), open_flags)
+    }
+
+    /// Whether a file is open here in a way that `wanted` says.
+    fn is_open(&self, nodeid: u64, wanted: impl Fn(&OpenFile) -> bool) -> bool {
+        let open = self.inodes.get(nodeid).map_or(&[][..], |inode| &inode.open);
+        open.iter().any(|fh| self.handle_file(*fh).is_some_and(&wanted))
     }
 
     /// A handle that holds its session open and can be found by its inode.

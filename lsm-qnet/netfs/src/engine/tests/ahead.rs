@@ -290,3 +290,54 @@ fn what_others_have_open_is_not_cached() {
     let (_, asked, _) = bench.sent();
     assert_eq!(asked, coid, "what came along is old when the others have written");
 }
+
+/// Opens a file of ten bytes: the handle, and the `FOPEN_*` flags.
+#[track_caller]
+fn open_for(bench: &mut Bench, file: u64, flags: i32) -> (u64, u32) {
+    let args = OpenIn { flags: flags.cast_unsigned(), ..OpenIn::default() };
+    let unique = bench.ask(Opcode::Open, file, args.as_bytes());
+    let (txn, ..) = bench.sent();
+    bench.reply(txn, 10, &[&regular(10, 10).emit(stat::REPLY_LEN)[..], CONTENT].concat());
+    let open = OpenOut::read_from_bytes(&bench.answer_to(unique).body).unwrap();
+    (open.fh, open.open_flags)
+}
+
+/// Closes a file, of which the node hears.
+#[track_caller]
+fn close(bench: &mut Bench, fh: u64) {
+    let unique = bench.release(fh);
+    assert_eq!(bench.answer_to(unique).error, 0);
+    bench.sent();
+}
+
+#[test]
+fn a_file_that_is_written_and_not_read_is_written_past_the_cache_and_opened_so_meanwhile() {
+    let (mut bench, file) = small_file();
+    let (writer, flags) = open_for(&mut bench, file, libc::O_WRONLY);
+    assert_eq!(flags, FOPEN_DIRECT_IO, "and one write at a time");
+    let (reader, flags) = open_for(&mut bench, file, libc::O_RDONLY);
+    assert_ne!(flags & FOPEN_DIRECT_IO, 0);
+    bench.read(reader, 4);
+    assert_eq!(bench.sends().len(), 1, "what came along with the open may be old");
+    let (both, flags) = open_for(&mut bench, file, libc::O_RDWR);
+    assert_ne!(flags & FOPEN_DIRECT_IO, 0);
+    close(&mut bench, writer);
+    let (late, flags) = open_for(&mut bench, file, libc::O_RDONLY);
+    assert_ne!(flags & FOPEN_DIRECT_IO, 0, "one who writes past the cache is left");
+    [reader, both, late].into_iter().for_each(|fh| close(&mut bench, fh));
+    assert_eq!(open_for(&mut bench, file, libc::O_RDONLY).1 & FOPEN_DIRECT_IO, 0);
+}
+
+#[test]
+fn a_writer_of_a_file_that_is_in_the_cache_writes_through_it() {
+    let (mut bench, file) = small_file();
+    let (reader, flags) = open_for(&mut bench, file, libc::O_RDONLY);
+    assert_eq!(flags & FOPEN_DIRECT_IO, 0);
+    let (writer, flags) = open_for(&mut bench, file, libc::O_WRONLY);
+    assert_eq!(flags & FOPEN_DIRECT_IO, 0);
+    close(&mut bench, reader);
+    let (second, flags) = open_for(&mut bench, file, libc::O_WRONLY);
+    assert_eq!(flags & FOPEN_DIRECT_IO, 0, "the first writer may have left pages there");
+    [writer, second].into_iter().for_each(|fh| close(&mut bench, fh));
+    assert_eq!(open_for(&mut bench, file, libc::O_WRONLY).1, FOPEN_DIRECT_IO);
+}
