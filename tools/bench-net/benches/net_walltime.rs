@@ -39,6 +39,13 @@ struct Cli {
     /// Measure another installed io-pkt beside it, as line `/net, beside`
     #[arg(long)]
     beside: Option<PathBuf>,
+    /// MTU of every veth; with another one than 1500 our nodes get the option that lets them use it
+    #[arg(long, default_value_t = 1500)]
+    mtu: u32,
+    /// Measure our nodes with these options of devn-packet, too (`send=xdp`), as lines with the options in their names;
+    /// up to four times
+    #[arg(long, value_name = "OPTIONS")]
+    driver: Vec<String>,
     /// Where the JSON goes
     #[arg(long, default_value = "target/bench/net.json")]
     json: PathBuf,
@@ -60,6 +67,8 @@ fn main() -> Result<()> {
         work: cli.work.iter().map(|word| word.parse()).collect::<Result<_>>()?,
         program: install::io_pkt(cli.program)?,
         beside: cli.beside,
+        mtu: cli.mtu,
+        drivers: cli.driver,
         rounds: if cli.quick { cli.rounds.min(3) } else { cli.rounds },
         span: Duration::from_millis(if cli.quick { cli.span.min(400) } else { cli.span }),
         size: (if cli.quick { cli.size.min(128) } else { cli.size }) << 20,

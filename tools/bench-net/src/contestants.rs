@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bench_qnet::process::{Load, meter};
 use bench_support::{
     daemon::Daemon,
@@ -40,6 +40,10 @@ pub const NET: &str = "/net";
 
 /// The veth pairs: of our nodes, of those of another installation, of everybody else.
 const PAIRS: [Pair; 3] = [Pair::Bare("q"), Pair::Bare("r"), Pair::Addressed("s")];
+/// Those of our nodes with other options of the driver.
+const DRIVEN: [&str; 4] = ["t", "u", "v", "w"];
+/// What a device has if nobody says otherwise; no option is needed for it.
+const ETHERNET: u32 = 1500;
 /// Bytes of a message between the nodes, and messages under way.
 const BULK: (u32, u32) = (1 << 20, 4);
 
@@ -58,7 +62,7 @@ enum Way {
 #[derive(Debug)]
 pub struct Contestant {
     /// For the tables.
-    pub name: &'static str,
+    pub name: String,
     way: Way,
 }
 
@@ -67,6 +71,40 @@ pub struct Contestant {
 struct Nodes {
     _near: Daemon,
     far: Daemon,
+}
+
+/// How two nodes are started, and which lines come of it.
+struct Setup<'a> {
+    /// For files.
+    name: String,
+    /// For messages, if that is wanted.
+    wire: Option<String>,
+    pair: &'a str,
+    program: &'a Path,
+    /// Options of the driver.
+    driver: &'a str,
+}
+
+impl<'a> Setup<'a> {
+    /// Every pair of nodes that a wanted line needs.
+    fn all(effort: &'a Effort) -> Vec<Self> {
+        let wire = |name: String| Some(name).filter(|name| effort.wants(name));
+        let own = |pair, driver: &'a str| {
+            let end = if driver.is_empty() { String::new() } else { format!(", {driver}") };
+            let (name, wire) = (format!("{NET}{end}"), wire(format!("{WIRE}{end}")));
+            Self { name, wire, pair, program: &effort.program, driver }
+        };
+        let driven = DRIVEN.into_iter().zip(&effort.drivers).map(|(pair, driver)| own(pair, driver));
+        let beside = effort.beside.iter().map(|program| Self {
+            name: format!("{NET}, beside"),
+            wire: None,
+            pair: "r",
+            program,
+            driver: "",
+        });
+        let all = std::iter::once(own("q", "")).chain(beside).chain(driven);
+        all.filter(|setup| effort.wants(&setup.name) || setup.wire.is_some()).collect()
+    }
 }
 
 /// Everything that runs while it is measured.
@@ -87,7 +125,12 @@ impl Field {
     /// # Errors
     /// Something that is installed does not start.
     pub fn new(effort: &Effort) -> Result<(Self, Vec<Contestant>)> {
-        let rig = Rig::new("net", 1500, &PAIRS)?;
+        if effort.drivers.len() > DRIVEN.len() {
+            bail!("at most {} sets of driver options are measured in one run", DRIVEN.len());
+        }
+        let driven = DRIVEN.into_iter().take(effort.drivers.len()).map(Pair::Bare);
+        let pairs: Vec<Pair> = PAIRS.into_iter().chain(driven).collect();
+        let rig = Rig::new("net", effort.mtu, &pairs)?;
         let files = rig.directory("a")?;
         pack_sources(&files.path().join("sources.tar"))?;
         let mut holder = rig.play("b", None, &["hold", &effort.size.to_string()])?;
@@ -95,39 +138,36 @@ impl Field {
         let mut field =
             Self { nodes: Vec::new(), servers: Vec::new(), holder, files, rig, size: effort.size };
         let mut all = Vec::new();
-        let others = effort.beside.iter().map(|program| ("/net, beside", "r", program));
-        for (name, pair, program) in [(NET, "q", &effort.program)].into_iter().chain(others) {
-            if effort.wants(name) || (name == NET && effort.wants(WIRE)) {
-                all.extend(field.add_nodes(name, pair, program, effort.wants(WIRE))?);
-            }
+        for setup in Setup::all(effort) {
+            all.extend(field.add_nodes(setup, effort.mtu)?);
         }
         field.add_others(&mut all, effort)?;
-        all.retain(|one: &Contestant| effort.wants(one.name));
+        all.retain(|one: &Contestant| effort.wants(&one.name));
         Ok((field, all))
     }
 
-    /// A pair of nodes, the far one with the files; what is measured without files comes with our own.
-    fn add_nodes(
-        &mut self,
-        name: &'static str,
-        pair: &str,
-        program: &Path,
-        with_wire: bool,
-    ) -> Result<Vec<Contestant>> {
+    /// A pair of nodes, the far one with the files.
+    fn add_nodes(&mut self, setup: Setup<'_>, mtu: u32) -> Result<Vec<Contestant>> {
+        let Setup { name, wire, pair, program, driver } = setup;
         let host = format!("{pair}b");
+        let device = |end: u8| match driver {
+            "" => format!("{pair}{end}"),
+            _ => format!("{pair}{end},{driver}"),
+        };
+        let longer = if mtu == ETHERNET { String::new() } else { format!(",mtu_en={mtu}") };
         let helper = program.with_file_name("../lib/io-pkt/qnet-netfs");
         let far = Daemon::start_within(
             &self.rig,
             program,
-            ("b", &format!("{pair}1")),
-            &format!("host={host},maproot=0,allow=connect"),
+            ("b", &device(1)),
+            &format!("host={host},maproot=0,allow=connect{longer}"),
             Some(self.holder.pid()),
         )?;
         let near = Daemon::start_within(
             &self.rig,
             program,
-            ("a", &format!("{pair}0")),
-            &format!("host={pair}a,allow=connect"),
+            ("a", &device(0)),
+            &format!("host={pair}a,allow=connect{longer}"),
             None,
         )?;
         near.find(&host)?;
@@ -138,16 +178,15 @@ impl Field {
         let below = Path::new(&host).join(SERVED.trim_start_matches('/'));
         let mut all =
             vec![Contestant { name, way: Way::Mount { command: words.to_vec(), below, within: None } }];
-        if name == NET && with_wire {
-            all.push(Contestant { name: WIRE, way: Way::Wire { nodes: self.nodes.len() - 1, nd } });
-        }
+        let nodes = self.nodes.len() - 1;
+        all.extend(wire.map(|name| Contestant { name, way: Way::Wire { nodes, nd } }));
         Ok(all)
     }
 
     fn add_others(&mut self, all: &mut Vec<Contestant>, effort: &Effort) -> Result<()> {
         let holder = self.holder.pid();
-        let mount = |name, command, within| Contestant {
-            name,
+        let mount = |name: &str, command, within| Contestant {
+            name: name.to_owned(),
             way: Way::Mount { command, below: PathBuf::new(), within },
         };
         let address: Ipv4Addr = self.rig.address("s")?.parse()?;
@@ -175,7 +214,7 @@ impl Field {
                 (Work::Read, Counted::Bytes, effort.size, program("nfs-cat", &[], "big")),
                 (Work::Walk, Counted::Lines, files, program("nfs-ls", &["-R"], "tree")),
             ];
-            all.push(Contestant { name: NFS, way: Way::Programs(programs) });
+            all.push(Contestant { name: NFS.to_owned(), way: Way::Programs(programs) });
         }
         if effort.wants(NINE)
             && let Some((server, mut command)) = started(NINE, servers::nine(&place))
@@ -183,7 +222,7 @@ impl Field {
             self.servers.push(server);
             command.push("big".to_owned());
             let programs = vec![(Work::Read, Counted::Bytes, effort.size, command)];
-            all.push(Contestant { name: NINE, way: Way::Programs(programs) });
+            all.push(Contestant { name: NINE.to_owned(), way: Way::Programs(programs) });
         }
         if effort.wants(CEILING)
             && let Some(program) = passthrough::program()?

@@ -17,6 +17,10 @@ pub struct Effort {
     pub program: PathBuf,
     /// Another installation, measured beside it.
     pub beside: Option<PathBuf>,
+    /// MTU of every veth.
+    pub mtu: u32,
+    /// Options of our driver, each set of which is measured beside the default.
+    pub drivers: Vec<String>,
     /// Rounds; in each, everything has its turn.
     pub rounds: usize,
     /// Length of random reads and of messages between the nodes.
@@ -58,18 +62,18 @@ pub fn all(effort: &Effort) -> Result<Vec<Table>> {
     for _ in 0..effort.rounds {
         for (work, table) in &mut tables {
             for one in &contestants {
-                if failed.contains(&(work.word(), one.name)) {
+                if failed.contains(&(work.word(), one.name.as_str())) {
                     continue;
                 }
                 if work.is_bulk() {
                     touch_memory(2 * field.size());
                 }
                 match field.measure(one, effort, *work) {
-                    Ok(Some(number)) => table.add(one.name, number),
+                    Ok(Some(number)) => table.add(&one.name, number),
                     Ok(None) => {}
                     Err(error) => {
                         eprintln!("{}: {} is left out: {error:#}", table.title, one.name);
-                        failed.insert((work.word(), one.name));
+                        failed.insert((work.word(), one.name.as_str()));
                     }
                 }
             }

@@ -165,13 +165,15 @@ fn read(path: &Path) -> Result<f64> {
     Ok(megabytes(total, time))
 }
 
-/// Looks at the first page of what was read at `offset`.
+/// Looks at the beginning of every page in what was read at `offset`.
 fn check_pages(bytes: &[u8], offset: u64) -> Result<()> {
-    if !offset.is_multiple_of(PAGE as u64) || bytes.len() < 8 {
-        return Ok(());
+    let before = (offset.next_multiple_of(PAGE as u64) - offset) as usize;
+    let first = offset.div_ceil(PAGE as u64);
+    for (page, bytes) in (first..).zip(bytes.get(before..).unwrap_or_default().chunks(PAGE)) {
+        if let Some(begin) = bytes.get(..8) {
+            ensure!(begin == data::stamp(page), "page {page} has the content of another one");
+        }
     }
-    let page = offset / PAGE as u64;
-    ensure!(bytes[..8] == data::stamp(page), "page {page} has the content of another one");
     Ok(())
 }
 
@@ -330,6 +332,16 @@ mod tests {
         page[..8].copy_from_slice(&data::stamp(3));
         assert!(check_pages(&page, 3 * PAGE as u64).is_ok());
         assert!(check_pages(&page, 4 * PAGE as u64).is_err());
+        let mut pages = vec![0; 3 * PAGE];
+        pages
+            .chunks_mut(PAGE)
+            .zip(4..)
+            .for_each(|(page, number)| page[..8].copy_from_slice(&data::stamp(number)));
+        assert!(check_pages(&pages, 4 * PAGE as u64).is_ok());
+        assert!(check_pages(&pages[100..], 4 * PAGE as u64 + 100).is_ok());
+        pages[2 * PAGE] += 1;
+        assert!(check_pages(&pages, 4 * PAGE as u64).is_err(), "not only the first page is looked at");
+        assert!(check_pages(&pages[..2 * PAGE + 7], 4 * PAGE as u64).is_ok(), "half a number says nothing");
     }
 
     #[test]
