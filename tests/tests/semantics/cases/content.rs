@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     ("file size limit", limit),
     ("mmap", maps),
     ("mmap private", private_maps),
+    ("writers beside readers", writers_beside_readers),
     ("copy_file_range", copies),
     ("odd sizes", odd_sizes),
     ("statvfs", space),
@@ -178,6 +179,37 @@ fn private_maps(place: &Place) -> Result<()> {
     map.store(0, b'P');
     place.check("its own bytes", (map.load(0), map.load(1)), (b'P', b'1'));
     place.check("the file's bytes", ops::text(&path), Ok("0123456789".to_owned()));
+    Ok(())
+}
+
+/// Whoever opens a file first, and for what: a byte that was written is read at once, by everybody here.
+fn writers_beside_readers(place: &Place) -> Result<()> {
+    let opens = [("writes", OFlag::O_WRONLY), ("reads", OFlag::O_RDONLY), ("does both", OFlag::O_RDWR)];
+    for (who, first) in opens {
+        let path = place.file(&format!("file of who {who}"), User::Root, 0o644)?;
+        let first = ops::open(&path, first)?;
+        let reader = ops::open(&path, OFlag::O_RDONLY)?;
+        let writer = ops::open(&path, OFlag::O_WRONLY)?;
+        let both = ops::open(&path, OFlag::O_RDWR)?;
+        let sees = |what: &str, text: &[u8]| {
+            let what = format!("{what}, opened first by who {who}");
+            place.check(&what, ops::read_from(&reader, 0, 99), Ok(text.to_vec()));
+            place.check(format!("{what}, by the other"), ops::read_from(&both, 0, 99), Ok(text.to_vec()));
+        };
+        sees("before", b"0123456789");
+        pwrite(&writer, b"ab", 2)?;
+        sees("written by one", b"01ab456789");
+        pwrite(&both, b"cd", 4)?;
+        sees("written by another", b"01abcd6789");
+        pwrite(&writer, b"end", 9)?;
+        sees("made longer", b"01abcd678end");
+        drop((writer, first));
+        let late = ops::open(&path, OFlag::O_RDONLY)?;
+        place.check("a late one", ops::read_from(&late, 0, 2), Ok(b"01".to_vec()));
+        pwrite(&both, b"xy", 0)?;
+        sees("written when writers have left", b"xyabcd678end");
+        place.check("by the late one", ops::read_from(&late, 0, 2), Ok(b"xy".to_vec()));
+    }
     Ok(())
 }
 
