@@ -67,6 +67,12 @@ pub fn is_stream(stat: &Stat) -> bool {
     stat.mode & libc::S_IFMT != libc::S_IFREG || stat.flags & FLAG_STREAM != 0
 }
 
+/// Whether it is shown as a regular file and is none.
+pub fn is_special(stat: &Stat) -> bool {
+    let kind = stat.mode & libc::S_IFMT;
+    shown_type(kind) != kind
+}
+
 /// Whether everybody may search the directory with these attributes.
 pub fn everybody_searches(stat: &Stat) -> bool {
     stat.mode & SEARCH == SEARCH

@@ -9,6 +9,8 @@
 //! When a name turns out to mean another file (renamed over, node rebooted), the old number loses that name; whoever still
 //! holds a number without a name gets ESTALE instead of the other file's data, unless the file is open.
 //!
+//! One node may have several names (`inodes/spellings.rs`); its files have one number below all of them.
+//!
 //! Directories have one name each: the kernel wants it so, and a bind mount over there shows one directory twice.
 //!
 //! An inode lives while the kernel holds references (`nlookup`, taken back by FORGET) or while others lie below it.
@@ -72,6 +74,8 @@ impl Version {
 struct Place {
     parent: u64,
     name: Rc<[u8]>,
+    /// The thread that looked it up last, as far as that matters; 0: nobody in particular.
+    by: u32,
 }
 
 /// What only directories have.
@@ -82,6 +86,8 @@ struct Below {
     nd: Option<(u32, u32)>,
     /// The last number, valid or not; the inode number is made of it.
     last_nd: Option<u32>,
+    /// Of a node: when the kernel was last told to remember something below this name.
+    given: Option<Instant>,
     search: Option<Search>,
     asking: bool,
 }
@@ -94,6 +100,10 @@ pub struct Inode {
     kind: Kind,
     /// nodeid of the node's directory, its own for a node; 0 for what is on no node.
     node: u64,
+    /// What stands for the node, whichever of its names is used.
+    group: u64,
+    /// What is mixed into the inode number.
+    seed: u64,
     nlookup: u64,
     below: Option<Box<Below>>,
     /// What the kernel was told last.
@@ -103,8 +113,9 @@ pub struct Inode {
 }
 
 impl Inode {
-    fn new(kind: Kind, node: u64) -> Self {
-        Self { places: Vec::new(), kind, node, nlookup: 0, below: None, told: None, open: Vec::new() }
+    fn new(kind: Kind, node: u64, (group, seed): (u64, u64)) -> Self {
+        let (places, open) = (Vec::new(), Vec::new());
+        Self { places, kind, node, group, seed, nlookup: 0, below: None, told: None, open }
     }
 
     /// What it stands for.
@@ -112,7 +123,18 @@ impl Inode {
         self.kind
     }
 
-    /// nodeid of the directory of the node that has the file.
+    /// What stands for the node that has the file, whichever of its names is used.
+    pub fn group(&self) -> u64 {
+        self.group
+    }
+
+    /// What is mixed into its inode number, see [`Inodes::seed`].
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// nodeid of the directory of the node that has the file; of a file with several ways to it, that of the first, which
+    /// may be gone.
     pub fn node(&self) -> u64 {
         self.node
     }
@@ -197,14 +219,14 @@ pub struct Location {
 #[derive(Debug)]
 pub struct Inodes {
     inodes: HashMap<u64, Inode>,
-    /// Files that are no directories, by node and identity.
+    /// Files that are no directories, by node (whatever its name) and identity.
     files: HashMap<(u64, FileId), u64>,
     last: u64,
 }
 
 impl Default for Inodes {
     fn default() -> Self {
-        let root = Inode::new(Kind::Root, 0);
+        let root = Inode::new(Kind::Root, 0, (0, 0));
         Self { inodes: HashMap::from([(ROOT_ID, root)]), files: HashMap::new(), last: ROOT_ID }
     }
 }
@@ -214,7 +236,7 @@ impl Inodes {
     /// known.
     pub fn intern(&mut self, parent: u64, name: &[u8], kind: Kind) -> Option<u64> {
         let directory = self.inodes.get(&parent)?;
-        let node = if directory.kind == Kind::Root { 0 } else { directory.node };
+        let Inode { node, group, seed, .. } = *directory;
         if let Some(id) = directory.child(name) {
             if self.inodes.get(&id)?.kind == kind {
                 self.inodes.get_mut(&id)?.nlookup += 1;
@@ -223,15 +245,18 @@ impl Inodes {
             }
             self.remove_name(parent, name);
         }
-        let known = shared(node, kind).and_then(|key| self.files.get(&key).copied());
+        let known = shared(group, kind).and_then(|key| self.files.get(&key).copied());
         let id = match known {
             Some(id) => id,
             None => {
                 self.last += 1;
                 let id = self.last;
-                let node = if kind == Kind::Node { id } else { node };
-                self.inodes.insert(id, Inode::new(kind, node));
-                if let Some(key) = shared(node, kind) {
+                let inode = match kind {
+                    Kind::Node => Inode::new(kind, id, (id, attributes::seed(name))),
+                    _ => Inode::new(kind, node, (group, seed)),
+                };
+                self.inodes.insert(id, inode);
+                if let Some(key) = shared(group, kind) {
                     self.files.insert(key, id);
                 }
                 id
@@ -242,10 +267,15 @@ impl Inodes {
         Some(id)
     }
 
+    /// The nodeid that a file has below whichever names of the node that `directory` is of; `None` for directories, too.
+    pub fn known(&self, directory: u64, kind: Kind) -> Option<u64> {
+        self.files.get(&shared(self.inodes.get(&directory)?.group, kind)?).copied()
+    }
+
     /// A nodeid for a file that is never asked for by it, with one reference for the kernel.
     pub fn unnamed(&mut self, kind: Kind) -> u64 {
         self.last += 1;
-        let inode = Inode { nlookup: 1, ..Inode::new(kind, 0) };
+        let inode = Inode { nlookup: 1, ..Inode::new(kind, 0, (0, 0)) };
         self.inodes.insert(self.last, inode);
         self.last
     }
@@ -310,20 +340,28 @@ impl Inodes {
 
     /// Node and path of a file. `None` for the root, the statistics, unknown numbers, and what has lost its name.
     pub fn location(&self, id: u64) -> Option<Location> {
+        self.location_for(id, 0)
+    }
+
+    /// The same by the name that `thread` has looked up, if the file has several and it has looked up one of them.
+    pub fn location_for(&self, id: u64, thread: u32) -> Option<Location> {
         let mut components = Vec::new();
         let mut guard = 0;
         let mut at = id;
+        let places = &self.inodes.get(&id)?.places;
+        let meant = places.iter().find(|place| thread != 0 && place.by == thread).or(places.last());
         loop {
             let inode = self.inodes.get(&at)?;
+            let place = if at == id { meant } else { inode.places.last() };
             if at != id && components.len() == 1 {
                 guard = inode.guard();
             }
             match inode.kind {
                 Kind::Root | Kind::Statistics => return None,
                 Kind::Node => break,
-                Kind::File(_) => components.push(inode.name()),
+                Kind::File(_) => components.push(&*place?.name),
             }
-            at = inode.parent()?;
+            at = place?.parent;
         }
         components.reverse();
         Some(Location { node: at, path: components.join(&b'/'), guard })
@@ -340,10 +378,10 @@ impl Inodes {
         Some(location)
     }
 
-    /// What is mixed into the inode numbers of a node's files: the same for all names of a node and in each life of this
-    /// program, because programs keep inode numbers (git's index does).
+    /// What is mixed into the inode numbers of a node's files: the same for all names of a node, and made of the first one that was
+    /// used, so that it is the same in each life of this program: programs keep inode numbers (git's index does).
     pub fn seed(&self, node: u64) -> u64 {
-        self.inodes.get(&node).map_or(0, |inode| attributes::seed(inode.name()))
+        self.inodes.get(&node).map_or(0, Inode::seed)
     }
 
     /// The node's number, if it was learned on the link's connection `generation`.
@@ -361,8 +399,23 @@ impl Inodes {
     pub fn set_nd(&mut self, node: u64, nd: Option<(u32, u32)>) {
         if let Some(inode) = self.inodes.get_mut(&node) {
             let below = inode.below_mut();
-            below.nd = nd;
+            let before = std::mem::replace(&mut below.nd, nd);
             below.last_nd = nd.map(|(_, nd)| nd).or(below.last_nd);
+            if let Some(nd) = nd.filter(|_| before != nd) {
+                self.regroup(node, nd);
+            }
+        }
+    }
+
+    /// A file gets another number at its next look-up; who has it open keeps this one.
+    pub fn renew(&mut self, id: u64) {
+        let Some(inode) = self.inodes.get_mut(&id) else { return };
+        if let Some(key) = shared(inode.group, inode.kind) {
+            self.files.remove(&key);
+        }
+        let places = std::mem::take(&mut inode.places);
+        for Place { parent, name, .. } in places {
+            self.remove_name(parent, &name);
         }
     }
 
@@ -391,7 +444,7 @@ impl Inodes {
         let name: Rc<[u8]> = name.into();
         directory.below_mut().names.insert(Rc::clone(&name), id);
         if let Some(inode) = self.inodes.get_mut(&id) {
-            inode.places.push(Place { parent, name });
+            inode.places.push(Place { parent, name, by: 0 });
         }
     }
 
@@ -409,12 +462,12 @@ impl Inodes {
                 continue;
             }
             let Some(inode) = self.inodes.remove(&at) else { continue };
-            if let Some(key) = shared(inode.node, inode.kind)
+            if let Some(key) = shared(inode.group, inode.kind)
                 && self.files.get(&key) == Some(&at)
             {
                 self.files.remove(&key);
             }
-            for Place { parent, name } in inode.places {
+            for Place { parent, name, .. } in inode.places {
                 let Some(directory) = self.inodes.get_mut(&parent) else { continue };
                 if directory.child(&name) == Some(at) {
                     directory.below_mut().names.remove(&name);
@@ -426,12 +479,14 @@ impl Inodes {
 }
 
 /// The key under which a file shares its number with its other names.
-fn shared(node: u64, kind: Kind) -> Option<(u64, FileId)> {
+fn shared(group: u64, kind: Kind) -> Option<(u64, FileId)> {
     match kind {
-        Kind::File(id) if !id.is_directory() => Some((node, id)),
+        Kind::File(id) if !id.is_directory() => Some((group, id)),
         _ => None,
     }
 }
+
+mod spellings;
 
 #[cfg(test)]
 mod tests;

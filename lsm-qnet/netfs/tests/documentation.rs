@@ -8,7 +8,7 @@ const MOUNTED: [&str; 3] = [
     include_str!("mounted/trouble.rs"),
     include_str!("mounted/mounting.rs"),
 ];
-const ENGINE: [&str; 10] = [
+const ENGINE: [&str; 11] = [
     include_str!("../src/engine/tests/ahead.rs"),
     include_str!("../src/engine/tests/behaviour.rs"),
     include_str!("../src/engine/tests/changes.rs"),
@@ -17,6 +17,7 @@ const ENGINE: [&str; 10] = [
     include_str!("../src/engine/tests/lookahead.rs"),
     include_str!("../src/engine/tests/meant.rs"),
     include_str!("../src/engine/tests/nodes.rs"),
+    include_str!("../src/engine/tests/spellings.rs"),
     include_str!("../src/engine/tests/statistics.rs"),
     include_str!("../src/engine/tests/waiting.rs"),
 ];
@@ -28,6 +29,7 @@ const SERVER: [&str; 2] = [
 ];
 const PROGRAMS: [&str; 1] = [include_str!("../../../tests/tests/net_programs.rs")];
 const DATA: [&str; 1] = [include_str!("../../../tests/tests/data_bases.rs")];
+const NAMES: [&str; 1] = [include_str!("../../../tests/tests/net_names.rs")];
 const TREES: [&str; 1] = [include_str!("../../../tests/tests/net_trees.rs")];
 const IDENTITY: [&str; 1] = [include_str!("../../../tests/tests/identity.rs")];
 const LOCKS: [&str; 1] = [include_str!("../../../tests/tests/file_locks/main.rs")];
@@ -56,6 +58,7 @@ fn place(letter: &str, name: &str) -> Option<(&'static [&'static str], String)> 
         "T" => (&MODEL, format!("name: \"{name}\"")),
         "P" => (&PROGRAMS, format!("case(\"{name}\"")),
         "D" => (&DATA, format!("case(\"{name}\"")),
+        "N" => (&NAMES, format!("fn {name}()")),
         "L" => (&TREES, format!("fn {name}()")),
         "I" => (&IDENTITY, format!("case(\"{name}\"")),
         "K" => (&LOCKS, format!("case(\"{name}\"")),
@@ -67,14 +70,27 @@ fn place(letter: &str, name: &str) -> Option<(&'static [&'static str], String)> 
 
 #[test]
 fn every_test_that_the_document_names_exists() {
-    let cells = DOCUMENT.lines().filter_map(|line| line.strip_suffix("` |")?.rsplit("| ").next());
+    let cells = DOCUMENT
+        .lines()
+        .filter_map(|line| line.strip_suffix(" |").filter(|line| line.ends_with('`'))?.rsplit("| ").next());
     let mut named = 0;
     for cell in cells {
-        let Some((letter, name)) = cell.split_once(" `") else { continue };
-        let (sources, written) =
-            place(letter, name).unwrap_or_else(|| panic!("no tests are called {letter}"));
-        assert!(sources.iter().any(|source| source.contains(&written)), "{letter} `{name}`");
-        named += 1;
+        // `C `a`, `b`; P `c``: a letter counts until the next one
+        let mut letter = "";
+        for (at, part) in cell.split('`').enumerate() {
+            if at % 2 == 0 {
+                letter = part.split([' ', ',', ';']).rfind(|word| !word.is_empty()).unwrap_or(letter);
+                continue;
+            }
+            // "tests of `file`"
+            if letter.len() != 1 {
+                continue;
+            }
+            let (sources, written) =
+                place(letter, part).unwrap_or_else(|| panic!("no tests are called {letter:?}: {cell}"));
+            assert!(sources.iter().any(|source| source.contains(&written)), "{letter} `{part}`");
+            named += 1;
+        }
     }
     assert!(named > 60, "the tables were found: {named}");
 }

@@ -14,9 +14,12 @@ use system_tests::{Need, Pair, Player, eventually, refused};
 
 const CASES: &[system_tests::Case] = &[
     case("fifos_of_another_node_carry_bytes_both_ways", fifos),
+    case("a_full_fifo_is_in_nobodys_way_but_its_writers", full_fifo),
     case("whoever_polls_a_fifo_of_another_node_is_woken", polls),
     case("devices_of_another_node_are_read_and_written", devices),
+    case("terminals_and_devices_of_another_node_can_be_waited_for", terminal_polls),
     case("settings_of_another_nodes_kernel_are_written", kernel_settings),
+    case("files_of_sys_are_read_and_written", sys_files),
     case("extended_attributes_are_those_of_the_node", attributes),
     case("a_terminal_of_another_node_becomes_a_local_one", terminal),
     case("links_between_nodes_end_in_an_error_and_never_in_a_circle", circles),
@@ -76,6 +79,41 @@ fn fifos() -> Result<()> {
     Ok(())
 }
 
+/// Several write to a FIFO that nobody reads: each of them can be killed, and the file can be changed, moved and removed meanwhile.
+fn full_fifo() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("mkdir -m 777 /tmp/d && mkfifo -m 666 /tmp/d/p")?;
+    let _both_ends = program(joseph, &["sh", "-c", "exec 3<>/tmp/d/p; read line"])?;
+    let write = |how: &str| format!("echo $$; exec head -c 1000000 /dev/zero {how}/net/joseph/tmp/d/p");
+    let mut writers = Vec::new();
+    for how in [">", ">", ">>"] {
+        let mut writer = program(alonzo, &["sh", "-c", &write(how)])?;
+        let pid = writer.hear()?;
+        eventually("a writer that waits", || waits_for_an_answer(alonzo, &pid))?;
+        writers.push((pid, writer));
+    }
+    let (first, mut second) = (writers.remove(0), writers.remove(0));
+    alonzo.shell(&format!("kill -INT {}", second.0))?;
+    eventually("the end of one that is interrupted", || {
+        second.1.process().try_wait().is_ok_and(|end| end.is_some())
+    })?;
+    alonzo.shell("cd /net/joseph/tmp/d && chmod 622 p && mv p q && touch new && rm q")?;
+    ensure!(joseph.shell("ls /tmp/d")? == "new\n");
+    let (pid, mut third) = writers.remove(0);
+    alonzo.shell(&format!("kill -KILL {pid}"))?;
+    eventually("the end of one that is killed", || {
+        third.process().try_wait().is_ok_and(|end| end.is_some())
+    })?;
+    ensure!(waits_for_an_answer(alonzo, &first.0), "it still writes");
+    Ok(())
+}
+
+/// Whether a process waits for an answer of FUSE. A lock of the kernel would be beyond the reach of signals.
+fn waits_for_an_answer(node: &Node, pid: &str) -> bool {
+    let at = node.shell(&format!("cat /proc/{pid}/wchan")).unwrap_or_default();
+    at.contains("request_wait_answer") || at.contains("fuse")
+}
+
 fn polls() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &up()?;
     joseph.shell("mkfifo -m 666 /tmp/p")?;
@@ -101,6 +139,40 @@ fn devices() -> Result<()> {
     )?;
     refused(alonzo, "cat /net/joseph/tmp/s", "No such device or address")?;
     refused(alonzo, "mknod /net/joseph/tmp/null c 1 3", "Operation not permitted").map(|_| ())
+}
+
+fn terminal_polls() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    let mut far = in_role(joseph, "terminal", &[])?;
+    let path = far.hear()?;
+    let mut poller = in_role(alonzo, "poll", &[&format!("/net/joseph{path}")])?;
+    let pid = poller.hear()?;
+    let sleeps = || alonzo.shell(&format!("cat /proc/{pid}/wchan")).is_ok_and(|at| at.contains("poll"));
+    eventually("the wait", sleeps)?;
+    far.ask("say wake up")?;
+    let heard = poller.hear()?;
+    ensure!(heard.contains("POLLIN") && heard.ends_with("wake up"), "{heard}");
+    // a device that is always ready
+    let mut poller = in_role(alonzo, "poll", &["/net/joseph/dev/null"])?;
+    poller.hear()?;
+    ensure!(poller.hear()?.contains("POLLIN"));
+    ensure!(alonzo.shell("stat -c '%s %F' /net/joseph/dev/null")? == "0 regular empty file\n");
+    Ok(())
+}
+
+fn sys_files() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    let file = "sys/class/net/eth0/tx_queue_len";
+    let before = joseph.shell(&format!("cat /{file}"))?;
+    ensure!(alonzo.shell(&format!("cat /net/joseph/{file}"))? == before);
+    alonzo.shell(&format!("echo 1234 >/net/joseph/{file}"))?;
+    ensure!(joseph.shell(&format!("cat /{file}"))? == "1234\n");
+    ensure!(alonzo.shell(&format!("cat /net/joseph/{file}"))? == "1234\n");
+    refused(alonzo, &format!("echo many | cat >/net/joseph/{file}"), "Invalid argument")?;
+    ensure!(
+        alonzo.shell("readlink -f /net/joseph/sys/class/net/eth0")?.starts_with("/net/joseph/sys/devices/")
+    );
+    Ok(())
 }
 
 fn kernel_settings() -> Result<()> {

@@ -38,11 +38,8 @@ impl Engine {
         let session = job.session.ok_or(libc::EIO)?;
         let opened = (|| {
             let stat = parse(data)?;
-            let lifetime = self.lifetime_below(now, at.parent, &job.caller);
-            let kind = Kind::File(FileId::of(&stat));
-            let nodeid = self.inodes.intern(at.parent, &at.name, kind).ok_or(libc::ESTALE)?;
-            let attr = self.learn(now, nodeid, &stat).ok_or(libc::ESTALE)?;
-            Ok((entry(nodeid, lifetime, attr), Opened { nodeid, flags, stat }))
+            let entry = self.named(now, job, at, &stat)?;
+            Ok((entry, Opened { nodeid: entry.nodeid, flags, stat }))
         })();
         match opened {
             Ok((entry, opened)) => {
@@ -73,11 +70,7 @@ impl Engine {
             return Ok(Outcome::Answer(self.on_made_fifo(unique, job, *mode)));
         }
         let Ok(stat) = parse(data) else { return Ok(Outcome::LookUp(at.clone())) };
-        let lifetime = self.lifetime_below(now, at.parent, &job.caller);
-        let kind = Kind::File(FileId::of(&stat));
-        let nodeid = self.inodes.intern(at.parent, &at.name, kind).ok_or(libc::ESTALE)?;
-        let attr = self.learn(now, nodeid, &stat).ok_or(libc::ESTALE)?;
-        Ok(Outcome::Answer(reply::body(unique, &entry(nodeid, lifetime, attr))))
+        Ok(Outcome::Answer(reply::body(unique, &self.named(now, job, at, &stat)?)))
     }
 
     /// The kernel insists that what it has had made is a FIFO, which would be a local one. It gets a number that nothing

@@ -243,9 +243,15 @@ impl Engine {
         if lifetime.is_zero() {
             return None;
         }
+        // what is looked up each time is not told of in advance
+        if attributes::is_special(stat) {
+            return None;
+        }
         let nodeid = self.inodes.intern(parent, &entry_.name, Kind::File(FileId::of(stat)))?;
         let attr = self.learn(now, nodeid, stat)?;
-        Some(entry(nodeid, lifetime, attr))
+        let entry = entry(nodeid, lifetime, attr);
+        let looked_up = EntryOut { entry_valid: 0, entry_valid_nsec: 0, ..entry };
+        Some(if self.inodes.has_several_ways(nodeid) { looked_up } else { entry })
     }
 }
 

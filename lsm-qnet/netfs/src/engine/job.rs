@@ -25,7 +25,6 @@ use super::{
 use crate::{
     caller::Caller,
     fuse::reply::{self, Buffer},
-    inodes::Inode,
     link::{Failure, Message, Reply, SessionId, TxnId},
 };
 
@@ -53,6 +52,8 @@ pub(super) struct Job {
     pub(super) waits: bool,
     /// The node was asked to let go, and its answer is waited for.
     pub(super) asked_back: bool,
+    /// nodeid of the name that the node is asked by, for what begins with a path.
+    pub(super) node: u64,
     /// Number of the open file a path is opened as.
     pub(super) coid: i32,
     pub(super) session: Option<SessionId>,
@@ -78,6 +79,7 @@ impl Job {
             deadline,
             waits: false,
             asked_back: false,
+            node: 0,
             coid: 0,
             session: None,
             filled: 0,
@@ -170,12 +172,10 @@ impl Engine {
                 }
             }
             (Stage::Reply, Ok(reply)) => {
-                if let Some((nodeid, _)) = job.task.start()
-                    && let Some(node) = self.inodes.get(nodeid).map(Inode::node)
-                {
-                    self.note_health(now, node, None);
+                if job.node != 0 {
+                    self.note_health(now, job.node, None);
                 }
-                self.changes += u64::from(job.task.changes());
+                self.note_change(now, &job.task);
                 match self.complete(now, unique, &mut job, reply) {
                     Ok(Outcome::Answer(answer)) => self.finish(unique, &job, answer),
                     Ok(Outcome::More(buffer)) => self.advance(now, unique, job, Some(buffer)),
@@ -193,7 +193,7 @@ impl Engine {
             (_, Err(failure)) if self.retries(&mut job, failure) => self.advance(now, unique, job, None),
             (_, Err(failure)) => {
                 // It may have been done all the same.
-                self.changes += u64::from(job.task.changes());
+                self.note_change(now, &job.task);
                 self.fail(now, unique, &job, failure);
             }
         }
@@ -232,13 +232,17 @@ impl Engine {
         }
         job.retried = true;
         job.stage = Stage::Reply;
-        if let Some((nodeid, _)) = job.task.start()
-            && let Some(inode) = self.inodes.get(nodeid)
-        {
-            // A node that was restarted may have another number.
-            self.inodes.set_nd(inode.node(), None);
-        }
+        // A node that was restarted may have another number.
+        self.inodes.set_nd(job.node, None);
         true
+    }
+
+    /// Counts what may have changed something, and has names looked up anew that it may have changed.
+    fn note_change(&mut self, now: Instant, task: &Task) {
+        self.changes += u64::from(task.changes());
+        if let (true, Some((directory, _))) = (task.changes(), task.start()) {
+            self.names_changed(now, directory);
+        }
     }
 
     fn complete(&mut self, now: Instant, unique: u64, job: &mut Job, reply: Reply) -> Result<Outcome, i32> {
@@ -263,7 +267,7 @@ impl Engine {
             Task::Setattr { nodeid, fh, .. } => {
                 self.on_attributes(now, unique, &job.caller, *nodeid, data, fh.is_none())
             }
-            Task::Readlink { nodeid } => self.on_link(unique, *nodeid, data),
+            Task::Readlink { nodeid } => self.on_link(unique, job, *nodeid, data),
             Task::Statfs { .. } => self.on_statistics_of_node(unique, data),
             Task::Open { nodeid, flags } => self.on_open(now, unique, job, (*nodeid, *flags), status, data),
             Task::OpenDirectory { nodeid } => self.on_open_directory(now, unique, job, *nodeid, status, data),
@@ -289,13 +293,12 @@ impl Engine {
     /// Ends a job with an error; "no such file" is remembered by the kernel where everybody may know it.
     fn fail(&mut self, now: Instant, unique: u64, job: &Job, failure: Failure) {
         let errno = job.errno(failure);
-        if let Some((nodeid, _)) = job.task.start()
+        if job.node != 0
             && (failure.lost || matches!(job.stage, Stage::Resolve(_)))
             && matches!(errno, libc::EHOSTDOWN | libc::EHOSTUNREACH)
             && self.link.descriptor().is_some()
-            && let Some(node) = self.inodes.get(nodeid).map(Inode::node)
         {
-            self.note_health(now, node, Some(errno));
+            self.note_health(now, job.node, Some(errno));
         }
         debug!(unique, errno, "{:?}", job.task);
         let answer = match &job.task {

@@ -88,10 +88,11 @@ impl Engine {
         let (nodeid, name) = job.task.start().ok_or(stale)?;
         let location = match name {
             Some(name) => self.inodes.location_in(nodeid, name),
-            None => self.inodes.location(nodeid),
+            None => self.inodes.location_for(nodeid, job.thread),
         };
         let location = location.ok_or(stale)?;
         let node = location.node;
+        job.node = node;
         self.known_dead(now, node)?;
         // Reconnects first if need be: numbers of an earlier connection mean nothing on this one.
         let netmgr = self.link.session(now, &Target::Netmgr)?;

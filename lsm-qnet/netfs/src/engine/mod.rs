@@ -34,6 +34,7 @@
 
 mod change;
 mod directory;
+mod entries;
 mod files;
 mod health;
 mod interrupt;

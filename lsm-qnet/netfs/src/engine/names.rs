@@ -40,11 +40,7 @@ impl Engine {
         data: &[u8],
     ) -> Result<Vec<u8>, i32> {
         let stat = parse(data)?;
-        let lifetime = self.lifetime_below(now, at.parent, &job.caller);
-        let kind = Kind::File(FileId::of(&stat));
-        let nodeid = self.inodes.intern(at.parent, &at.name, kind).ok_or(libc::ESTALE)?;
-        let attr = self.learn(now, nodeid, &stat).ok_or(libc::ESTALE)?;
-        Ok(reply::body(unique, &entry(nodeid, lifetime, attr)))
+        Ok(reply::body(unique, &self.named(now, job, at, &stat)?))
     }
 
     /// Attributes have come; `by_path` when the path, not an open file, was asked for them.
@@ -72,7 +68,13 @@ impl Engine {
         Ok(reply::body(unique, &attributes_for(lifetime, attr)))
     }
 
-    pub(super) fn on_link(&mut self, unique: u64, nodeid: u64, data: &[u8]) -> Result<Vec<u8>, i32> {
+    pub(super) fn on_link(
+        &mut self,
+        unique: u64,
+        job: &Job,
+        nodeid: u64,
+        data: &[u8],
+    ) -> Result<Vec<u8>, i32> {
         let target = data.split(|byte| *byte == 0).next().unwrap_or_default();
         if target.is_empty() {
             return Err(libc::EIO);
@@ -80,7 +82,7 @@ impl Engine {
         if self.config.symlinks == Symlinks::Verbatim {
             return Ok(reply::bytes(unique, target));
         }
-        let Location { node, path, .. } = self.inodes.location(nodeid).ok_or(libc::ESTALE)?;
+        let Location { node, path, .. } = self.inodes.location_for(nodeid, job.thread).ok_or(libc::ESTALE)?;
         let Some(path) = links::leaving(&path, target) else { return Ok(reply::bytes(unique, target)) };
         let name = self.inodes.get(node).ok_or(libc::ESTALE)?.name();
         let target = [&self.config.mount[..], b"/", name, &path].concat();
@@ -96,8 +98,7 @@ impl Engine {
             return target;
         }
         let node = self.inodes.get(parent).map_or(0, Inode::node);
-        let seed = self.inodes.seed(node);
-        links::stripped(target, &self.config.mount, |name| attributes::seed(name) == seed)
+        links::stripped(target, &self.config.mount, |name| self.inodes.is_name_of(node, name))
     }
 
     /// The answer "no such name", valid for `lifetime`.
@@ -130,7 +131,13 @@ impl Engine {
         for nodeid in &unknown {
             self.ask_search(now, *nodeid, caller);
         }
-        if unknown.is_empty() { LIFETIME } else { Duration::ZERO }
+        if !unknown.is_empty() {
+            return Duration::ZERO;
+        }
+        if let Some(node) = self.inodes.get(directory).map(Inode::node) {
+            self.inodes.note_given(node, now);
+        }
+        LIFETIME
     }
 
     /// Asks the node, in the background, who may search a directory.
@@ -173,8 +180,7 @@ impl Engine {
         self.note_search(now, nodeid, stat);
         let inode = self.inodes.get_mut(nodeid)?;
         inode.told = (!attributes::is_stream(stat)).then(|| Version::of(stat));
-        let node = inode.node();
-        Some(attributes::of_file(self.inodes.seed(node), stat))
+        Some(attributes::of_file(inode.seed(), stat))
     }
 
     fn note_search(&mut self, now: Instant, nodeid: u64, stat: &Stat) {

@@ -356,7 +356,7 @@ impl Engine {
 
     /// Names do not go from one node to another.
     fn same_node(&self, one: u64, other: u64) -> Result<(), i32> {
-        let node = |nodeid| self.inodes.get(nodeid).map(Inode::node).ok_or(libc::ESTALE);
-        if node(one)? == node(other)? { Ok(()) } else { Err(libc::EXDEV) }
+        let group = |nodeid| self.inodes.get(nodeid).map(Inode::group).ok_or(libc::ESTALE);
+        if group(one)? == group(other)? { Ok(()) } else { Err(libc::EXDEV) }
     }
 }

@@ -258,10 +258,16 @@ impl Bench {
     /// Looks a node up; its number is 5.
     #[track_caller]
     pub(super) fn node(&mut self, name: &str) -> u64 {
+        self.numbered_node(name, 5)
+    }
+
+    /// Looks a node up that has this number.
+    #[track_caller]
+    pub(super) fn numbered_node(&mut self, name: &str, nd: u32) -> u64 {
         let unique = self.lookup(ROOT_ID, name);
         let (txn, _, message) = self.sent();
         assert_eq!(netmgr::Request::parse(&message), Ok(netmgr::Request::Strtond { name: name.as_bytes() }));
-        self.reply(txn, 5, b"");
+        self.reply(txn, nd.into(), b"");
         self.entry(unique).nodeid
     }
 

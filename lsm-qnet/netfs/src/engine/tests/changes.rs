@@ -322,7 +322,7 @@ fn renames_that_qnx_cannot_say_are_said_in_our_words() {
 fn nothing_moves_from_node_to_node() {
     let (mut bench, d) = in_directory();
     let f = bench.file(d, "f", &regular(10, 3)).nodeid;
-    let other = bench.node("karl");
+    let other = bench.numbered_node("karl", 6);
     let rename = Rename2In { newdir: other, flags: 0, padding: 0 };
     let unique = bench.ask(Opcode::Rename2, d, &named(&rename, b"f\0g\0"));
     assert_eq!(bench.answer(), ended(unique, libc::EXDEV));

@@ -9,5 +9,6 @@ mod locks;
 mod lookahead;
 mod meant;
 mod nodes;
+mod spellings;
 mod statistics;
 mod waiting;

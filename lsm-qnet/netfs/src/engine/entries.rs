@@ -1,0 +1,67 @@
+//! What the kernel is told of a name: a number for the file, its attributes, and how long it may remember the name.
+//!
+//! Two kinds of files are not remembered by name, so that whoever opens one has looked it up himself just before:
+//!
+//! - what has been found by several names of its node (`joseph`, `joseph~preferred:en0`): the number is the same, and which
+//!   way the messages go is decided by the name that the asking thread has looked up last;
+//! - special files. One that somebody has open gets another number at the next look-up: the kernel lets only one at a
+//!   time write to an inode, change it or remove its last name, and a FIFO that is full may keep the first one for ever.
+
+use std::time::Instant;
+
+use qnet_iomsg::Stat;
+
+use super::{
+    Engine,
+    job::Job,
+    names::{LIFETIME, entry},
+    task::{Name, Task},
+};
+use crate::{
+    attributes::{self, FileId},
+    fuse::{abi::EntryOut, reply},
+    inodes::{Inode, Kind},
+};
+
+impl Engine {
+    /// The entry for a name that means the file with these attributes, with one more reference for the kernel.
+    pub(super) fn named(&mut self, now: Instant, job: &Job, at: &Name, stat: &Stat) -> Result<EntryOut, i32> {
+        let lifetime = self.lifetime_below(now, at.parent, &job.caller);
+        let kind = Kind::File(FileId::of(stat));
+        let is_special = attributes::is_special(stat);
+        if is_special && let Some(known) = self.inodes.known(at.parent, kind).filter(|id| self.is_in_use(*id))
+        {
+            self.inodes.renew(known);
+        }
+        let known = self.inodes.known(at.parent, kind);
+        let had_several = known.is_some_and(|id| self.inodes.has_several_ways(id));
+        let nodeid = self.inodes.intern(at.parent, &at.name, kind).ok_or(libc::ESTALE)?;
+        let attr = self.learn(now, nodeid, stat).ok_or(libc::ESTALE)?;
+        let mut entry = entry(nodeid, lifetime, attr);
+        let has_several = self.inodes.has_several_ways(nodeid);
+        self.inodes.note_asker(nodeid, at.get(), job.thread);
+        if has_several && !had_several {
+            // it may be remembered by the other name
+            self.names_changed(now, at.parent);
+        }
+        if has_several || is_special {
+            (entry.entry_valid, entry.entry_valid_nsec) = (0, 0);
+        }
+        Ok(entry)
+    }
+
+    /// Names of a node have changed: what the kernel remembers of them by another name of that node it is to look up anew. (Kernels
+    /// before 6.16 cannot be told, and forget it after a second.)
+    pub(super) fn names_changed(&mut self, now: Instant, directory: u64) {
+        let node = self.inodes.get(directory).map_or(0, Inode::node);
+        if self.has_epochs && self.inodes.is_given_elsewhere(node, now, LIFETIME) {
+            self.replies.push_back(reply::forget_names());
+        }
+    }
+
+    /// Whether somebody has a file open, or is about to.
+    fn is_in_use(&self, nodeid: u64) -> bool {
+        let opens = |job: &Job| matches!(job.task, Task::Open { nodeid: id, .. } if id == nodeid);
+        self.inodes.get(nodeid).is_some_and(|inode| !inode.open.is_empty()) || self.jobs.values().any(opens)
+    }
+}
