@@ -7,7 +7,7 @@
 //! - special files. One that somebody has open gets another number at the next look-up: the kernel lets only one at a
 //!   time write to an inode, change it or remove its last name, and a FIFO that is full may keep the first one for ever.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use qnet_iomsg::Stat;
 
@@ -27,27 +27,37 @@ impl Engine {
     /// The entry for a name that means the file with these attributes, with one more reference for the kernel.
     pub(super) fn named(&mut self, now: Instant, job: &Job, at: &Name, stat: &Stat) -> Result<EntryOut, i32> {
         let lifetime = self.lifetime_below(now, at.parent, &job.caller);
+        self.named_for(now, at.get(), stat, (job.thread, lifetime)).ok_or(libc::ESTALE)
+    }
+
+    /// The same for a name that `thread` has looked up, and that may be remembered for `lifetime`.
+    pub(super) fn named_for(
+        &mut self,
+        now: Instant,
+        (parent, name): (u64, &[u8]),
+        stat: &Stat,
+        (thread, lifetime): (u32, Duration),
+    ) -> Option<EntryOut> {
         let kind = Kind::File(FileId::of(stat));
         let is_special = attributes::is_special(stat);
-        if is_special && let Some(known) = self.inodes.known(at.parent, kind).filter(|id| self.is_in_use(*id))
-        {
+        if is_special && let Some(known) = self.inodes.known(parent, kind).filter(|id| self.is_in_use(*id)) {
             self.inodes.renew(known);
         }
-        let known = self.inodes.known(at.parent, kind);
+        let known = self.inodes.known(parent, kind);
         let had_several = known.is_some_and(|id| self.inodes.has_several_ways(id));
-        let nodeid = self.inodes.intern(at.parent, &at.name, kind).ok_or(libc::ESTALE)?;
-        let attr = self.learn(now, nodeid, stat).ok_or(libc::ESTALE)?;
+        let nodeid = self.inodes.intern(parent, name, kind)?;
+        let attr = self.learn(now, nodeid, stat)?;
         let mut entry = entry(nodeid, lifetime, attr);
         let has_several = self.inodes.has_several_ways(nodeid);
-        self.inodes.note_asker(nodeid, at.get(), job.thread);
+        self.inodes.note_asker(nodeid, (parent, name), thread);
         if has_several && !had_several {
             // it may be remembered by the other name
-            self.names_changed(now, at.parent);
+            self.names_changed(now, parent);
         }
         if has_several || is_special {
             (entry.entry_valid, entry.entry_valid_nsec) = (0, 0);
         }
-        Ok(entry)
+        Some(entry)
     }
 
     /// Names of a node have changed: what the kernel remembers of them by another name of that node it is to look up anew. (Kernels

@@ -29,11 +29,10 @@ use super::{
     Engine, Owner,
     job::Job,
     listing::{Listing, cost_of},
-    names::{LIFETIME, entry},
+    names::LIFETIME,
     task::{Name, Task},
 };
 use crate::{
-    attributes::FileId,
     caller::Caller,
     fuse::{Operation, abi::InHeader, reply},
     inodes::{Kind, Location},
@@ -161,7 +160,9 @@ impl Engine {
         let Some(listing) = self.listings.listings.get_mut(&directory) else { return };
         listing.used = now;
         let (ahead, id) = (listing.look_up(now, header.pid, at), listing.id);
-        if let Some(answer) = self.answer_ahead(now, header.unique, directory, at, name, &caller) {
+        if let Some(answer) =
+            self.answer_ahead(now, (header.unique, header.pid), (directory, name), at, &caller)
+        {
             self.replies.push_back(answer);
         } else if !self.waits_for_batch(now, header, at, name, &caller) {
             self.start(now, header, operation);
@@ -175,10 +176,9 @@ impl Engine {
     fn answer_ahead(
         &mut self,
         now: Instant,
-        unique: u64,
-        directory: u64,
+        (unique, thread): (u64, u32),
+        (directory, name): (u64, &[u8]),
         at: u32,
-        name: &[u8],
         caller: &Rc<Caller>,
     ) -> Option<Vec<u8>> {
         let ready = self.listings.listings.get_mut(&directory)?.take(now, at, self.changes)?;
@@ -187,9 +187,8 @@ impl Engine {
         if lifetime.is_zero() {
             return None;
         }
-        let nodeid = self.inodes.intern(directory, name, Kind::File(FileId::of(&ready.stat)))?;
-        let attr = self.learn(now, nodeid, &ready.stat)?;
-        Some(reply::body(unique, &entry(nodeid, lifetime, attr)))
+        let entry = self.named_for(now, (directory, name), &ready.stat, (thread, lifetime))?;
+        Some(reply::body(unique, &entry))
     }
 
     /// Has a look-up wait for the answer that is under way for its name; false if there is none that would be fresh.
@@ -294,7 +293,7 @@ impl Engine {
             let Task::Lookup(name) = &job.task else { continue };
             let is_known = self.listings.of(batch).is_some();
             let answer = if is_known {
-                self.answer_ahead(now, *unique, batch.directory, *at, &name.name, &job.caller)
+                self.answer_ahead(now, (*unique, job.thread), (batch.directory, &name.name), *at, &job.caller)
             } else {
                 None
             };
