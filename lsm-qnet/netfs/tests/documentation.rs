@@ -23,9 +23,10 @@ const ENGINE: [&str; 11] = [
 ];
 const FAULTS: [&str; 1] = [include_str!("../../../tests/tests/net_faults/main.rs")];
 const MODEL: [&str; 1] = [include_str!("../../../tests/tests/file_model/main.rs")];
-const SERVER: [&str; 2] = [
+const SERVER: [&str; 3] = [
     include_str!("../../server/tests/process/locks.rs"),
     include_str!("../../server/tests/process/places.rs"),
+    include_str!("../../server/tests/process/writing.rs"),
 ];
 const PROGRAMS: [&str; 1] = [include_str!("../../../tests/tests/net_programs.rs")];
 const DATA: [&str; 1] = [include_str!("../../../tests/tests/data_bases.rs")];

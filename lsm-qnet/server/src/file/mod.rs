@@ -117,7 +117,8 @@ impl OpenFile {
     ///
     /// # Errors
     /// Those of `open` (a socket: ENXIO); ELOOP for a symbolic link or network directory, EACCES for our own process;
-    /// what [`Export`] answers to who may not change it. A FIFO that nobody reads is waited for.
+    /// what [`Export`] answers to who may not change it. A FIFO that nobody reads, and a file of which somebody has a lease, are
+    /// waited for.
     pub fn open(
         export: &Export,
         found: Found,
@@ -151,7 +152,8 @@ impl OpenFile {
         let open = || cancel.retry(|| export.open_found(file.fd(), flags));
         if file_type == libc::S_IFREG {
             let by = By { cache: file.opener.cache, writes: file.writable, keeps: !file.append };
-            let (fd, booked) = export.opens().open(sys::key_of(&stat), by, open)?;
+            let opened = export.opens().open(sys::key_of(&stat), by, open);
+            let (fd, booked) = opened.map_err(|errno| held_by_a_lease(errno, file.nonblock))?;
             (file.fd, file.booked) = (fd, Some(booked));
             file.append_by_write_alone();
             return Ok(file);
@@ -167,7 +169,7 @@ impl OpenFile {
         Ok(file)
     }
 
-    /// Makes a regular file with `make`, by [`open_flags`]. Only who may change files does.
+    /// Makes a regular file on a device with `make`, by [`open_flags`]. Only who may change files does.
     ///
     /// # Errors
     /// Those of `make`.
@@ -175,7 +177,7 @@ impl OpenFile {
         export: &Export,
         ioflag: u32,
         opener: Opener,
-        make: impl FnOnce() -> Result<OwnedFd, Errno>,
+        (device, make): (u64, impl FnOnce() -> Result<OwnedFd, Errno>),
     ) -> Result<Self, Errno> {
         let found = |fd| Found { fd, place: Place::Ordinary, read_only: false };
         if ioflag & IOFLAG_ACCESS == 0 {
@@ -183,7 +185,7 @@ impl OpenFile {
         }
         let flag = |bit| ioflag & bit != 0;
         let by = By { cache: opener.cache, writes: flag(IOFLAG_WRITE), keeps: !flag(IOFLAG_APPEND) };
-        let (fd, booked) = export.opens().make(by, make)?;
+        let (fd, booked) = export.opens().make((by, device), make)?;
         let file = Self::unopened(export, found(fd), ioflag, opener);
         let file = Self { kind: Kind::Data, booked: Some(booked), ..file };
         file.append_by_write_alone();
@@ -315,6 +317,15 @@ impl OpenFile {
     fn at_position<T>(&self, work: impl FnOnce(&mut u64) -> Result<T, Failure>) -> Result<T, Failure> {
         // the position is written last, so a panic leaves the old one
         work(&mut self.position.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A regular file that does not open at once is one of which a program of this node, or one that it serves (Samba, nfsd), has a
+/// lease: the kernel has asked for it, and only a local open could wait in the kernel for its end.
+fn held_by_a_lease(errno: Errno, nonblock: bool) -> Failure {
+    match errno {
+        Errno::EAGAIN if !nonblock => Failure::WouldWait(Wait::Later),
+        errno => errno.into(),
     }
 }
 

@@ -13,8 +13,9 @@ use nix::unistd::{Whence as SeekFrom, ftruncate, lseek};
 use qnet_iomsg::filesys::{SeekFor, allocate};
 use qnet_iomsg::message::space;
 
-use super::{Cancel, Failure, Kind, OpenFile};
+use super::{Cancel, Failure, Kind, OpenFile, held_by_a_lease};
 use crate::export::Export;
+use crate::opens::By;
 use crate::{special, sys};
 
 /// Most bytes of one WRITE; of a longer one the beginning is written.
@@ -81,24 +82,33 @@ impl OpenFile {
         }
     }
 
-    /// Sets the size. A file that is open for nothing is opened for it, as `truncate` does.
+    /// Sets the size. A file that is open for nothing is opened for it, as `truncate` does, and booked like every open, so that
+    /// neither takes the other for a local program's.
     ///
     /// # Errors
-    /// Those of `truncate`; what who may not change the file is told.
-    pub fn resize(&self, export: &Export, size: u64, cancel: &Cancel) -> Result<(), Errno> {
+    /// Those of `truncate`; what who may not change the file is told. A file of which somebody has a lease is waited for.
+    pub fn resize(&self, export: &Export, size: u64, cancel: &Cancel) -> Result<(), Failure> {
         let size = file_offset(size)?;
         if self.kind != Kind::Name {
-            return cancel.retry(|| ftruncate(self.fd(), size));
+            return Ok(cancel.retry(|| ftruncate(self.fd(), size))?);
         }
         self.may_change(export)?;
-        match u32::from(sys::statx(self.fd(), true)?.stx_mode) & libc::S_IFMT {
+        let stat = sys::statx(self.fd(), true)?;
+        match u32::from(stat.stx_mode) & libc::S_IFMT {
             libc::S_IFREG => {}
-            libc::S_IFDIR => return Err(Errno::EISDIR),
-            libc::S_IFLNK => return Err(Errno::ELOOP),
-            _ => return Err(Errno::EINVAL),
+            libc::S_IFDIR => return Err(Errno::EISDIR.into()),
+            libc::S_IFLNK => return Err(Errno::ELOOP.into()),
+            _ => return Err(Errno::EINVAL.into()),
         }
-        let file = cancel.retry(|| export.open_found(self.fd(), OFlag::O_WRONLY | OFlag::O_NONBLOCK))?;
-        cancel.retry(|| ftruncate(&file, size))
+        let by = By { cache: self.opener.cache, writes: true, keeps: false };
+        let open = || cancel.retry(|| export.open_found(self.fd(), OFlag::O_WRONLY | OFlag::O_NONBLOCK));
+        let opened = export.opens().open(sys::key_of(&stat), by, open);
+        let (file, booked) = opened.map_err(|errno| held_by_a_lease(errno, false))?;
+        let resized = cancel.retry(|| ftruncate(&file, size));
+        // the descriptor goes before the booking
+        drop(file);
+        drop(booked);
+        Ok(resized?)
     }
 
     /// `_IO_SPACE` with the range counted from the beginning.
@@ -112,13 +122,16 @@ impl OpenFile {
         start: u64,
         len: u64,
         cancel: &Cancel,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Failure> {
         match (subtype, len) {
-            (space::FREE, 0) => self.resize(export, start, cancel),
-            (space::FREE, _) => self.allocate(allocate::PUNCH_HOLE | allocate::KEEP_SIZE, start, len, cancel),
-            (space::ALLOCATE, _) => self.allocate(0, start, len, cancel),
-            _ => Err(Errno::EINVAL),
+            (space::FREE, 0) => return self.resize(export, start, cancel),
+            (space::FREE, _) => {
+                self.allocate(allocate::PUNCH_HOLE | allocate::KEEP_SIZE, start, len, cancel)?
+            }
+            (space::ALLOCATE, _) => self.allocate(0, start, len, cancel)?,
+            _ => return Err(Errno::EINVAL.into()),
         }
+        Ok(())
     }
 
     /// Allocates, frees or shifts space; `mode` has bits of [`allocate`].

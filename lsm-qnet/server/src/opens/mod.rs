@@ -17,12 +17,12 @@
 //! A local program that comes later is not seen.
 //!
 //! The lease must meet no descriptor of our own. So a file's opens go one at a time, and where a file is just being made, whose
-//! number nobody knows yet, it is waited for until it is known.
+//! number nobody knows yet, it is waited for until it is known, if it is being made on the same file system, and for a moment only.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,8 +32,8 @@ use nix::errno::Errno;
 use crate::locks::FileKey;
 use crate::sys;
 
-/// Longest wait for the numbers of files that are being made; a disk may hang. After that the file counts as shared.
-const MAKING: Duration = Duration::from_secs(5);
+/// Longest wait for the numbers of files that are being made; their disk may hang. After that the file counts as shared.
+const MAKING: Duration = Duration::from_millis(500);
 
 /// Who keeps pages: a process of a node, `qnet-netfs` as a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +66,8 @@ pub(crate) struct Opens {
 #[derive(Debug, Default)]
 struct Making {
     last: u64,
-    /// Those whose numbers are not known yet.
-    unknown: BTreeSet<u64>,
+    /// Those whose numbers are not known yet, with the device that they will be on.
+    unknown: BTreeMap<u64, u64>,
     /// The others, until they are booked.
     known: Vec<FileKey>,
 }
@@ -162,16 +162,16 @@ impl Opens {
         Ok((fd, Use { place, by, keeps }))
     }
 
-    /// Makes a file, and books that it is open.
+    /// Makes a file on this device, and books that it is open.
     ///
     /// # Errors
     /// Those of `make`, and of asking for its number.
     pub(crate) fn make(
         self: &Arc<Self>,
-        by: By,
+        (by, device): (By, u64),
         make: impl FnOnce() -> Result<OwnedFd, Errno>,
     ) -> Result<(OwnedFd, Use), Errno> {
-        let number = self.begin_making();
+        let number = self.begin_making(device);
         let made = make().and_then(|fd| Ok((sys::file_key(fd.as_fd())?, fd)));
         self.end_making(number, made.as_ref().ok().map(|(key, _)| *key));
         let (key, fd) = made?;
@@ -203,17 +203,17 @@ impl Opens {
     fn is_being_made(&self, key: FileKey) -> bool {
         let making = locked(&self.making);
         let last = making.last;
-        let is_open = |making: &mut Making| making.unknown.first().is_some_and(|first| *first <= last);
+        let is_open = |making: &mut Making| making.may_become(key.0, last);
         let waited = self.made.wait_timeout_while(making, MAKING, is_open);
         let (making, _) = waited.unwrap_or_else(PoisonError::into_inner);
         making.known.contains(&key)
     }
 
-    fn begin_making(&self) -> u64 {
+    fn begin_making(&self, device: u64) -> u64 {
         let mut making = locked(&self.making);
         making.last += 1;
         let number = making.last;
-        making.unknown.insert(number);
+        making.unknown.insert(number, device);
         number
     }
 
@@ -222,6 +222,13 @@ impl Opens {
         making.unknown.remove(&number);
         making.known.extend(key);
         self.made.notify_all();
+    }
+}
+
+impl Making {
+    /// Whether one of those up to `last` may turn out to be a file of this device.
+    fn may_become(&self, device: u64, last: u64) -> bool {
+        self.unknown.range(..=last).any(|(_, on)| *on == device)
     }
 }
 

@@ -127,9 +127,11 @@ fn what_is_just_being_made_here_is_not_taken_for_a_local_programs() {
     for _ in 0..200 {
         let rig = Rig::new();
         std::fs::remove_file(&rig.path).unwrap();
+        let device = sys::file_key(local(rig.path.parent().unwrap(), false).as_fd()).unwrap().0;
         let make = || File::options().read(true).write(true).create_new(true).open(&rig.path);
         thread::scope(|scope| {
-            let maker = scope.spawn(|| rig.opens.make(WRITER, || Ok(make().unwrap().into())).unwrap());
+            let maker =
+                scope.spawn(|| rig.opens.make((WRITER, device), || Ok(make().unwrap().into())).unwrap());
             // as soon as the name is there, whether or not its maker has come any further
             let file = loop {
                 if let Ok(file) = File::options().read(true).write(true).open(&rig.path) {
@@ -147,11 +149,24 @@ fn what_is_just_being_made_here_is_not_taken_for_a_local_programs() {
 }
 
 #[test]
+fn who_opens_a_file_waits_for_none_that_is_made_on_another_device() {
+    let opens = Opens::default();
+    let hung = opens.begin_making(1);
+    let made = opens.begin_making(2);
+    let may_become = |device, last| opens.making.lock().unwrap().may_become(device, last);
+    assert!(may_become(1, made) && may_become(2, made));
+    assert!(!may_become(3, made), "whatever hangs elsewhere");
+    assert!(!may_become(2, hung), "what is begun later is not waited for");
+    opens.end_making(made, None);
+    assert!(!may_become(2, made) && may_become(1, made));
+}
+
+#[test]
 fn what_cannot_be_opened_or_made_is_booked_nowhere() {
     let rig = Rig::new();
     let refused = || Err(Errno::EACCES);
     assert_eq!(rig.opens.open((1, 2), WRITER, refused).unwrap_err(), Errno::EACCES);
-    assert_eq!(rig.opens.make(WRITER, refused).unwrap_err(), Errno::EACCES);
+    assert_eq!(rig.opens.make((WRITER, 1), refused).unwrap_err(), Errno::EACCES);
     assert!(rig.opens.files.lock().unwrap().is_empty());
     assert!(rig.opens.making.lock().unwrap().unknown.is_empty());
 }

@@ -7,7 +7,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 use qnet_iomsg::connect::{EFLAG_DIR, FTYPE_NAME};
 use qnet_iomsg::filesys;
-use qnet_iomsg::flags::{IOFLAG_CREAT, IOFLAG_EXCL, IOFLAG_TRUNC};
+use qnet_iomsg::flags::{IOFLAG_ACCESS, IOFLAG_CREAT, IOFLAG_EXCL, IOFLAG_TRUNC};
 use qnet_iomsg::{Connect, Extra, Io, Subtype, chain, redirect};
 
 use super::names::{self, OnName};
@@ -18,6 +18,8 @@ use crate::export::Export;
 use crate::file::{Cancel, Failure, OpenFile, Opener, open_flags};
 use crate::names::Names;
 use crate::resolve::{Found, Nameless, read_link, resolve, resolve_guarded, resolve_parent};
+use crate::sys;
+use crate::wait::Wait;
 
 /// How often a file that others make and remove all the time is looked for before its opener is told so.
 const CREATE_ATTEMPTS: usize = 8;
@@ -196,7 +198,8 @@ fn create(
     let how =
         OpenHow::new().flags(flags).mode(Mode::from_bits_truncate(request.mode & 0o7777)).resolve(resolve);
     let make = || cancel.retry(|| openat2(parent.dir.fd.as_fd(), parent.name.as_c_str(), how));
-    OpenFile::create(export, request.ioflag, opener.clone(), make)
+    let device = sys::file_key(parent.dir.fd.as_fd())?.0;
+    OpenFile::create(export, request.ioflag, opener.clone(), (device, make))
 }
 
 /// `behind` is what stands behind the message.
@@ -212,6 +215,10 @@ fn open_and_do(
     let on = OnFile { export, file: &file, source: None, behind };
     match on.messages(chained, reply) {
         Ok(status) => Ok((status, file)),
+        // a lease on a file whose size is set by its name: nothing else was done to it that cannot be done again
+        Err(Failure::WouldWait(Wait::Later)) if request.ioflag & IOFLAG_ACCESS == 0 => {
+            Err(Failure::WouldWait(Wait::Later))
+        }
         // a partner to wait for needs an open file to wait on
         Err(Failure::WouldWait(_)) => Err(Errno::EAGAIN.into()),
         Err(failure) => Err(failure),

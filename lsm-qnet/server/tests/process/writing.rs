@@ -1,19 +1,21 @@
 //! Opening for writing, and changing what is in files.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use nix::sys::signal::{SigHandler, Signal};
 use qnet_iomsg::filesys::{Request as Filesys, SeekFor, Statvfs, allocate};
 use qnet_iomsg::flags::{
-    IOFLAG_APPEND, IOFLAG_CREAT, IOFLAG_DSYNC, IOFLAG_EXCL, IOFLAG_LARGEFILE, IOFLAG_READ, IOFLAG_SYNC,
-    IOFLAG_TRUNC, IOFLAG_WRITE, S_IFLNK,
+    IOFLAG_APPEND, IOFLAG_CREAT, IOFLAG_DSYNC, IOFLAG_EXCL, IOFLAG_LARGEFILE, IOFLAG_NONBLOCK, IOFLAG_READ,
+    IOFLAG_SYNC, IOFLAG_TRUNC, IOFLAG_WRITE, S_IFLNK,
 };
 use qnet_iomsg::message::{XTYPE_APPEND, space};
 use qnet_iomsg::stat::REPLY_LEN;
 use qnet_iomsg::{Connect, Extra, Io, StatReply, Subtype};
 
 use crate::Case;
-use crate::support::{Need, Result, Server, Start, public_dir};
+use crate::support::{Need, Result, Server, Start, public_dir, until};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_file_is_created_and_described_at_once", Need::Nothing, created_and_described),
@@ -31,6 +33,7 @@ pub(crate) const CASES: &[Case] = &[
     ("data_and_holes_are_found", Need::Nothing, data_and_holes),
     ("a_file_is_copied_by_the_server", Need::Nothing, copied_by_the_server),
     ("what_is_not_open_for_writing_is_not_written", Need::Nothing, not_open_for_writing),
+    ("a_file_of_which_a_local_program_has_a_lease_is_waited_for", Need::Nothing, leased_files_are_waited_for),
     ("a_full_file_system_says_so", Need::Root, full_file_system),
 ];
 
@@ -356,6 +359,44 @@ fn copied_by_the_server() {
         Err(libc::EBADF),
         "another caller's"
     );
+}
+
+/// What a lease of a file of this process is, or is about to become because somebody else opens the file.
+fn lease(file: &fs::File, command: i32, kind: i32) -> i32 {
+    // SAFETY: takes integers only; the descriptor is open as long as it is borrowed.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), command, kind) };
+    assert!(result >= 0, "{}", std::io::Error::last_os_error());
+    result
+}
+
+fn leased_files_are_waited_for() {
+    // SAFETY: nothing of this process runs when the kernel says that the lease is wanted back.
+    unsafe { nix::sys::signal::signal(Signal::SIGIO, SigHandler::SigIgn) }.unwrap();
+    let dir = public_dir();
+    let path = dir.path().join("f");
+    fs::write(&path, "text").unwrap();
+    let mut server = Start::new().export(dir.path()).start();
+    let conn = server.connect_owner();
+    let truncate = Io::Space { subtype: space::FREE, whence: 0, start: 1, len: 0 }.to_bytes();
+    let nonblock = Connect::open(b"f", WRITE | IOFLAG_LARGEFILE | IOFLAG_NONBLOCK, 0);
+    for connect in [
+        Connect::open(b"f", IOFLAG_READ | IOFLAG_LARGEFILE, 0),
+        Connect::open(b"f", WRITE | IOFLAG_TRUNC | IOFLAG_LARGEFILE, 0),
+        Connect::combine_close(b"f", false, &truncate),
+    ] {
+        let holder = fs::File::options().write(true).open(&path).unwrap();
+        lease(&holder, libc::F_SETLEASE, libc::F_WRLCK);
+        let coid = server.number() as i32;
+        let txn = server.submit(conn, coid, &connect.emit().unwrap(), 0);
+        until(|| (lease(&holder, libc::F_GETLEASE, 0) != libc::F_WRLCK).then_some(()));
+        let refused = server.call(conn, coid + 1000, &nonblock.emit().unwrap(), 0);
+        assert_eq!(refused, Err(libc::EAGAIN), "who does not want to wait does not");
+        assert!(!server.is_answered(txn), "{connect:?}: a local open waits, too");
+        lease(&holder, libc::F_SETLEASE, libc::F_UNLCK);
+        assert_eq!(server.wait(txn).map(|_| ()), Ok(()), "{connect:?}");
+        // has it not, there is no lease in the next round
+        let _closed = server.close(conn, coid);
+    }
 }
 
 fn not_open_for_writing() {
