@@ -154,7 +154,7 @@ pub(super) fn fuse(data: &[u8]) {
         deadline: Duration::from_secs(30),
         owner: (0, 0),
         since: SystemTime::UNIX_EPOCH,
-        groups_of: |_| Vec::new(),
+        groups_of: |_, _| Vec::new(),
         is_dying: |_| true,
     };
     // No Qnet is there: whatever would be asked of a node fails, and is answered.

@@ -61,7 +61,7 @@ fn engine() -> Engine {
         deadline: Duration::from_secs(30),
         owner: (0, 0),
         since: SystemTime::UNIX_EPOCH,
-        groups_of: |_| Vec::new(),
+        groups_of: |_, _| Vec::new(),
         is_dying: |_| true,
     };
     Engine::new(config, Link::new(PathBuf::from("/nonexistent/qnet.sock"), 1))

@@ -7,8 +7,10 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::Read,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     rc::Rc,
 };
 
@@ -38,7 +40,11 @@ impl Caller {
     }
 }
 
-/// Threads whose groups are remembered; each costs a descriptor.
+/// Finds the supplementary groups that a thread has now. What it is read from may be kept in the second argument, and is
+/// handed in again for the same thread as long as that lives.
+pub type ReadGroups = fn(u32, &mut Option<File>) -> Vec<u32>;
+
+/// Threads whose groups are remembered; each costs two descriptors.
 const MAX_KNOWN: usize = 128;
 
 /// Supplementary groups of those who ask, remembered for each thread and identity.
@@ -48,19 +54,20 @@ const MAX_KNOWN: usize = 128;
 /// nothing else is taken for what it was until then.
 #[derive(Debug)]
 pub struct Groups {
-    read: fn(u32) -> Vec<u32>,
+    read: ReadGroups,
     known: HashMap<u32, Known>,
 }
 
 #[derive(Debug)]
 struct Known {
     alive: OwnedFd,
+    status: Option<File>,
     caller: Rc<Caller>,
 }
 
 impl Groups {
     /// Groups as `read` finds them.
-    pub fn new(read: fn(u32) -> Vec<u32>) -> Self {
+    pub fn new(read: ReadGroups) -> Self {
         Self { read, known: HashMap::new() }
     }
 
@@ -78,18 +85,17 @@ impl Groups {
     /// The same, with the groups that the thread has now.
     pub fn caller_now(&mut self, thread: u32, uid: u32, gid: u32) -> Rc<Caller> {
         // Its descriptor first: what is read afterwards is this thread's or, if it has ended meanwhile, not remembered.
-        let alive = if thread == 0 { None } else { sys::thread_descriptor(thread) };
-        let caller = Rc::new(Caller { uid, gid, groups: (self.read)(thread) });
-        match alive.filter(is_alive) {
-            Some(alive) => {
-                if self.known.len() >= MAX_KNOWN {
-                    self.known.clear();
-                }
-                self.known.insert(thread, Known { alive, caller: Rc::clone(&caller) });
+        let (alive, mut status) = match self.known.remove(&thread) {
+            Some(known) if is_alive(&known.alive) => (Some(known.alive), known.status),
+            _ if thread == 0 => (None, None),
+            _ => (sys::thread_descriptor(thread), None),
+        };
+        let caller = Rc::new(Caller { uid, gid, groups: (self.read)(thread, &mut status) });
+        if let Some(alive) = alive.filter(is_alive) {
+            if self.known.len() >= MAX_KNOWN {
+                self.known.clear();
             }
-            None => {
-                self.known.remove(&thread);
-            }
+            self.known.insert(thread, Known { alive, status, caller: Rc::clone(&caller) });
         }
         caller
     }
@@ -100,18 +106,23 @@ fn is_alive(thread: &OwnedFd) -> bool {
     poll(&mut watched, PollTimeout::ZERO) == Ok(0)
 }
 
-/// Supplementary groups of a process of this PID namespace. Empty when it is gone or not visible (pid 0): a group that
+/// Supplementary groups of a thread of this PID namespace. Empty when it is gone or not visible (number 0): a group that
 /// is not passed on grants nothing, but a mode that denies it is not met either.
-pub fn groups_of(pid: u32) -> Vec<u32> {
-    if pid == 0 {
+///
+/// The status file stays open in `status`: to find and open it anew costs two thirds of what it costs to read it, and whoever reads
+/// small files opens one after the other. It belongs to the thread, not to its number, and reads as nothing when that has ended.
+pub fn groups_of(thread: u32, status: &mut Option<File>) -> Vec<u32> {
+    if thread == 0 {
         return Vec::new();
+    }
+    if status.is_none() {
+        *status = File::open(format!("/proc/{thread}/status")).ok();
     }
     // One read suffices: the line is near the beginning, and this is room for as many groups
     // as are passed on.
-    let mut status = [0; 4096];
-    let read = File::open(format!("/proc/{pid}/status")).and_then(|mut file| file.read(&mut status));
-    let text = String::from_utf8_lossy(&status[..read.unwrap_or_default()]);
-    parse_groups(&text)
+    let mut text = [0; 4096];
+    let read = status.as_ref().and_then(|file| file.read_at(&mut text, 0).ok());
+    parse_groups(&String::from_utf8_lossy(&text[..read.unwrap_or_default()]))
 }
 
 /// Whether a thread has got a signal that will end it as soon as it does not wait any more, or is gone already.
@@ -163,7 +174,11 @@ fn parse_groups(status: &str) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, process::Command};
+    use std::{
+        cell::Cell,
+        process::{Command, Stdio},
+        time::{Duration, Instant},
+    };
 
     use super::*;
 
@@ -184,8 +199,44 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_there_has_no_groups() {
-        assert!(groups_of(0).is_empty());
-        assert!(groups_of(u32::MAX).is_empty());
+        assert!(groups_of(0, &mut None).is_empty());
+        assert!(groups_of(u32::MAX, &mut None).is_empty());
+    }
+
+    /// Only root can change the groups of a process; for others the same file says the same again.
+    #[test]
+    fn groups_that_change_are_seen_in_the_file_that_is_held() {
+        let (change, changed) = if nix::unistd::geteuid().is_root() {
+            ("setpriv --groups 7,9", vec![7, 9])
+        } else {
+            ("", groups_of(std::process::id(), &mut None))
+        };
+        let program = format!("read line; exec {change} sleep 1000");
+        let mut child =
+            Command::new("sh").args(["-c", program.as_str()]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut status = None;
+        let before = groups_of(child.id(), &mut status);
+        assert_eq!(before, groups_of(std::process::id(), &mut None), "inherited");
+        drop(child.stdin.take());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while groups_of(child.id(), &mut status) != changed && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        let after = groups_of(child.id(), &mut status);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(after, changed);
+    }
+
+    #[test]
+    fn a_held_file_of_a_thread_that_has_ended_gives_no_groups() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut status = None;
+        let parent = groups_of(std::process::id(), &mut None);
+        assert_eq!(groups_of(child.id(), &mut status), parent, "inherited");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(status.is_some() && groups_of(child.id(), &mut status).is_empty());
     }
 
     #[test]
@@ -193,7 +244,7 @@ mod tests {
         thread_local! {
             static READ: Cell<u32> = const { Cell::new(0) };
         }
-        let read = |_| {
+        let read = |_, _: &mut _| {
             READ.set(READ.get() + 1);
             vec![READ.get()]
         };
@@ -213,6 +264,28 @@ mod tests {
         assert_eq!(groups.caller(pid, 5, 6).groups, [5], "whoever has the number now is another one");
         assert_eq!(groups.caller(0, 5, 6).groups, [6]);
         assert_eq!(groups.caller(0, 5, 6).groups, [7], "nobody is known by no number");
+    }
+
+    #[test]
+    fn what_a_threads_groups_were_read_from_is_held_as_long_as_the_thread_lives() {
+        // Tells whether it was handed what it had left.
+        let read = |_, held: &mut Option<File>| {
+            let before = u32::from(held.is_some());
+            *held = Some(File::open("/dev/null").unwrap());
+            vec![before]
+        };
+        let mut groups = Groups::new(read);
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id();
+        assert_eq!(groups.caller_now(pid, 5, 6).groups, [0]);
+        assert_eq!(groups.caller_now(pid, 5, 6).groups, [1]);
+        assert_eq!(groups.caller_now(pid, 5, 7).groups, [1], "whoever the thread is now");
+        assert_eq!(groups.caller_now(std::process::id(), 5, 6).groups, [0], "another thread");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(groups.caller_now(pid, 5, 6).groups, [0], "whoever has the number now is another one");
+        assert_eq!(groups.caller_now(0, 5, 6).groups, [0]);
+        assert_eq!(groups.caller_now(0, 5, 6).groups, [0], "nobody is known by no number");
     }
 
     #[test]

@@ -75,7 +75,7 @@ use self::{
     task::Task,
 };
 use crate::{
-    caller::{Caller, Groups},
+    caller::{Caller, Groups, ReadGroups},
     fuse::{
         Negotiated, Opcode, Operation, READ_BUFFER, ROOT_ID, Request,
         abi::{EPOCH_MINOR, InHeader, InitIn, Kstatfs},
@@ -123,7 +123,7 @@ pub struct Config {
     /// Their time stamps.
     pub since: SystemTime,
     /// Supplementary groups of a process.
-    pub groups_of: fn(u32) -> Vec<u32>,
+    pub groups_of: ReadGroups,
     /// Whether a thread has got a signal that ends it, or is gone.
     pub is_dying: fn(u32) -> bool,
 }

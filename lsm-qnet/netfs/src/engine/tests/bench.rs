@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
+    caller::ReadGroups,
     engine::{Cache, Config, Engine, Symlinks},
     fuse::{
         Opcode, READ_BUFFER, ROOT_ID,
@@ -63,20 +64,20 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        Self::make(None, |_| Vec::new())
+        Self::make(None, |_, _| Vec::new())
     }
 
     /// One whose callers have groups.
-    pub(super) fn with_groups(groups_of: fn(u32) -> Vec<u32>) -> Self {
+    pub(super) fn with_groups(groups_of: ReadGroups) -> Self {
         Self::make(None, groups_of)
     }
 
     /// One that shows another network directory than the default one.
     pub(super) fn in_directory(path: &str) -> Self {
-        Self::make(Some(path.as_bytes().to_vec()), |_| Vec::new())
+        Self::make(Some(path.as_bytes().to_vec()), |_, _| Vec::new())
     }
 
-    fn make(shown: Option<Vec<u8>>, groups_of: fn(u32) -> Vec<u32>) -> Self {
+    fn make(shown: Option<Vec<u8>>, groups_of: ReadGroups) -> Self {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("qnet.sock");
         let listener = Listener::at_path(&path, 0o600).unwrap();

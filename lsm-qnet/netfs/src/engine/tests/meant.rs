@@ -189,7 +189,7 @@ fn a_descriptor_appends_when_it_says_so_now() {
 
 #[test]
 fn a_handle_is_lent_to_nobody_who_has_other_groups() {
-    let mut bench = Bench::with_groups(|_| vec![GROUPS.get()]);
+    let mut bench = Bench::with_groups(|_, _| vec![GROUPS.get()]);
     let node = bench.node("joseph");
     let f = bench.file(node, "f", &regular(10, 3)).nodeid;
     let (coid, _) = bench.opened(f, &regular(10, 3));
