@@ -5,6 +5,8 @@
 //!
 //! Before it sleeps it looks again and again for a moment, while that pays ([`Patience`]): to be woken costs more than a whole
 //! round trip to another node, and whoever reads small files asks again at once.
+//!
+//! One thread and one queue of the device: docs/performance.md tells what several were found to give.
 
 use std::{
     io::{self, Read, Write},
