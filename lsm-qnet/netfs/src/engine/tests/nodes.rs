@@ -147,13 +147,13 @@ fn the_first_node_that_is_found_dead_makes_all_of_a_listing_be_asked() {
     bench.lookup(joseph, "etc");
     let (txn, ..) = bench.sent();
     assert_eq!(bench.heard(), [], "who uses one node contacts no other");
-    bench.error(txn, libc::EHOSTDOWN);
+    bench.lose(txn);
     let questions = asked(bench.sends());
     assert_eq!(questions.len(), 2, "karl and eileen, while joseph is looked for");
     for txn in questions {
-        bench.error(txn, libc::EHOSTDOWN);
+        bench.lose(txn);
         let again = asked(bench.sends());
-        bench.error(again[0], libc::EHOSTDOWN);
+        bench.lose(again[0]);
     }
     for name in ["karl", "eileen"] {
         let unique = bench.lookup(ROOT_ID, name);
@@ -169,7 +169,7 @@ fn a_listing_of_long_ago_makes_nobody_be_asked() {
     bench.pass(GOES_THROUGH);
     bench.lookup(joseph, "etc");
     let (txn, ..) = bench.sent();
-    bench.error(txn, libc::EHOSTDOWN);
+    bench.lose(txn);
     assert_eq!(asked(bench.sends()), []);
 }
 
