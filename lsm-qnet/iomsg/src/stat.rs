@@ -39,6 +39,10 @@ pub const FLAG_STREAM: u32 = 2;
 /// It is read and written without a cache, and not mapped as memory that is shared.
 pub const FLAG_SHARED: u32 = 4;
 
+/// [`Stat::flags`] of an entry of a directory: it has no extended attributes that the caller could list. Neither an access list nor a
+/// security label would be found: ENODATA.
+pub const FLAG_BARE: u32 = 8;
+
 /// A point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timestamp {

@@ -53,6 +53,17 @@ pub struct Search {
     pub seen: Instant,
 }
 
+/// The node has said that a file has no extended attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bare {
+    /// It may be believed until then.
+    pub until: Instant,
+    /// How often anything had been changed from here at that time.
+    pub changes: u64,
+    /// The user that it was said to; others may see more.
+    pub uid: u32,
+}
+
 /// What the kernel was told last of a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -108,6 +119,8 @@ pub struct Inode {
     below: Option<Box<Below>>,
     /// What the kernel was told last.
     pub told: Option<Version>,
+    /// It has no extended attributes, as far as that is known.
+    pub bare: Option<Bare>,
     /// Handles of those who have it open.
     pub open: Vec<u64>,
 }
@@ -115,7 +128,7 @@ pub struct Inode {
 impl Inode {
     fn new(kind: Kind, node: u64, (group, seed): (u64, u64)) -> Self {
         let (places, open) = (Vec::new(), Vec::new());
-        Self { places, kind, node, group, seed, nlookup: 0, below: None, told: None, open }
+        Self { places, kind, node, group, seed, nlookup: 0, below: None, told: None, bare: None, open }
     }
 
     /// What it stands for.

@@ -5,11 +5,11 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::sys::statfs::fstatfs;
-use qnet_iomsg::stat::{FLAG_BTIME, FLAG_STREAM};
+use qnet_iomsg::stat::{FLAG_BARE, FLAG_BTIME, FLAG_STREAM};
 use qnet_iomsg::{Stat, Timestamp};
 
 use crate::resolve::Place;
-use crate::sys;
+use crate::{sys, xattr};
 
 /// File systems whose files are made up while they are read: their sizes say nothing.
 const MADE_UP: [i64; 10] = [
@@ -45,6 +45,8 @@ pub(crate) fn stat(fd: BorrowedFd<'_>, place: Place) -> Result<Stat, Errno> {
 pub(crate) struct EntryAttributes {
     mount: u64,
     file_system: i64,
+    /// A list of extended attributes tells of all of them.
+    lists_are_complete: bool,
 }
 
 impl EntryAttributes {
@@ -55,7 +57,11 @@ impl EntryAttributes {
         if u32::from(stat.stx_mode) & libc::S_IFMT != libc::S_IFDIR {
             return Err(Errno::ENOTDIR);
         }
-        Ok(Self { mount: stat.stx_mnt_id, file_system: file_system(directory) })
+        let file_system = file_system(directory);
+        // FUSE: only who serves it knows what the list leaves out
+        let lists_are_complete =
+            file_system != FUSE && !MADE_UP.contains(&file_system) && xattr::lists_are_complete(directory);
+        Ok(Self { mount: stat.stx_mnt_id, file_system, lists_are_complete })
     }
 
     /// Those of an entry; a symbolic link is not followed. `None` for the directory itself and the one above, for mount points
@@ -73,7 +79,12 @@ impl EntryAttributes {
         if stat.stx_dev_major == 0 {
             stat = sys::statx_entry(directory, &name, false).ok().filter(|s| s.stx_mnt_id == self.mount)?;
         }
-        Some(from_kernel(&stat, is_stream(&stat, || self.file_system)))
+        let mut told = from_kernel(&stat, is_stream(&stat, || self.file_system));
+        let has_lists = matches!(told.mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR);
+        if has_lists && self.lists_are_complete && xattr::has_none(directory, &name) {
+            told.flags |= FLAG_BARE;
+        }
+        Some(told)
     }
 }
 

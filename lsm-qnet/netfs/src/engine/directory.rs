@@ -249,6 +249,7 @@ impl Engine {
         }
         let nodeid = self.inodes.intern(parent, &entry_.name, Kind::File(FileId::of(stat)))?;
         let attr = self.learn(now, nodeid, stat)?;
+        self.note_bare(now, nodeid, stat, lifetime, caller.uid);
         let entry = entry(nodeid, lifetime, attr);
         let looked_up = EntryOut { entry_valid: 0, entry_valid_nsec: 0, ..entry };
         Some(if self.inodes.has_several_ways(nodeid) { looked_up } else { entry })

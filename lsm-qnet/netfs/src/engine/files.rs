@@ -254,6 +254,7 @@ impl Engine {
             && !attributes::is_stream(&stat)
             && inode.told.replace(version) != Some(version)
         {
+            inode.bare = None;
             self.replies.push_back(reply::forget_attributes(nodeid));
         }
         let (fh, open_flags) = self.keep_open(job, session, &Opened { nodeid, flags, stat }, small);

@@ -83,6 +83,8 @@ pub(super) struct Ready {
     pub(super) fetched: Instant,
     /// How often anything had been changed from here when they were asked for.
     pub(super) changes: u64,
+    /// The user that they were told to.
+    pub(super) uid: u32,
     /// Whose run they are for.
     thread: u32,
 }
@@ -289,9 +291,10 @@ impl Listing {
         self.ready.retain(|_, ready| now < ready.fetched + LIFETIME);
     }
 
-    /// Attributes have come for a name.
-    pub(super) fn put(&mut self, at: u32, thread: u32, stat: Stat, fetched: Instant, changes: u64) {
-        self.ready.insert(at, Ready { stat: Box::new(stat), fetched, changes, thread });
+    /// Attributes that `uid` was told of have come for a name; `changes` as when they were asked for.
+    pub(super) fn put(&mut self, now: Instant, at: u32, stat: Stat, for_whom: (u32, u32), changes: u64) {
+        let (thread, uid) = for_whom;
+        self.ready.insert(at, Ready { stat: Box::new(stat), fetched: now, changes, uid, thread });
     }
 
     /// The attributes of a name, once, if they are fresh.

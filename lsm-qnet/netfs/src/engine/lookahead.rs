@@ -64,6 +64,8 @@ pub(super) struct Batch {
     names: Vec<u32>,
     /// Whose run they continue.
     thread: u32,
+    /// Who asks.
+    uid: u32,
     session: SessionId,
     changes: u64,
     /// Look-ups that wait for it, with the places of their names.
@@ -188,6 +190,7 @@ impl Engine {
             return None;
         }
         let entry = self.named_for(now, (directory, name), &ready.stat, (thread, lifetime))?;
+        self.note_bare(now, entry.nodeid, &ready.stat, lifetime, ready.uid);
         Some(reply::body(unique, &entry))
     }
 
@@ -228,8 +231,8 @@ impl Engine {
         let Some(known) = self.listings.listings.get_mut(&directory) else { return };
         let Some((session, txn)) = sent else { return known.on_answered(now, thread, &[]) };
         known.on_asked(&names, txn);
-        let (changes, waiting) = (self.changes, Vec::new());
-        let batch = Batch { directory, listing, names, thread, session, changes, waiting };
+        let (changes, uid, waiting) = (self.changes, caller.uid, Vec::new());
+        let batch = Batch { directory, listing, names, thread, uid, session, changes, waiting };
         self.owners.insert(txn, Owner::Ahead(Box::new(batch)));
     }
 
@@ -277,7 +280,7 @@ impl Engine {
                         if let (Some(at), Some(stat)) = (batch.names.get(place), told.stat)
                             && listing.name(*at) == Some(told.name)
                         {
-                            listing.put(*at, batch.thread, stat, now, changes);
+                            listing.put(now, *at, stat, (batch.thread, batch.uid), changes);
                         }
                     }
                 }

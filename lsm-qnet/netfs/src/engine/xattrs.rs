@@ -1,17 +1,32 @@
 //! Extended attributes: asked of the node in one round trip each, over the caller's own open file if there is one, else over
 //! the path.
 //!
+//! `ls -l` asks for a security label and an access list of each file. Where the listing that brought a file's attributes has said that it
+//! has no extended ones, that is believed as long as the attributes are, and nobody is asked.
+//!
 //! `/net` itself has none. The rights that a program file may carry (`security.capability`) are answered here: no program gets
 //! any from another node (the mount is nosuid), and copies must not take them along.
 
-use qnet_iomsg::filesys::xattr::{CAPABILITY, NAME_MAX, Request, VALUE_MAX};
+use std::time::{Duration, Instant};
+
+use qnet_iomsg::{
+    Stat,
+    filesys::xattr::{CAPABILITY, NAME_MAX, Request, VALUE_MAX},
+    stat::FLAG_BARE,
+};
 
 use super::{Engine, task::Task};
-use crate::fuse::{
-    Operation,
-    abi::{GetxattrOut, InHeader},
-    reply,
+use crate::{
+    fuse::{
+        Operation,
+        abi::{GetxattrOut, InHeader},
+        reply,
+    },
+    inodes::Bare,
 };
+
+/// Attributes of which a node says with a listing that they are not there.
+const LISTED: [&[u8]; 3] = [b"security.selinux", b"system.posix_acl_access", b"system.posix_acl_default"];
 
 impl Engine {
     /// The task of an operation on extended attributes.
@@ -48,6 +63,38 @@ impl Engine {
             if fh.is_some() { (request.emit(), &[][..]) } else { request.emit_for_connect() };
         let size = (!request.changes()).then_some(size);
         Ok(Task::Attribute { nodeid, fh, message: message.into(), behind: behind.into(), size })
+    }
+
+    /// The answer to a question about a file that is known to have no extended attributes, if that answers it. An attribute that is
+    /// in no list, such as the type of a special file, is always asked for.
+    pub(super) fn known_bare(
+        &mut self,
+        now: Instant,
+        header: &InHeader,
+        operation: &Operation<'_>,
+    ) -> Option<Vec<u8>> {
+        let (unique, nodeid) = (header.unique, header.nodeid);
+        let inode = self.inodes.get(nodeid)?;
+        let bare = inode.bare.filter(|bare| now < bare.until && bare.changes == self.changes)?;
+        let parent = inode.parent()?;
+        let answer = match *operation {
+            Operation::Getxattr { name, .. } if LISTED.contains(&name) => {
+                reply::status(unique, libc::ENODATA)
+            }
+            Operation::Listxattr { size } if bare.uid == header.uid => self.no_attributes(unique, size),
+            _ => return None,
+        };
+        let caller = self.caller(header);
+        (!self.lifetime_below(now, parent, &caller).is_zero()).then_some(answer)
+    }
+
+    /// Notes what attributes that came with a listing say of extended ones; they are fresh for the time that is `left`.
+    pub(super) fn note_bare(&mut self, now: Instant, nodeid: u64, stat: &Stat, left: Duration, uid: u32) {
+        let changes = self.changes;
+        if let Some(inode) = self.inodes.get_mut(nodeid) {
+            let is_bare = stat.flags & FLAG_BARE != 0;
+            inode.bare = is_bare.then(|| Bare { until: now + left, changes, uid });
+        }
     }
 
     /// The names of what has none.

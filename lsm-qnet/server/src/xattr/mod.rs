@@ -8,7 +8,7 @@
 
 mod sys;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
@@ -61,6 +61,19 @@ pub(crate) fn carry_out(
         }
         Request::Remove { name } => sys::remove(fd, &text(name)?).map(|()| 0),
     }
+}
+
+/// Whether what is in no list of a file's attributes is not there, as far as this directory shows what its file system does: there
+/// are access lists, and no security module makes up labels.
+pub(crate) fn lists_are_complete(directory: BorrowedFd<'_>) -> bool {
+    let ask = |name| sys::get(directory, name, &mut []);
+    ask(c"security.selinux") == Err(Errno::ENODATA)
+        && matches!(ask(c"system.posix_acl_access"), Ok(_) | Err(Errno::ENODATA))
+}
+
+/// Whether an entry of such a directory, a file or directory itself, has no attributes.
+pub(crate) fn has_none(directory: BorrowedFd<'_>, name: &CStr) -> bool {
+    sys::lists_nothing(directory, name)
 }
 
 /// As the kernel gives a value: its length when no room is offered, ERANGE when too little.

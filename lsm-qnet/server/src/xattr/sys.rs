@@ -37,6 +37,15 @@ pub(super) fn list(fd: BorrowedFd<'_>, names: &mut [u8]) -> Result<usize, Errno>
     length(unsafe { libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) })
 }
 
+/// Whether the entry of that name in `directory`, itself and not where a link leads, has no attributes that could be listed.
+pub(super) fn lists_nothing(directory: BorrowedFd<'_>, name: &CStr) -> bool {
+    let mut path = path_of(directory).into_bytes();
+    path.push(b'/');
+    path.extend_from_slice(name.to_bytes_with_nul());
+    // SAFETY: the path ends in the name's NUL; without room only the length is told.
+    unsafe { libc::llistxattr(path.as_ptr().cast(), std::ptr::null_mut(), 0) == 0 }
+}
+
 /// Gives `name` a value.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use qnet_iomsg::connect::EFLAG_DIR;
 use qnet_iomsg::filesys::{self, Request as Filesys, SetTime, access, rename};
 use qnet_iomsg::flags::{IOFLAG_TRUNC, IOFLAG_WRITE, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, S_IFSOCK};
 use qnet_iomsg::message::{XTYPE_DIR_ATTRIBUTES, XTYPE_DIR_EXTRA_HINT, space};
-use qnet_iomsg::stat::REPLY_LEN;
+use qnet_iomsg::stat::{FLAG_BARE, REPLY_LEN};
 use qnet_iomsg::{Connect, Dirents, Extra, Io, Link, Stat, StatReply, Subtype, Timestamp};
 
 use crate::Case;
@@ -438,6 +438,8 @@ fn entries_with_attributes() {
             if matches!(name.as_str(), "." | "..") {
                 assert_eq!(stat, None);
             } else {
+                // what else a listing tells has a test of its own
+                let stat = stat.map(|stat| Stat { flags: stat.flags & !FLAG_BARE, ..stat });
                 assert_eq!(stat, Some(server.stat(conn, &name).unwrap()), "{name}");
             }
         }

@@ -3,7 +3,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use qnet_iomsg::filesys::{EntryNames, Identity, Request};
+use qnet_iomsg::filesys::{EntryNames, Identity, Request, xattr};
+use qnet_iomsg::stat::FLAG_BARE;
 use qnet_iomsg::{Connect, Dirents, Link, Stat};
 
 use crate::Case;
@@ -13,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     ("attributes_of_several_names_cost_one_round_trip", Need::Nothing, several_names),
     ("no_name_leads_out_of_its_directory", Need::Nothing, inside),
     ("entries_of_what_has_none_are_refused", Need::Nothing, refused),
+    ("entries_without_extended_attributes_are_told_so", Need::Nothing, bare),
     ("names_are_told_to_who_may_search_their_directory", Need::Root, nobody),
 ];
 
@@ -51,7 +53,8 @@ fn several_names() {
     let found: Vec<_> = told.iter().map(|(place, name, stat)| (*place, &name[..], stat.size)).collect();
     assert_eq!(found, [(1, &b"two"[..], 3), (3, b"one", 5)], "what is not there is left out");
     let stat = server.stat(conn, "d/one").unwrap();
-    assert_eq!(told[1].2, stat, "all that a look-up tells");
+    let entry = Stat { flags: told[1].2.flags & !FLAG_BARE, ..told[1].2 };
+    assert_eq!(entry, stat, "all that a look-up tells");
 
     let told = ask(&mut server, conn, "d", names, None, 300).unwrap();
     assert_eq!(told.len(), 1, "as many as there is room for");
@@ -85,6 +88,31 @@ fn refused() {
     let conn = server.connect_owner();
     assert_eq!(ask(&mut server, conn, "f", b"x\0", None, 4096), Err(libc::ENOTDIR));
     assert_eq!(ask(&mut server, conn, "none", b"x\0", None, 4096), Err(libc::ENOENT));
+}
+
+fn bare() {
+    let dir = public_dir();
+    for name in ["bare", "coloured", "d/x"] {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+    symlink("bare", dir.path().join("link")).unwrap();
+    let mut server = Start::new().export(dir.path()).start();
+    let conn = server.connect_owner();
+    let mut attribute = |path: &str, request: &xattr::Request<'_>| {
+        let connect = Connect::combine_close(path.as_bytes(), false, &request.emit()).emit().unwrap();
+        server.call(conn, 0, &connect, 100).map(|answer| answer.data)
+    };
+    let set = xattr::Request::Set { name: b"user.colour", value: b"red", flags: 0 };
+    attribute("coloured", &set).unwrap();
+    let mut is_without =
+        |name| attribute("bare", &xattr::Request::Get { name, size: 100 }).err() == Some(libc::ENODATA);
+    // A file system without them, or a kernel that makes labels up, is asked for each file.
+    let expected = is_without(b"security.selinux") && is_without(b"system.posix_acl_access");
+    let told = ask(&mut server, conn, "", b"bare\0coloured\0d\0link\0", None, 4096).unwrap();
+    let bare: Vec<_> = told.iter().map(|(_, _, stat)| stat.flags & FLAG_BARE != 0).collect();
+    assert_eq!(bare, [expected, false, expected, false]);
 }
 
 fn nobody() {

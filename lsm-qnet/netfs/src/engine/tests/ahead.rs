@@ -14,7 +14,7 @@ use crate::{
     engine::{Cache, names::LIFETIME},
     fuse::{
         Opcode, ROOT_ID,
-        abi::{self, EntryOut, FOPEN_DIRECT_IO, OpenIn, OpenOut, ReadIn},
+        abi::{self, EntryOut, FOPEN_DIRECT_IO, GetxattrIn, OpenIn, OpenOut, ReadIn},
     },
 };
 
@@ -146,9 +146,11 @@ fn only_readers_of_whole_small_files_get_them_along() {
 /// The reply to an open of a directory with two entries.
 fn listing(room: usize) -> (i64, Vec<u8>) {
     let mut writer = DirentWriter::new(room, true);
-    for (next, name, stat) in
-        [(1, &b"."[..], Some(directory(0o755))), (2, b"one", Some(regular(21, 5))), (3, b"two", None)]
-    {
+    for (next, name, stat) in [
+        (1, &b"."[..], Some(directory(0o755))),
+        (2, b"one", Some(Stat { flags: stat::FLAG_BARE, ..regular(21, 5) })),
+        (3, b"two", None),
+    ] {
         let file_type = Some(libc::S_IFREG);
         let ino = stat.map_or(22, |stat: Stat| stat.ino);
         assert!(writer.push(&Dirent { ino, next, name, file_type, stat }));
@@ -248,6 +250,46 @@ fn attributes_of_a_listing_are_given_for_what_is_left_of_their_time() {
     let entry = EntryOut::read_from_prefix(&body[one..]).unwrap().0;
     assert_eq!(Duration::new(entry.entry_valid, entry.entry_valid_nsec), LIFETIME * 3 / 4);
     assert_eq!(Duration::new(entry.attr_valid, entry.attr_valid_nsec), LIFETIME * 3 / 4);
+}
+
+#[test]
+fn a_listing_says_of_which_files_nobody_need_ask_for_extended_attributes() {
+    let ask = |bench: &mut Bench, nodeid, name: &[u8]| {
+        let args = [GetxattrIn { size: 100, padding: 0 }.as_bytes(), name, b"\0"].concat();
+        bench.ask(Opcode::Getxattr, nodeid, &args)
+    };
+    let list = |bench: &mut Bench, nodeid| {
+        bench.ask(Opcode::Listxattr, nodeid, GetxattrIn { size: 100, padding: 0 }.as_bytes())
+    };
+    let listed = || {
+        let (mut bench, fh) = open_directory();
+        readdir(&mut bench, Opcode::Readdirplus, fh, 0);
+        let nodeid = plus_entries(&bench.answer().body)[1].0;
+        (bench, nodeid)
+    };
+    let (mut bench, nodeid) = listed();
+    for name in [&b"security.selinux"[..], b"system.posix_acl_access", b"system.posix_acl_default"] {
+        let unique = ask(&mut bench, nodeid, name);
+        assert_eq!(bench.answer(), ended(unique, libc::ENODATA));
+    }
+    let unique = list(&mut bench, nodeid);
+    assert_eq!(bench.answer(), ended(unique, 0));
+    assert_eq!(bench.heard(), []);
+
+    // What is in no list is asked for, and who may see more asks himself.
+    ask(&mut bench, nodeid, b"user.qnet.type");
+    assert_eq!(bench.sends().len(), 1);
+    bench.uid += 1;
+    list(&mut bench, nodeid);
+    assert_eq!(bench.sends().len(), 1);
+
+    for gets_old in [|bench: &mut Bench| bench.now += LIFETIME, |bench: &mut Bench| bench.engine.changes += 1]
+    {
+        let (mut bench, nodeid) = listed();
+        gets_old(&mut bench);
+        ask(&mut bench, nodeid, b"system.posix_acl_access");
+        assert_eq!(bench.sends().len(), 1);
+    }
 }
 
 #[test]
