@@ -60,7 +60,8 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = Remember::Open)]
     cache: Remember,
 
-    /// Time after which a request that nobody answers ends with an error
+    /// Time after which a request that nobody answers ends with an error; what the disk there takes time for (write,
+    /// fsync, fallocate, copying) and what may wait for ever (locks, FIFOs, devices) has no such end
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 
