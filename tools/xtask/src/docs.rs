@@ -35,19 +35,30 @@ fn dead_links() -> Result<()> {
     Ok(())
 }
 
-/// Looks for the tests that tables name in a last column headed `Test`.
+/// Looks for the tests that tables name in a last column headed `Test`. A document may say where those behind a letter are:
+/// what is called ``F `name` `` has to be below `tests/faults` then, if that document says `` `F` in `tests/faults` ``.
 fn missing_tests() -> Result<()> {
-    let mut sources = String::new();
-    for path in files_ending(root(), "rs")? {
-        sources += &fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    }
+    let files = files_ending(root(), "rs")?;
+    let sources: Vec<(&Path, String)> = files
+        .iter()
+        .map(|path| {
+            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            Ok((path.strip_prefix(root()).unwrap_or(path), text))
+        })
+        .collect::<Result<_>>()?;
     let (mut named, mut missing) = (0, 0);
     for path in files_ending(root(), "md")? {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        for test in tests_named(&text) {
+        let places = places(&text);
+        for (letter, test) in tests_named(&text) {
             named += 1;
-            if !is_test(test, &sources) && !root().join(test).exists() {
-                eprintln!("{}: no test `{test}`", path.strip_prefix(root()).unwrap_or(&path).display());
+            let place = places.iter().find(|(key, _)| Some(*key) == letter).map_or("", |(_, place)| place);
+            let mut there = sources.iter().filter(|(path, _)| path.starts_with(place));
+            if !there.any(|(_, text)| has_test(text, test)) && !root().join(test).exists() {
+                eprintln!(
+                    "{}: no test `{test}` in /{place}",
+                    path.strip_prefix(root()).unwrap_or(&path).display()
+                );
                 missing += 1;
             }
         }
@@ -60,12 +71,24 @@ fn missing_tests() -> Result<()> {
 }
 
 /// A test is a function, or has its name as text in a table of cases.
-fn is_test(name: &str, sources: &str) -> bool {
-    sources.contains(&format!("fn {name}(")) || sources.contains(&format!("\"{name}\""))
+fn has_test(source: &str, name: &str) -> bool {
+    source.contains(&format!("fn {name}(")) || source.contains(&format!("\"{name}\""))
 }
 
-/// What stands in backquotes in the last column of tables whose last heading is `Test`.
-fn tests_named(text: &str) -> Vec<&str> {
+/// Where tests are by the letter that they are named with: `` `F` in `path` `` or `` `C` a case of `path` ``.
+fn places(text: &str) -> Vec<(&str, &str)> {
+    let words: Vec<&str> = text.split('`').collect();
+    let said = words.windows(3).skip(1).step_by(2);
+    let said = said.filter(|said| is_letter(said[0]) && matches!(said[1], " in " | " in\n" | " a case of "));
+    said.map(|said| (said[0], said[2])).collect()
+}
+
+fn is_letter(word: &str) -> bool {
+    word.len() == 1 && word.chars().all(|letter| letter.is_ascii_uppercase())
+}
+
+/// What stands in backquotes in the last column of tables whose last heading is `Test`, with the letter before it.
+fn tests_named(text: &str) -> Vec<(Option<&str>, &str)> {
     let mut found = Vec::new();
     let mut before = "";
     let mut counts = false;
@@ -74,10 +97,24 @@ fn tests_named(text: &str) -> Vec<&str> {
         match last {
             None => counts = false,
             Some(_) if !before.starts_with('|') => counts = last == Some("Test"),
-            Some(last) if counts => found.extend(last.split('`').skip(1).step_by(2)),
+            Some(last) if counts => found.extend(tests_of_cell(last)),
             Some(_) => {}
         }
         before = line;
+    }
+    found
+}
+
+/// Tests of a cell: ``C `a`, `b`; P `c` ``. A letter counts until the next word.
+fn tests_of_cell(cell: &str) -> Vec<(Option<&str>, &str)> {
+    let mut found = Vec::new();
+    let mut letter = None;
+    for (at, part) in cell.split('`').enumerate() {
+        if at % 2 == 1 {
+            found.push((letter, part));
+        } else if let Some(word) = part.split([' ', ',', ';']).rfind(|word| !word.is_empty()) {
+            letter = is_letter(word).then_some(word);
+        }
     }
     found
 }
@@ -122,10 +159,16 @@ mod tests {
 
     #[test]
     fn tests_are_named_in_the_last_column_of_tables_that_say_so() {
-        let text = "| What | Test |\n|---|---|\n| `a` | M `b_c`, E `d e` |\n| x |  |\n\n| What | Why |\n|---|---|\n| a | `f` |\n";
-        assert_eq!(tests_named(text), ["b_c", "d e"]);
-        assert!(is_test("b_c", "fn b_c() {}") && is_test("d e", "(\"d e\", run)"));
-        assert!(!is_test("b_c", "fn ab_c() {} // b_c"));
+        let text = "| What | Test |\n|---|---|\n| `a` | M `b_c`, `d e`; tests of `f` |\n| x |  |\n\n| What | Why |\n|---|---|\n| a | `g` |\n";
+        assert_eq!(tests_named(text), [(Some("M"), "b_c"), (Some("M"), "d e"), (None, "f")]);
+        assert!(has_test("fn b_c() {}", "b_c") && has_test("(\"d e\", run)", "d e"));
+        assert!(!has_test("fn ab_c() {} // b_c", "b_c"));
+    }
+
+    #[test]
+    fn letters_stand_for_places() {
+        let text = "The `x` in `y`: `M` in `a/b` (real), `C` a case of `d`, and `F` in\n`e`.";
+        assert_eq!(places(text), [("M", "a/b"), ("C", "d"), ("F", "e")]);
     }
 
     #[test]
