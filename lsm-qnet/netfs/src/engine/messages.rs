@@ -49,7 +49,7 @@ impl Engine {
         buffer: Option<Buffer>,
     ) -> Result<TxnId, Failure> {
         job.changes_before = self.changes;
-        let (session, request) = if job.task.is_for_netmgr() {
+        let (session, mut request) = if job.task.is_for_netmgr() {
             (self.link.session(now, &Target::Netmgr)?, self.netmgr_request(&job.task)?)
         } else if let Some(fh) = job.task.handle() {
             self.file_request(fh, job, buffer)?
@@ -57,6 +57,7 @@ impl Engine {
             self.path_request(now, job)?
         };
         job.session = Some(session);
+        request.at_once = job.waits || job.task.gives_back();
         self.link.request(session, request)
     }
 
@@ -236,7 +237,7 @@ impl Engine {
             }
         };
         let reply = buffer.unwrap_or_else(|| self.buffer(room));
-        Ok((session, Request { coid, message, reply, filled: job.filled }))
+        Ok((session, Request { coid, message, reply, filled: job.filled, at_once: false }))
     }
 
     /// Room for a reply: where there is much of it, in memory that the kernel need not find and clear first.

@@ -85,7 +85,7 @@ impl Engine {
         let Some(file) = self.handle_file(fh) else { return };
         let (session, coid) = (file.session, file.coid);
         let message = special::Request { events, wait: true }.emit();
-        match self.link.request(session, Request::new(coid, message, 0)) {
+        match self.link.request(session, Request { at_once: true, ..Request::new(coid, message, 0) }) {
             Ok(txn) => {
                 self.owners.insert(txn, Owner::Watch(fh));
                 self.watches.by_handle.insert(fh, Watch { state: State::Asked(txn), events, kh });

@@ -148,6 +148,11 @@ impl Task {
         )
     }
 
+    /// Whether it only ends a lock.
+    pub(super) fn gives_back(&self) -> bool {
+        matches!(self, Self::Lock { request, .. } if request.verb == Verb::Release || request.kind == lock::Kind::Unlock)
+    }
+
     /// Whether an open file comes of it.
     pub(super) fn opens(&self) -> bool {
         matches!(self, Self::Open { .. } | Self::OpenDirectory { .. } | Self::Create { .. })

@@ -12,12 +12,13 @@
 //! Nothing blocks. Requests made while a session opens wait for it. When `lsm-qnet` goes away every transaction ends,
 //! and the socket is tried again: at once when somebody asks, and every [`RETRY`] otherwise.
 //!
-//! Bounds: [`MAX_SESSIONS`]; [`MAX_UNREAD`] bytes that `lsm-qnet` has not taken, after which it counts as gone;
+//! Bounds: [`MAX_SESSIONS`]; what `flow` says of requests that are under way at the same time; [`MAX_UNREAD`] bytes that `lsm-qnet` has not taken, after which it counts as gone;
 //! [`MAX_ABANDONED`] transactions of a session that nobody waits for any more, after which the session is closed. Closes, of which
 //! there are no more than files were open, are none of these.
 
 mod attention;
 mod failure;
+mod flow;
 mod message;
 mod session;
 
@@ -31,13 +32,12 @@ use std::{
 
 use nix::unistd::geteuid;
 use qnet_ipc::{
-    ClientPeer, Loan, MAX_DATA, PeerError, ReceiveBuffer, ToClient, ToServer, connect_path,
-    packet::{Connect, Send},
+    ClientPeer, Loan, MAX_DATA, PeerError, ReceiveBuffer, ToClient, ToServer, connect_path, packet::Connect,
 };
 use tracing::{debug, info, warn};
 
 use self::session::{Session, State};
-pub use self::{failure::Failure, message::Message};
+pub use self::{failure::Failure, flow::MAX_UNDER_WAY, message::Message};
 use crate::{caller::Caller, fuse::reply::Buffer};
 
 /// Pause between attempts to reach a socket that is not there.
@@ -93,12 +93,14 @@ pub struct Request {
     pub reply: Buffer,
     /// Bytes of the buffer that are filled already; the reply is placed behind them.
     pub filled: usize,
+    /// It is sent at once, however many others are under way: it may wait for ever, or gives something back.
+    pub at_once: bool,
 }
 
 impl Request {
     /// A message whose reply has room for `room` bytes.
     pub fn new(coid: i32, message: impl Into<Message>, room: usize) -> Self {
-        Self { coid, message: message.into(), reply: Buffer::new(room), filled: 0 }
+        Self { coid, message: message.into(), reply: Buffer::new(room), filled: 0, at_once: false }
     }
 }
 
@@ -136,6 +138,10 @@ struct Txn {
     session: SessionId,
     request: Request,
     purpose: Purpose,
+    /// The message has gone out.
+    sent: bool,
+    /// It is one of those that [`Session::under_way`] counts.
+    counted: bool,
 }
 
 /// The link to `lsm-qnet`.
@@ -252,6 +258,8 @@ impl Link {
             self.txns.remove(&txn);
             return;
         }
+        // The node lets go of it, and has room for another.
+        session.under_way -= usize::from(std::mem::take(&mut entry.counted));
         session.abandoned += 1;
         if session.abandoned > MAX_ABANDONED {
             warn!(session = id.0, "{MAX_ABANDONED} requests unanswered, closing the connection");
@@ -259,6 +267,7 @@ impl Link {
             return;
         }
         self.unblock(txn);
+        self.go_on(id);
     }
 
     /// Asks the server to let go of a transaction whose answer is still waited for.
@@ -371,46 +380,6 @@ impl Link {
         }
     }
 
-    fn begin(&mut self, id: SessionId, request: Request, purpose: Purpose) -> Result<TxnId, Failure> {
-        let txn = TxnId(self.number());
-        let session = self.session_mut(id)?;
-        session.in_flight += 1;
-        let limit = match &mut session.state {
-            State::Opening { queued } => {
-                queued.push(txn);
-                None
-            }
-            State::Open { limit } => Some(*limit),
-        };
-        self.txns.insert(txn, Txn { session: id, request, purpose });
-        match limit {
-            Some(limit) => self.send(txn, limit),
-            None => Ok(()),
-        }
-        .map(|()| txn)
-        .inspect_err(|_| self.completions.retain(|done| done.txn != txn))
-    }
-
-    /// Sends the head of a transaction's message.
-    fn send(&mut self, txn: TxnId, limit: usize) -> Result<(), Failure> {
-        let Some(entry) = self.txns.get(&txn) else { return Ok(()) };
-        let Request { coid, message, reply, filled } = &entry.request;
-        let head = Send {
-            txn: txn.0,
-            conn: entry.session.0,
-            tid: 1,
-            coid: *coid,
-            priority: PRIORITY,
-            srcmsglen: u32::try_from(message.len()).unwrap_or(u32::MAX),
-            dstmsglen: u32::try_from(reply.limit().saturating_sub(*filled)).unwrap_or(u32::MAX),
-            ..Send::default()
-        };
-        let first = &message[..message.len().min(limit).min(MAX_DATA)];
-        let peer = self.peer.as_mut().ok_or(Failure::GONE)?;
-        let sent = peer.send(&ToServer::Send(head, first));
-        self.check(sent)
-    }
-
     fn transmit(&mut self, packet: &ToServer<'_>) -> Result<(), Failure> {
         let peer = self.peer.as_mut().ok_or(Failure::GONE)?;
         let sent = peer.send(packet);
@@ -489,7 +458,7 @@ impl Link {
         if let State::Opening { queued } = std::mem::replace(&mut session.state, State::Open { limit }) {
             for txn in queued {
                 // A failure has ended every transaction, this one included.
-                let _ = self.send(txn, limit);
+                let _ = self.start(txn, limit);
             }
         }
     }
@@ -497,12 +466,14 @@ impl Link {
     /// A session is no more; its transactions fail.
     fn ended(&mut self, id: SessionId, failure: Failure) {
         self.unlist(id);
-        let Some(session) = self.sessions.remove(&id) else { return };
+        if self.sessions.remove(&id).is_none() {
+            return;
+        }
         let (mut gone, kept): (Vec<_>, _) = self.txns.drain().partition(|(_, txn)| txn.session == id);
         self.txns = kept.into_iter().collect();
         gone.sort_unstable_by_key(|(txn, _)| *txn);
         for (txn, entry) in gone {
-            let sent = failure.sent && session.has_sent(txn);
+            let sent = failure.sent && entry.sent;
             self.finish(txn, entry, Err(Failure { sent, ..failure }));
         }
     }
@@ -521,7 +492,9 @@ impl Link {
         if let Some(session) = self.sessions.get_mut(&entry.session) {
             session.in_flight = session.in_flight.saturating_sub(1);
             session.abandoned = session.abandoned.saturating_sub(usize::from(abandoned));
+            session.under_way -= usize::from(entry.counted);
         }
+        let id = entry.session;
         let Request { coid, message, reply, .. } = entry.request;
         if self.spare.len() < MAX_SPARE {
             self.spare.extend(message.into_spare());
@@ -536,6 +509,7 @@ impl Link {
             }
             Purpose::Abandoned { .. } | Purpose::Told => {}
         }
+        self.go_on(id);
     }
 
     /// The socket is gone: everything on it ends.
@@ -544,12 +518,12 @@ impl Link {
             return;
         }
         info!(socket = %self.path.display(), "lost Qnet: {error}");
-        let sessions = std::mem::take(&mut self.sessions);
+        self.sessions.clear();
         self.targets.clear();
         let mut txns: Vec<_> = self.txns.drain().collect();
         txns.sort_unstable_by_key(|(txn, _)| *txn);
         for (txn, entry) in txns {
-            let sent = sessions.get(&entry.session).is_none_or(|session| session.has_sent(txn));
+            let sent = entry.sent;
             self.finish(txn, entry, Err(Failure { sent, ..Failure::GONE }));
         }
     }

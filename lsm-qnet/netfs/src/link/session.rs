@@ -1,6 +1,6 @@
 //! What a [`super::Link`] knows of one session.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use super::{IDLE, Target, TxnId};
 
@@ -27,6 +27,10 @@ pub(super) struct Session {
     pub(super) files: usize,
     /// Transactions without an end.
     pub(super) in_flight: usize,
+    /// Those among them that are under way, but for some that `flow` names.
+    pub(super) under_way: usize,
+    /// Those among them that are kept back until others end.
+    pub(super) held: VecDeque<TxnId>,
     /// Those among them that nobody waits for.
     pub(super) abandoned: usize,
     last_used: Instant,
@@ -39,6 +43,8 @@ impl Session {
             state: State::Opening { queued: Vec::new() },
             files: 0,
             in_flight: 0,
+            under_way: 0,
+            held: VecDeque::new(),
             abandoned: 0,
             last_used: now,
         }
@@ -50,17 +56,17 @@ impl Session {
 
     /// Takes back a transaction that has not been sent; `false` when it has been.
     pub(super) fn withdraw(&mut self, txn: TxnId) -> bool {
-        let State::Opening { queued } = &mut self.state else { return false };
-        let before = queued.len();
-        queued.retain(|queued| *queued != txn);
-        let withdrawn = queued.len() < before;
+        let mut withdrawn = false;
+        let mut keep = |waiting: &TxnId| {
+            withdrawn |= *waiting == txn;
+            *waiting != txn
+        };
+        if let State::Opening { queued } = &mut self.state {
+            queued.retain(&mut keep);
+        }
+        self.held.retain(&mut keep);
         self.in_flight = self.in_flight.saturating_sub(usize::from(withdrawn));
         withdrawn
-    }
-
-    /// Whether a transaction of this session has gone out, and does not wait for the session to open.
-    pub(super) fn has_sent(&self, txn: TxnId) -> bool {
-        !matches!(&self.state, State::Opening { queued } if queued.contains(&txn))
     }
 
     /// Whether nothing keeps the session open.

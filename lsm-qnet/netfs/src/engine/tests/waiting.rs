@@ -1,15 +1,16 @@
 //! How long a request may take, and what a signal does to it.
 
-use qnet_iomsg::Stat;
+use qnet_iomsg::{Stat, stat};
 use zerocopy::IntoBytes;
 
-use super::bench::{ALIVE, Answer, Bench, DEADLINE, DIES, Heard, ended, regular};
+use super::bench::{ALIVE, Answer, Bench, DEADLINE, DIES, Heard, directory, ended, regular};
 use crate::{
     engine::interrupt::LOOK_AGAIN,
     fuse::{
         Opcode,
         abi::{FUSE_WRITE_CACHE, FsyncIn, OpenIn, WriteIn},
     },
+    link::MAX_UNDER_WAY,
 };
 
 /// A file that is open for writing; its handle.
@@ -119,4 +120,54 @@ fn who_dies_while_a_fifo_is_silent_does_not_stay_for_the_nodes_word() {
     bench.heard();
     bench.reply(txn, 3, b"abc");
     assert_eq!(bench.answers(), []);
+}
+
+#[test]
+fn a_crowd_of_requests_is_not_more_than_its_node_takes() {
+    const CROWD: usize = 600;
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    let file = bench.file(node, "f", &regular(10, 10)).nodeid;
+    let (_, fh) = bench.opened(file, &regular(10, 10));
+    let mut asked: Vec<u64> = (0..CROWD).map(|n| bench.lookup(node, &format!("n{n}"))).collect();
+    let mut under_way = bench.sends();
+    assert_eq!(under_way.len(), MAX_UNDER_WAY);
+    // one of those that are kept back dies, and the node has heard nothing of him
+    let dead = asked.pop().unwrap();
+    bench.interrupt(dead);
+    assert_eq!((bench.answer(), bench.heard()), (ended(dead, libc::EINTR), vec![]));
+    // one that is under way dies: the node lets go of him, and has room
+    let dead = asked.remove(0);
+    bench.interrupt(dead);
+    assert_eq!(bench.answer(), ended(dead, libc::EINTR));
+    let heard = bench.heard();
+    let [Heard::Unblock { txn }, Heard::Send { txn: next, coid, ref message, .. }] = heard[..] else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(txn, under_way.remove(0).0);
+    under_way.push((next, coid, message.clone()));
+    // a close is not kept waiting
+    let closed = bench.release(fh);
+    assert_eq!((bench.answer(), bench.sends().len()), (ended(closed, 0), 1));
+    let mut answered = Vec::new();
+    while !under_way.is_empty() {
+        let (txn, ..) = under_way.remove(0);
+        bench.reply(txn, 0, &Stat { ino: 1000 + u64::from(txn), ..directory(0o755) }.emit(stat::REPLY_LEN));
+        answered.extend(bench.answers().into_iter().map(|answer| (answer.unique, answer.error)));
+        under_way.extend(bench.sends());
+        assert!(under_way.len() <= MAX_UNDER_WAY);
+    }
+    assert_eq!(answered, asked.iter().map(|unique| (*unique, 0)).collect::<Vec<_>>(), "in their order");
+}
+
+#[test]
+fn who_waits_for_bytes_keeps_nobody_waiting() {
+    let (mut bench, fh) = open_fifo();
+    let node = bench.node("joseph");
+    for _ in 0..2 * MAX_UNDER_WAY {
+        bench.read(fh, 1);
+    }
+    assert_eq!(bench.sends().len(), 2 * MAX_UNDER_WAY);
+    bench.lookup(node, "etc");
+    assert_eq!(bench.sends().len(), 1);
 }
