@@ -3,9 +3,13 @@
 //! Called with `NET_FAULTS` in its environment this program is one of the players inside of a node: `sick` is a disk
 //! that fails, `append` a writer that takes notes, `replaced` and `append-now` have files open, `bare` looks for attributes.
 
+mod actor;
 mod awake;
 mod dead;
+mod disks;
+mod ends;
 mod holder;
+mod outages;
 mod sick;
 mod waiting;
 mod writer;
@@ -28,6 +32,8 @@ const TO_DIE: Duration = Duration::from_secs(10);
 const CASES: &[system_tests::Case] = &[
     case("who_waits_for_a_silent_node_dies_when_he_is_killed", killed_while_waiting),
     case("sigint_does_what_posix_says_to_who_waits", waiting::interrupted),
+    case("who_waits_for_a_lock_dies_of_sigint_and_who_dies_with_one_lets_go", ends::lockers),
+    case("who_has_changed_mapped_pages_ends_with_the_session_at_the_latest", ends::mapper),
     case("what_was_written_is_there_after_cables_were_pulled", cables),
     case("what_was_written_is_there_after_io_pkt_was_killed", kills),
     case("helpers_that_are_killed_come_back_and_open_files_tell", helpers),
@@ -35,10 +41,16 @@ const CASES: &[system_tests::Case] = &[
     case("a_full_disk_is_told_and_damages_nothing", full_disk),
     case("a_sick_disk_gives_its_own_errors", sick_disk),
     case("a_dead_disk_of_a_node_is_no_dead_node", dead_disk),
+    case("what_a_disk_says_late_is_told_to_who_asks", disks::late_errors),
+    case("a_write_that_does_not_fit_says_how_much_was_written", disks::short_write),
+    case("mount_points_of_a_node_do_not_show", disks::mount_points),
     case("a_file_that_was_replaced_stays_with_who_has_it_open", replaced),
     case("a_change_never_hits_the_file_that_has_taken_the_name", names_taken),
     case("append_is_what_the_descriptor_says_when_it_writes", append_now),
     case("net_stays_mounted_while_io_pkt_is_started_anew", stays_mounted),
+    case("an_outage_longer_than_the_session_is_told_and_the_next_open_works", outages::long),
+    case("an_outage_shorter_than_the_session_is_a_wait", outages::short),
+    case("files_of_a_node_that_started_anew_are_never_others", outages::reboot),
     case("a_file_system_that_stands_still_holds_up_nobody_else", awake::file_system),
     case("a_server_that_stands_still_holds_up_nobody_else", awake::server),
     case("all_nodes_of_a_listing_are_asked_at_the_same_time", dead::asked_at_once),
@@ -63,6 +75,7 @@ fn main() -> ExitCode {
         (Some("replaced"), [directory]) => holder::replaced(Path::new(directory)),
         (Some("append-now"), [directory]) => holder::append_now(Path::new(directory)),
         (Some("waits"), [what, file, handler]) => waiting::play(what, Path::new(file), handler),
+        (Some("acts"), []) => actor::play(),
         (Some("bare"), [file]) => holder::is_bare(Path::new(file)),
         _ => Err(anyhow::anyhow!("wrong call")),
     };
@@ -346,15 +359,8 @@ fn full_disk() -> Result<()> {
 
 fn sick_disk() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &pair()?;
-    joseph.shell("mkdir -p /mnt/sick")?;
-    let mut disk = player(joseph, "sick", &["/mnt/sick"])?.stdout(Stdio::piped()).spawn()?;
-    let mut line = String::new();
-    BufReader::new(disk.stdout.take().context("its output")?).read_line(&mut line)?;
-    ensure!(line == "mounted\n", "{line:?}");
-    let outcome = sick_files(alonzo);
-    joseph.shell("umount /mnt/sick")?;
-    disk.wait()?;
-    outcome
+    let _disk = disks::Disk::mount(joseph)?;
+    sick_files(alonzo)
 }
 
 fn dead_disk() -> Result<()> {

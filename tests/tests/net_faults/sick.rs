@@ -6,9 +6,10 @@
 //! | `read` | reading behind the first 64 KiB, with EIO |
 //! | `write`, `full`, `quota` | writing behind the first 64 KiB, with EIO, ENOSPC, EDQUOT |
 //! | `sync` | fsync, with EIO |
+//! | `close` | closing, with EIO |
 //! | `open` | opening, with EIO |
 //!
-//! Each is 256 KiB long; byte `n` of it is the low byte of `n / 7` until something else is written there.
+//! None of them gets another name (EMLINK). Each is 256 KiB long; byte `n` of it is the low byte of `n / 7` until something else is written there.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -29,7 +30,7 @@ pub(crate) const SIZE: u64 = 256 * 1024;
 /// The part that is well.
 pub(crate) const WELL: u64 = 64 * 1024;
 
-const FILES: [&str; 7] = ["good", "read", "write", "full", "quota", "sync", "open"];
+const FILES: [&str; 8] = ["good", "read", "write", "full", "quota", "sync", "open", "close"];
 
 /// Mounts it at `at`, says `mounted` and serves it until it is unmounted.
 pub(crate) fn serve(at: &Path) -> Result<()> {
@@ -113,6 +114,8 @@ fn answer(bytes: &[u8], written: &mut Written) -> Option<Vec<u8>> {
             }
         }
         Operation::Fsync { .. } if name == "sync" => fails(libc::EIO),
+        Operation::Flush { .. } if name == "close" => fails(libc::EIO),
+        Operation::Link { .. } => fails(libc::EMLINK),
         Operation::Flush { .. } | Operation::Fsync { .. } => fails(0),
         Operation::Release { .. } | Operation::Releasedir { .. } | Operation::Access { .. } => fails(0),
         _ => fails(libc::ENOSYS),
