@@ -75,11 +75,12 @@ fn a_tree_is_copied_both_ways_under_loss_and_restarts() -> Result<()> {
         ("/net/joseph/tmp/there", "/tmp/back", (alonzo, "/tmp/back")),
     ] {
         let mut copier = copier(alonzo, from, to)?;
-        let count = || seen.0.shell(&format!("find {} -type f | wc -l", seen.1)).unwrap_or_default();
+        let count = || seen.0.shell(&format!("find {} -type f | wc -l", seen.1));
         for round in 0..kills {
-            let before = count();
+            let before = count()?;
             eventually("files are copied", || {
-                count() != before || copier.try_wait().is_ok_and(|status| status.is_some())
+                count().is_ok_and(|now| now != before)
+                    || copier.try_wait().is_ok_and(|status| status.is_some())
             })?;
             kill_and_start(if round % 2 == 0 { joseph } else { alonzo })?;
         }

@@ -102,6 +102,8 @@ pub(crate) fn mount_points() -> Result<()> {
     // Their roots have the same number on each; here no two are the same.
     let numbers = alonzo.shell("stat -c %i /net/joseph/mnt/one /net/joseph/mnt/one/two | sort -u | wc -l")?;
     ensure!(numbers == "2\n", "two directories have one number");
+    let said = alonzo.shell("ln /net/joseph/mnt/one/two/file /net/joseph/mnt/one/ 2>&1; true")?;
+    ensure!(said.contains("Invalid cross-device link"), "{said}");
     let said = alonzo.shell("mv /net/joseph/mnt/one/two/file /net/joseph/mnt/one/ && cat /net/joseph/mnt/one/file; rmdir /net/joseph/mnt/one/two 2>&1; true")?;
     ensure!(said.starts_with("deep\n") && said.contains("busy"), "{said}");
     Ok(())

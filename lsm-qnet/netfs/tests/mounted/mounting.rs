@@ -27,6 +27,7 @@ use crate::{
 
 pub(crate) const TESTS: &Tests = &[
     ("the_mount_point_is_made_and_removed", the_mount_point_is_made_and_removed),
+    ("reading_ahead_is_raised_for_root", reading_ahead_is_raised_for_root),
     ("a_mount_point_that_was_there_stays", a_mount_point_that_was_there_stays),
     ("a_foreign_mount_is_left_alone_and_named", a_foreign_mount_is_left_alone_and_named),
     ("files_are_not_hidden", files_are_not_hidden),
@@ -51,6 +52,19 @@ fn mount_options(node: &Node) -> Option<String> {
     let point = node.net();
     let line = table.lines().find(|line| line.split(' ').nth(4) == point.to_str())?;
     Some(line.to_owned())
+}
+
+/// Kilobytes that the kernel reads ahead in the mount's files.
+fn read_ahead(node: &Node) -> String {
+    let line = mount_options(node).unwrap();
+    let device = line.split(' ').nth(2).unwrap();
+    fs::read_to_string(format!("/sys/class/bdi/{device}/read_ahead_kb")).unwrap().trim().to_owned()
+}
+
+fn reading_ahead_is_raised_for_root() {
+    let node = Node::start(World::pair(), &[]);
+    assert_eq!(fs::read_to_string(node.path("joseph/etc/hostname")).unwrap(), "joseph\n");
+    eventually("eight requests of the largest size are read ahead", || read_ahead(&node) == "8192");
 }
 
 fn the_mount_point_is_made_and_removed() {
@@ -174,7 +188,10 @@ fn an_ordinary_user_mounts_through_the_helper() {
     chown(node.net(), Some(65534), Some(65534)).unwrap();
     open_fuse_to_everybody(node.root());
     let arguments: Vec<_> = node.command(&[]).get_args().map(ToOwned::to_owned).collect();
-    let mut server = Command::new(binary).args(arguments).uid(65534).gid(65534).spawn().unwrap();
+    let log = node.root().join("log");
+    let mut command = Command::new(binary);
+    command.args(arguments).uid(65534).gid(65534).stderr(fs::File::create(&log).unwrap());
+    let mut server = command.spawn().unwrap();
     let hostname = node.path("joseph/etc/hostname");
     let cat = || Command::new("cat").arg(&hostname).uid(65534).gid(65534).output().unwrap();
     eventually("the helper has mounted", || cat().status.success());
@@ -182,6 +199,11 @@ fn an_ordinary_user_mounts_through_the_helper() {
     assert!(fs::metadata(&hostname).is_err(), "others may not enter a private mount, root included");
     let line = mount_options(&node).unwrap();
     assert!(line.contains("rw,nosuid,nodev") && line.contains("- fuse.qnet qnet"), "{line}");
+    eventually("a word on what only root may raise", || {
+        let said = fs::read_to_string(&log).unwrap();
+        said.contains("reading ahead stays at the kernel's 128 KiB, raising it needs root")
+    });
+    assert_eq!(read_ahead(&node), "128");
     kill(Pid::from_raw(server.id() as i32), Signal::SIGTERM).unwrap();
     assert!(ends("the user's server", &mut server).success());
     assert_eq!(mount_options(&node), None);
