@@ -1,4 +1,4 @@
-//! `/net` by its names: one node by several of them, the own node, names that nobody has.
+//! `/net` by its names: one node by several of them, the own node, names that nobody has, and what is refused.
 
 use std::time::{Duration, Instant};
 
@@ -108,10 +108,42 @@ fn one_of_two_nodes_makes_a_file_with_o_excl() -> Result<()> {
     Ok(())
 }
 
+fn what_net_has_no_words_for_is_refused() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    joseph.shell("mkdir -m 777 /tmp/d && head -c 65536 /dev/zero >/tmp/d/f && chmod 666 /tmp/d/f")?;
+    for how in ["--collapse-range", "--insert-range"] {
+        let line = format!("fallocate {how} -o 0 -l 4096 /net/joseph/tmp/d/f");
+        refused(alonzo, &line, "not supported")?;
+    }
+    ensure!(joseph.shell("stat -c %s /tmp/d/f")? == "65536\n");
+    refused(alonzo, "mknod /net/joseph/tmp/d/null c 1 3", "Operation not permitted")?;
+    refused(alonzo, "ln /net/joseph/tmp/d/f /net/alonzo/tmp/f", "Invalid cross-device link")?;
+    Ok(())
+}
+
+fn the_file_system_of_a_path_is_told_as_its_node_tells_it() -> Result<()> {
+    let Pair { alonzo, joseph, .. } = &up()?;
+    // of what nobody writes to, so that it stays as it is
+    joseph
+        .shell("mkdir /tmp/m && mount -t tmpfs -o size=8m,nr_inodes=500 none /tmp/m && echo x >/tmp/m/f")?;
+    for path in ["tmp/m", "tmp/m/f"] {
+        let told = |node: &qnet_lab::Node, path: &str| {
+            node.shell(&format!("stat -f -c '%b %f %a %c %d %s %l' {path}"))
+        };
+        ensure!(
+            told(alonzo, &format!("/net/joseph/{path}"))? == told(joseph, &format!("/{path}"))?,
+            "{path}"
+        );
+    }
+    Ok(())
+}
+
 cases! {
     a_file_is_one_file_by_all_names_of_its_node: [Need::RootNodes, Need::Fuse],
     what_is_made_and_removed_by_one_name_is_so_by_all: [Need::RootNodes, Need::Fuse],
     the_own_node_is_seen_through_net: [Need::RootNodes, Need::Fuse],
     a_name_that_nobody_has_is_told_soon: [Need::RootNodes, Need::Fuse],
     one_of_two_nodes_makes_a_file_with_o_excl: [Need::RootNodes, Need::Fuse],
+    what_net_has_no_words_for_is_refused: [Need::RootNodes, Need::Fuse, Need::Program("fallocate")],
+    the_file_system_of_a_path_is_told_as_its_node_tells_it: [Need::RootNodes, Need::Fuse],
 }

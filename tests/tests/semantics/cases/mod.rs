@@ -6,6 +6,7 @@ mod extended;
 mod kinds;
 mod locks;
 mod names;
+mod odd;
 mod open;
 mod rename;
 mod rights;
@@ -28,6 +29,7 @@ pub(crate) fn all() -> Vec<Case> {
         extended::CASES,
         locks::CASES,
         special::CASES,
+        odd::CASES,
     ]
     .concat()
 }
