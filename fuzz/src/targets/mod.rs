@@ -1,10 +1,12 @@
 //! The targets, by name.
 
+mod answers;
 mod formats;
 mod local;
 mod netfs;
 mod resolver;
 mod ring;
+mod server;
 mod session;
 mod victim;
 
@@ -34,6 +36,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "iomsg", what: "_IO_ messages and network manager messages", run: local::iomsg },
     Target { name: "fuse", what: "requests of the kernel's FUSE", run: local::fuse },
     Target { name: "netfs", what: "the file system: any FUSE requests in any order", run: netfs::run },
+    Target { name: "answers", what: "the file system: any answers to its messages", run: answers::run },
+    Target { name: "server", what: "messages that qnet-server carries out", run: server::run },
     Target { name: "elf", what: "files that claim to be modules", run: local::elf },
 ];
 

@@ -19,9 +19,9 @@ const MOST: usize = 200;
 
 /// Feeds the requests and looks at every answer.
 pub(super) fn run(data: &[u8]) {
-    let mut engine = engine();
+    let mut engine = engine(PathBuf::from("/nonexistent/qnet.sock"));
     let (mut rest, mut unique, now) = (data, 0, Instant::now());
-    let (mut buffer, mut open) = (vec![0; READ_BUFFER], HashSet::new());
+    let (mut buffer, mut open) = (Vec::new(), HashSet::new());
     while let Some((&[opcode, nodeid, len], behind)) = rest.split_first_chunk() {
         let (body, behind) = behind.split_at(usize::from(len).min(behind.len()));
         rest = behind;
@@ -29,21 +29,7 @@ pub(super) fn run(data: &[u8]) {
         if unique > 2 * MOST as u64 {
             break;
         }
-        if has_answer(opcode) {
-            open.insert(unique);
-        }
-        let length = size_of::<InHeader>() + body.len();
-        let header = InHeader {
-            len: length as u32,
-            opcode: opcode.into(),
-            unique,
-            nodeid: nodeid.into(),
-            uid: 1000,
-            ..InHeader::default()
-        };
-        buffer.resize(READ_BUFFER, 0);
-        buffer[..length].copy_from_slice(&[header.as_bytes(), body].concat());
-        engine.handle_request(now, &mut buffer, length);
+        ask(&mut engine, now, &mut buffer, (unique, opcode, nodeid), body, &mut open);
         answers(&mut engine, &mut open);
     }
     // whoever waits for nobody waits no longer than this
@@ -52,7 +38,34 @@ pub(super) fn run(data: &[u8]) {
     assert!(open.is_empty(), "requests without an answer: {open:?}");
 }
 
-fn engine() -> Engine {
+/// One request; it is `open` until it is answered, if it will be.
+pub(super) fn ask(
+    engine: &mut Engine,
+    now: Instant,
+    buffer: &mut Vec<u8>,
+    (unique, opcode, nodeid): (u64, u8, u8),
+    body: &[u8],
+    open: &mut HashSet<u64>,
+) {
+    if has_answer(opcode) {
+        open.insert(unique);
+    }
+    let length = size_of::<InHeader>() + body.len();
+    let header = InHeader {
+        len: length as u32,
+        opcode: opcode.into(),
+        unique,
+        nodeid: nodeid.into(),
+        uid: 1000,
+        ..InHeader::default()
+    };
+    buffer.resize(READ_BUFFER, 0);
+    buffer[..length].copy_from_slice(&[header.as_bytes(), body].concat());
+    engine.handle_request(now, buffer, length);
+}
+
+/// A file system that reaches others over the socket at `path`.
+pub(super) fn engine(path: PathBuf) -> Engine {
     let config = Config {
         directory: None,
         mount: b"/net".to_vec(),
@@ -64,7 +77,7 @@ fn engine() -> Engine {
         groups_of: |_, _| Vec::new(),
         is_dying: |_| true,
     };
-    Engine::new(config, Link::new(PathBuf::from("/nonexistent/qnet.sock"), 1))
+    Engine::new(config, Link::new(path, 1))
 }
 
 fn has_answer(opcode: u8) -> bool {
@@ -75,7 +88,7 @@ fn has_answer(opcode: u8) -> bool {
 }
 
 /// Every answer is whole, and to a request that has had none.
-fn answers(engine: &mut Engine, open: &mut HashSet<u64>) {
+pub(super) fn answers(engine: &mut Engine, open: &mut HashSet<u64>) {
     while let Some(reply) = engine.poll_reply() {
         let (header, _) = OutHeader::read_from_prefix(&reply).expect("a header");
         assert_eq!(header.len as usize, reply.len());
