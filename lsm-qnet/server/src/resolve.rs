@@ -158,6 +158,15 @@ struct Walk<'e> {
     guard: Option<u32>,
 }
 
+/// One component, opened.
+struct Entered {
+    found: Found,
+    /// It was opened as a directory, so nobody need ask what it is.
+    is_directory: bool,
+    /// A mount point was crossed, or a served directory begins here.
+    jumped: bool,
+}
+
 /// Where one component led.
 enum Step {
     /// The walk goes on.
@@ -256,14 +265,17 @@ impl<'e> Walk<'e> {
     fn step(&mut self, name: &[u8]) -> Result<Step, Errno> {
         let last = self.pending.is_empty();
         let want_directory = !last || self.directory;
-        let (found, jumped) = self.enter(name, want_directory)?;
+        let Entered { found, is_directory, jumped } = self.enter(name, want_directory)?;
         match found.place {
             Place::Network if want_directory => return Err(Errno::ELOOP),
             Place::OwnProcess if want_directory => return Err(Errno::EACCES),
             Place::Network | Place::OwnProcess => return Ok(Step::End(found)),
             _ => {}
         }
-        let mode = u32::from(sys::statx(found.fd.as_fd(), true)?.stx_mode);
+        let mode = match is_directory {
+            true => libc::S_IFDIR,
+            false => u32::from(sys::statx(found.fd.as_fd(), true)?.stx_mode),
+        };
         match mode & libc::S_IFMT {
             libc::S_IFLNK if !last || self.follow => {
                 // every link in there leads to wherever the process has something open
@@ -282,8 +294,8 @@ impl<'e> Walk<'e> {
         }
     }
 
-    /// Opens one component; true when a mount point was crossed.
-    fn enter(&self, name: &[u8], want_directory: bool) -> Result<(Found, bool), Errno> {
+    /// Opens one component.
+    fn enter(&self, name: &[u8], want_directory: bool) -> Result<Entered, Errno> {
         let (dir, place) = self.here();
         if let Place::Above(node) = place {
             return self.descend(dir, node, name);
@@ -295,23 +307,25 @@ impl<'e> Walk<'e> {
             _ => name,
         };
         match open_component(dir, name, want_directory, ResolveFlag::RESOLVE_NO_XDEV) {
-            Ok(fd) => {
+            Ok((fd, is_directory)) => {
                 let place = self.place_of(dir, place, name)?;
-                Ok((Found { fd, place, read_only: self.is_read_only_here() }, false))
+                let found = Found { fd, place, read_only: self.is_read_only_here() };
+                Ok(Entered { found, is_directory, jumped: false })
             }
             Err(Errno::EXDEV) => {
-                let fd = open_component(dir, name, want_directory, ResolveFlag::empty())?;
+                let (fd, is_directory) = open_component(dir, name, want_directory, ResolveFlag::empty())?;
                 let place = self.export.place_of_mount(fd.as_fd())?;
-                Ok((Found { fd, place, read_only: self.is_read_only_here() }, true))
+                let found = Found { fd, place, read_only: self.is_read_only_here() };
+                Ok(Entered { found, is_directory, jumped: true })
             }
             Err(errno) => Err(errno),
         }
     }
 
     /// Opens one component above the served directories.
-    fn descend(&self, dir: BorrowedFd<'_>, node: Node, name: &[u8]) -> Result<(Found, bool), Errno> {
+    fn descend(&self, dir: BorrowedFd<'_>, node: Node, name: &[u8]) -> Result<Entered, Errno> {
         let next = self.export.next(node, name).ok_or(Errno::ENOENT)?;
-        let fd = open_component(dir, name, true, ResolveFlag::empty())?;
+        let (fd, is_directory) = open_component(dir, name, true, ResolveFlag::empty())?;
         let place = match (self.export.place_of_mount(fd.as_fd())?, next) {
             (Place::Network, _) => Place::Network,
             (_, Next::Above(node)) => Place::Above(node),
@@ -320,7 +334,8 @@ impl<'e> Walk<'e> {
         // What lies above the served directories is nobody's to change.
         let read_only = !matches!(next, Next::Served { read_only: false });
         // From a served directory on the kernel may do the rest at once.
-        Ok((Found { fd, place, read_only }, matches!(next, Next::Served { .. })))
+        let jumped = matches!(next, Next::Served { .. });
+        Ok(Entered { found: Found { fd, place, read_only }, is_directory, jumped })
     }
 
     /// The place of something just opened in `dir`. A process that is ours must be open already: its
@@ -376,21 +391,21 @@ fn wants_directory(path: &[u8]) -> bool {
     path.ends_with(b"/") || path.ends_with(b"/.") || path == b"."
 }
 
-/// Opens a single component, never following it.
+/// Opens a single component, never following it; true when it was opened as a directory.
 fn open_component(
     dir: BorrowedFd<'_>,
     name: &[u8],
     want_directory: bool,
     how: ResolveFlag,
-) -> Result<OwnedFd, Errno> {
+) -> Result<(OwnedFd, bool), Errno> {
     if want_directory {
         // O_DIRECTORY makes automounted file systems appear
         match open_path(dir, name, OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY, how) {
             Err(Errno::ENOTDIR) => {}
-            result => return result,
+            result => return result.map(|fd| (fd, true)),
         }
     }
-    open_path(dir, name, OFlag::O_NOFOLLOW, how)
+    open_path(dir, name, OFlag::O_NOFOLLOW, how).map(|fd| (fd, false))
 }
 
 /// Whether a number in a `/proc` is this process or one of its threads, as that `/proc` counts.
