@@ -89,6 +89,13 @@ const PARTS: &[Part] = &[
         filter: "killed",
     },
     Part {
+        name: "races",
+        what: "20,000 rounds of requests at a place that changes between inside and outside of an export",
+        package: "qnet-server",
+        target: "process",
+        filter: "leads_nobody_out",
+    },
+    Part {
         name: "net",
         what: "10,000 runs of two nodes on one file",
         package: "system-tests",

@@ -18,11 +18,14 @@ use crate::writing::{open, write_at};
 pub(crate) const CASES: &[Case] = &[
     ("a_directory_that_becomes_a_link_leads_nobody_out", Need::Nothing, || race(Swap::Directory)),
     ("a_file_that_becomes_a_link_leads_nobody_out", Need::Nothing, || race(Swap::File)),
-    ("a_guard_holds_while_directories_change_places", Need::Nothing, guarded_race),
+    ("a_directory_that_changes_places_leads_nobody_out", Need::Nothing, moved_out),
+    ("a_guard_of_a_directory_leads_nobody_out", Need::Nothing, guarded_race),
 ];
 
-/// How often everything is tried; some hundred swaps happen meanwhile.
-const ROUNDS: usize = 400;
+/// How often everything is tried, a dozen requests each time; some thousand swaps happen meanwhile.
+fn rounds() -> usize {
+    if std::env::var_os("IO_PKT_SOAK").is_some() { 20_000 } else { 400 }
+}
 
 #[derive(Clone, Copy)]
 enum Swap {
@@ -79,7 +82,7 @@ fn guarded_race() {
             let read = Io::Read { nbytes: 10, xtype: 0, offset: None }.to_bytes();
             let by_chain = Connect { ioflag: IOFLAG_READ, ..Connect::combine_close(b"here/f", false, &read) };
             let mut met = 0;
-            for _ in 0..5 * ROUNDS {
+            for _ in 0..5 * rounds() {
                 for request in [by_chain, Connect::readlink(b"here/link")] {
                     let message = request.guarded(guard).emit().unwrap();
                     match server.call(conn, 0, &message, 4096) {
@@ -94,6 +97,49 @@ fn guarded_race() {
             assert!(met > 0, "it was never there");
         },
     );
+}
+
+/// A directory of the export and one from outside change places all the time; what is above them is never reached from within.
+fn moved_out() {
+    let (dir, outside) = (public_dir(), public_dir());
+    let (one, two) = (dir.path().join("d/e"), outside.path().join("e"));
+    for path in [&one, &two] {
+        fs::create_dir_all(path.join("deep")).unwrap();
+        fs::write(path.join("deep/f"), "inside").unwrap();
+    }
+    fs::write(outside.path().join("secret"), "secret").unwrap();
+    let mut met = 0;
+    while_swapped(
+        (&one, &two),
+        || {},
+        || {
+            let mut server = Start::new().export(dir.path()).start();
+            let conn = server.connect_owner();
+            for round in 0..2 * rounds() {
+                for up in ["..", "deep/../..", "../../d/e/.."] {
+                    let name = |what: &str| format!("d/e/{up}/{what}");
+                    if let Ok(text) = server.cat(conn, &name("secret")) {
+                        panic!("read from outside by {up}: {text:?}");
+                    }
+                    let new = name(&format!("new {round}"));
+                    if let Ok(coid) = open(&mut server, conn, &new, IOFLAG_WRITE | IOFLAG_CREAT, 0o644) {
+                        server.close(conn, coid).unwrap();
+                    }
+                    let _ = mkdir(&mut server, conn, &name("dir"));
+                    let _ = rename_to(&mut server, conn, "d/e/deep/f", &name("stolen"));
+                    let _ = rename_to(&mut server, conn, &name("stolen"), "d/e/deep/f");
+                    let _ = unlink(&mut server, conn, &name("secret"));
+                }
+                met += usize::from(server.cat(conn, "d/e/deep/f").is_ok());
+            }
+        },
+    );
+    assert!(met > 0, "it was never there");
+    assert_eq!(fs::read(outside.path().join("secret")).unwrap(), b"secret");
+    let mut names: Vec<_> =
+        fs::read_dir(outside.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["e", "secret"]);
 }
 
 fn outside_is_as_it_was(outside: &Path) {
@@ -132,7 +178,7 @@ fn race(swap: Swap) {
     while_swapped((&one, &two), mend, || {
         let mut server = Start::new().export(&export).start();
         let conn = server.connect_owner();
-        for round in 0..ROUNDS {
+        for round in 0..rounds() {
             try_everything(&mut server, conn, round);
         }
     });
