@@ -242,9 +242,9 @@ fn walk(top: &Path) -> Result<f64> {
     let mut files = 0;
     let mut directories = vec![top.to_owned()];
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory)? {
-            let entry = entry?;
-            // As find: the attributes of the name, a symbolic link's own.
+        // As find: all names first, then the attributes of each, a symbolic link's own.
+        let entries: Vec<_> = fs::read_dir(&directory)?.collect::<std::io::Result<_>>()?;
+        for entry in entries {
             if entry.metadata()?.is_dir() {
                 directories.push(entry.path());
             } else {

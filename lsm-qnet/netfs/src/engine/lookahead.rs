@@ -286,7 +286,8 @@ impl Engine {
                 }
                 Err(failure) => {
                     debug!(directory = batch.directory, failure.errno, "names are not told of ahead");
-                    listing.barren |= !failure.lost;
+                    // a node that has too much to do may tell another time
+                    listing.barren |= !failure.lost && failure.errno != libc::EAGAIN;
                 }
             }
         }
