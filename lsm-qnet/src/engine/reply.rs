@@ -83,15 +83,15 @@ impl Engine {
         self.remove_call(id);
     }
 
-    /// Ends a call whose connection is gone, with a Linux errno that is not the server's.
+    /// Ends a call whose connection is gone, with a Linux errno that is not the server's. A caller of another node hears it with
+    /// the end of his connection, by which his node tells it from an errno of the server.
     pub(super) fn reply_lost(&mut self, id: CallId, errno: i32) {
         match self.calls.get(&id).map(|call| call.caller) {
-            Some(Caller::Local { client, txn }) => {
-                self.tell_client(client, &ToClient::Lost { txn, errno });
-                self.remove_call(id);
-            }
-            _ => self.reply_error(id, errno),
+            Some(Caller::Local { client, txn }) => self.tell_client(client, &ToClient::Lost { txn, errno }),
+            Some(Caller::Remote { .. }) => {}
+            _ => return self.reply_error(id, errno),
         }
+        self.remove_call(id);
     }
 
     /// The connection is open.

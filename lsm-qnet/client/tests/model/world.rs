@@ -148,7 +148,7 @@ impl Client {
                     self.put(txn, offset, data);
                     self.end(txn, Ok(status));
                 }
-                ToClient::Error { txn, errno } => self.end(txn, Err(errno)),
+                ToClient::Error { txn, errno } | ToClient::Lost { txn, errno } => self.end(txn, Err(errno)),
                 ToClient::Received { .. } | ToClient::Channel { .. } | ToClient::Death { .. } => {}
                 other => panic!("{other:?}"),
             }

@@ -180,6 +180,29 @@ fn a_lazy_connection_brings_its_first_message_along_and_events_come_back() {
 }
 
 #[test]
+fn who_waits_for_a_server_of_another_node_that_dies_is_told_of_a_lost_connection() {
+    let mut lab = Lab::new(Some("connect"));
+    let server = Server::new(&lab, CHID + 3);
+    let (mut client, mut end, asked) = server.called(&mut lab);
+    end.say(ToClient::ConnectOk { conn: asked.conn, scoid: 1, limit: MAX_DATA as u32 });
+    turns(&mut lab);
+    assert_eq!(client.hear(), ToClient::ConnectOk { conn: 1, scoid: 1, limit: 8192 });
+    client.say(ToServer::Send(send(5, 1, 1), b"x"));
+    client.say(ToServer::Send(send(6, 1, 1), b"y"));
+    turns(&mut lab);
+    let ToServer::Send(seen, b"x") = end.hear() else { panic!("no message") };
+    // What it answers is its own word, whatever it says.
+    end.say(ToClient::Error { txn: seen.txn, errno: libc::ESRCH });
+    turns(&mut lab);
+    assert_eq!(client.hear(), ToClient::Error { txn: 5, errno: libc::ESRCH });
+    drop((server, end));
+    turns(&mut lab);
+    assert_eq!(client.hear(), ToClient::Lost { txn: 6, errno: libc::ESRCH });
+    assert_eq!(client.hear(), ToClient::Death { conn: 1 });
+    assert_eq!(lab.desks[1].engine.population().2, 0, "it has no calls left");
+}
+
+#[test]
 fn a_lazy_connection_to_nobody_refuses_its_first_message() {
     let mut lab = Lab::new(Some("connect"));
     let mut client = lab.desks[0].client();
