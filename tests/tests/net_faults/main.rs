@@ -140,7 +140,7 @@ impl Drop for Job {
 fn killed_while_waiting() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &pair()?;
     joseph.shell(
-        "mkdir /tmp/d; echo text >/tmp/d/file; echo old >/tmp/d/old; mkfifo /tmp/d/fifo; chmod 700 /tmp/d",
+        "mkdir /tmp/d; echo text >/tmp/d/file; echo old >/tmp/d/old; chmod 700 /tmp/d",
     )?;
     alonzo.shell("cat /net/joseph/tmp/d/file")?;
     let waiting = [
@@ -349,8 +349,8 @@ fn full_disk() -> Result<()> {
     ensure!(free.trim() == "0", "df says {free}");
     alonzo.shell("rm /net/joseph/mnt/small/*; echo again >/net/joseph/mnt/small/file")?;
     ensure!(joseph.shell("cat /mnt/small/file")? == "again\n");
-    // And one that may only be read.
-    joseph.shell("mount -o remount,ro /mnt/small")?;
+    // And one that may only be read, once the last close from afar has got there.
+    eventually("a disk that nobody writes", || joseph.shell("mount -o remount,ro /mnt/small").is_ok())?;
     let said =
         alonzo.shell("{ echo >/net/joseph/mnt/small/file; rm -f /net/joseph/mnt/small/file; } 2>&1; true")?;
     ensure!(said.matches("Read-only file system").count() == 2, "{said}");
@@ -383,8 +383,8 @@ fn dead_disk() -> Result<()> {
         let well = alonzo.shell("cat /net/joseph/tmp/well")?;
         ensure!(well == "well\n", "{well:?}");
     }
-    joseph.shell("umount /mnt/sick")?;
-    Ok(())
+    // nobody from afar has anything of it open any more
+    eventually("a disk that nobody uses", || joseph.shell("umount /mnt/sick").is_ok())
 }
 
 fn sick_files(node: &Node) -> Result<()> {

@@ -85,7 +85,7 @@ fn a_blocked_look_up_can_be_killed() {
 }
 
 fn a_dead_node_gives_an_error_while_another_works() {
-    let node = Node::start(blocking(), &["--timeout", "3"]);
+    let node = Node::start(blocking(), &["--timeout", "10"]);
     node.world().host("eileen").alive = false;
     // Threads, which have asked long before the first answer is due.
     let readers: Vec<_> = (0..8)
