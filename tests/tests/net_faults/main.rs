@@ -139,9 +139,7 @@ impl Drop for Job {
 
 fn killed_while_waiting() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &pair()?;
-    joseph.shell(
-        "mkdir /tmp/d; echo text >/tmp/d/file; echo old >/tmp/d/old; chmod 700 /tmp/d",
-    )?;
+    joseph.shell("mkdir /tmp/d; echo text >/tmp/d/file; echo old >/tmp/d/old; chmod 700 /tmp/d")?;
     alonzo.shell("cat /net/joseph/tmp/d/file")?;
     let waiting = [
         "exec stat /net/joseph/tmp/d/file",
