@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal};
 use qnet_iomsg::filesys::{Request as Filesys, SeekFor, Statvfs, allocate};
 use qnet_iomsg::flags::{
@@ -362,11 +363,9 @@ fn copied_by_the_server() {
 }
 
 /// What a lease of a file of this process is, or is about to become because somebody else opens the file.
-fn lease(file: &fs::File, command: i32, kind: i32) -> i32 {
+fn lease(file: &fs::File, command: i32, kind: i32) -> nix::Result<i32> {
     // SAFETY: takes integers only; the descriptor is open as long as it is borrowed.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), command, kind) };
-    assert!(result >= 0, "{}", std::io::Error::last_os_error());
-    result
+    Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), command, kind) })
 }
 
 fn leased_files_are_waited_for() {
@@ -385,14 +384,18 @@ fn leased_files_are_waited_for() {
         Connect::combine_close(b"f", false, &truncate),
     ] {
         let holder = fs::File::options().write(true).open(&path).unwrap();
-        lease(&holder, libc::F_SETLEASE, libc::F_WRLCK);
+        // a child that another test is about to start has the file open until it is another program
+        until(|| match lease(&holder, libc::F_SETLEASE, libc::F_WRLCK) {
+            Err(Errno::EAGAIN) => None,
+            result => Some(result.unwrap()),
+        });
         let coid = server.number() as i32;
         let txn = server.submit(conn, coid, &connect.emit().unwrap(), 0);
-        until(|| (lease(&holder, libc::F_GETLEASE, 0) != libc::F_WRLCK).then_some(()));
+        until(|| (lease(&holder, libc::F_GETLEASE, 0) != Ok(libc::F_WRLCK)).then_some(()));
         let refused = server.call(conn, coid + 1000, &nonblock.emit().unwrap(), 0);
         assert_eq!(refused, Err(libc::EAGAIN), "who does not want to wait does not");
         assert!(!server.is_answered(txn), "{connect:?}: a local open waits, too");
-        lease(&holder, libc::F_SETLEASE, libc::F_UNLCK);
+        lease(&holder, libc::F_SETLEASE, libc::F_UNLCK).unwrap();
         assert_eq!(server.wait(txn).map(|_| ()), Ok(()), "{connect:?}");
         // has it not, there is no lease in the next round
         let _closed = server.close(conn, coid);
