@@ -250,6 +250,10 @@ impl Inodes {
     pub fn intern(&mut self, parent: u64, name: &[u8], kind: Kind) -> Option<u64> {
         let directory = self.inodes.get(&parent)?;
         let Inode { node, group, seed, .. } = *directory;
+        // what is no directory holds nothing: it could come to lie in itself
+        if matches!(directory.kind, Kind::File(of) if !of.is_directory()) {
+            return None;
+        }
         if let Some(id) = directory.child(name) {
             if self.inodes.get(&id)?.kind == kind {
                 self.inodes.get_mut(&id)?.nlookup += 1;
