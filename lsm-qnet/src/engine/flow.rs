@@ -6,12 +6,9 @@
 //! What a program has lent ([`Load::Lent`]) is held where the program put it, and goes from there into the frames. A program
 //! that changes it meanwhile changes its own message; nothing here looks at the bytes.
 
-use std::{
-    borrow::Cow,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use qnet_ipc::Loan;
@@ -45,18 +42,27 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// The bytes, in memory that nobody else can write to.
-    pub(super) fn bytes(&self) -> Cow<'a, [u8]> {
+    /// The bytes, in memory that nobody else can write to: that of `scratch`, if they were lent.
+    pub(super) fn bytes<'b>(&'b self, scratch: &'b mut Scratch) -> &'b [u8] {
         match self {
-            Self::Here(bytes) => Cow::Borrowed(bytes),
+            Self::Here(bytes) => bytes,
             Self::Lent(loan) => {
-                let mut bytes = vec![0; loan.len()];
-                loan.copy(0, &mut bytes);
-                Cow::Owned(bytes)
+                let Scratch(buffer) = scratch;
+                if buffer.len() < loan.len() {
+                    buffer.resize(loan.len(), 0);
+                }
+                let bytes = &mut buffer[..loan.len()];
+                loan.copy(0, bytes);
+                bytes
             }
         }
     }
 }
+
+/// Memory for lent bytes that are looked at or passed on within this node. It is kept for the next ones, as large as the largest
+/// were, which is [`qnet_ipc::MAX_LENT`] at most.
+#[derive(Debug, Default)]
+pub(super) struct Scratch(Vec<u8>);
 
 /// Counts the bytes of one socket that are on their way.
 #[derive(Clone, Debug, Default)]
@@ -176,7 +182,18 @@ mod tests {
         let data = vec![7; 20_000];
         let load = Load::of(&[], pass(&mut client, &mut server, &data));
         assert!(matches!(load, Load::Lent(_)));
-        assert_eq!((load.len(), &load.bytes()[..]), (data.len(), &data[..]));
+        let mut scratch = Scratch::default();
+        assert_eq!((load.len(), load.bytes(&mut scratch)), (data.len(), &data[..]));
+        let memory = scratch.0.as_ptr();
+        let less = vec![9; 19_000];
+        let load = Load::of(&[], pass(&mut client, &mut server, &less));
+        assert_eq!(load.bytes(&mut scratch), less, "and nothing of what was there before");
+        assert_eq!(scratch.0.as_ptr(), memory, "it is kept");
+        assert_eq!(
+            Load::Here(&data).bytes(&mut scratch).as_ptr(),
+            data.as_ptr(),
+            "nobody else can write to these"
+        );
     }
 
     #[test]

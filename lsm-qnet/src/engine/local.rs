@@ -324,15 +324,18 @@ impl Engine {
         let caller = Caller::Local { client: token, txn: send.txn };
         let id = self.add_call(conn, caller, send.tid, send.srcmsglen);
         let back = self.conns.get(&conn).map(|conn| conn.back);
+        let mut scratch = std::mem::take(&mut self.scratch);
         match back {
             Some(Back::Channel(channel)) => {
-                self.channel_send(channel, Send { txn: id, conn, ..send }, &load.bytes());
+                let send = Send { txn: id, conn, ..send };
+                self.channel_send(channel, send, load.bytes(&mut scratch));
                 self.block(token, channel);
             }
             Some(Back::Remote) => self.wire_send(id, conn, &send, gauge.body(load)),
-            Some(Back::Netmgr) => self.netmgr(id, &send, &load.bytes()),
+            Some(Back::Netmgr) => self.netmgr(id, &send, load.bytes(&mut scratch)),
             None => {}
         }
+        self.scratch = scratch;
     }
 
     fn client_pulse(&mut self, token: Token, pulse: Pulse) {
@@ -352,8 +355,10 @@ impl Engine {
         let Some(id) = self.client_call(token, txn) else { return };
         match (self.back_of(id), load) {
             (Some(Back::Channel(channel)), Ok(load)) => {
-                let data = load.bytes();
-                self.tell_channel(channel, &ToServer::ReadData { txn: id, offset, data: &data });
+                let mut scratch = std::mem::take(&mut self.scratch);
+                let data = load.bytes(&mut scratch);
+                self.tell_channel(channel, &ToServer::ReadData { txn: id, offset, data });
+                self.scratch = scratch;
                 self.block(token, channel);
             }
             (Some(Back::Channel(channel)), Err(errno)) => {

@@ -230,6 +230,7 @@ pub struct Engine {
     last_token: Token,
     last_id: u32,
     buffer: ReceiveBuffer,
+    scratch: flow::Scratch,
     /// Sockets with more to read: for want of budget, or until what they sent has left.
     again: BTreeSet<Token>,
     attention: Attention,
@@ -293,6 +294,7 @@ impl Engine {
             last_token: FIRST_TOKEN,
             last_id: 0,
             buffer: ReceiveBuffer::new(),
+            scratch: flow::Scratch::default(),
             again: BTreeSet::new(),
             attention: Attention::default(),
             ready: Ready::default(),

@@ -18,10 +18,12 @@ impl Engine {
         let Some(call) = self.calls.get(&id) else { return };
         match call.caller {
             Caller::Local { client, txn } => {
-                for (i, data) in load.bytes().chunks(MAX_DATA).enumerate() {
-                    let Some(offset) = offset.checked_add((i * MAX_DATA) as u32) else { return };
+                let mut scratch = std::mem::take(&mut self.scratch);
+                for (i, data) in load.bytes(&mut scratch).chunks(MAX_DATA).enumerate() {
+                    let Some(offset) = offset.checked_add((i * MAX_DATA) as u32) else { break };
                     self.tell_client(client, &ToClient::Write { txn, offset, data });
                 }
+                self.scratch = scratch;
             }
             Caller::Nobody => {}
             Caller::Remote { rcv } => {
@@ -45,7 +47,8 @@ impl Engine {
         let Some(call) = self.calls.get(&id) else { return };
         match call.caller {
             Caller::Local { client, txn } => {
-                let data = load.bytes();
+                let mut scratch = std::mem::take(&mut self.scratch);
+                let data = load.bytes(&mut scratch);
                 // All but the last packet's worth goes ahead.
                 let ahead = data.len() - data.len().min(MAX_DATA);
                 if ahead > 0 {
@@ -53,6 +56,7 @@ impl Engine {
                 }
                 let (offset, data) = (offset.saturating_add(ahead as u32), &data[ahead..]);
                 self.tell_client(client, &ToClient::Reply { txn, status, offset, data });
+                self.scratch = scratch;
             }
             Caller::Nobody => return self.signalled(id, Ok(())),
             Caller::Remote { rcv } => {
