@@ -1,9 +1,14 @@
 //! Where the bytes of an outgoing message come from.
 //!
 //! The core never asks for a whole message: it reads the piece that fits the frame at hand,
-//! straight into the frame, and reads it again if the frame has to be repeated. A source must
-//! therefore give the same bytes for the same offset until the message is acknowledged, which is
-//! when the core drops it.
+//! straight into the frame, and reads it again if the frame has to be repeated, until the message
+//! is acknowledged, which is when the core drops the source. Its length must not change.
+//!
+//! Its bytes may: a source can be memory that is shared with the program whose message it is. The
+//! core never looks at them where they lie. Checksums are made over the copy in the frame, so each
+//! frame is whole in itself. A program that changes its message while it is sent may have any piece
+//! of it arrive as it was at any moment in between: bytes that it wrote there itself, as when it
+//! changes a buffer that a system call is reading. Others' messages are never touched by it.
 
 use std::fmt;
 use std::sync::Arc;
