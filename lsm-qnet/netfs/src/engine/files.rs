@@ -11,8 +11,11 @@
 //! would not be shared with them.
 //!
 //! And it is for who opens a file to write it and not to read it, if nobody else here has it open through the cache: the bytes need
-//! no page that nobody reads, which takes a copy and a tenth of the time. As long as he has, all who open it here go past the cache,
-//! too: kernels do not keep pages that are read in the same moment from being older than what was written.
+//! no page that nobody reads, which takes a copy and a tenth of the time. As long as he has it open, all who open it here go past
+//! the cache, too: kernels do not keep pages that are read in the same moment from being older than what was written. Of these, who
+//! may write is `beside` him: he writes past the cache for as long as he has the file open, so that long all others open it past the
+//! cache as well. But they do not hand it on, or one short `echo` would be felt for as long as opens overlap. Who only reads past the
+//! cache harms nobody: he is asked of the node, after the kernel has written back what was stored by memory.
 //!
 //! Opening is close-to-open consistent: cached pages are dropped, and attributes the kernel remembers are withdrawn when
 //! the node's are newer.
@@ -68,6 +71,8 @@ pub(super) struct OpenFile {
     pub(super) direct: bool,
     /// That is only because it is written and not read: nobody here may keep pages of it.
     written_past: bool,
+    /// It is so because one is `written_past`, and it may be written.
+    beside: bool,
     /// The node finds the place to write.
     append: bool,
     /// The content, as it came along with the open.
@@ -105,8 +110,21 @@ impl OpenFile {
         caller: Rc<Caller>,
     ) -> Self {
         let (access, stream, direct) = (libc::O_RDONLY, false, false);
-        let (written_past, append, small) = (false, false, None);
-        Self { session, coid, nodeid, id, caller, access, stream, direct, written_past, append, small }
+        let (written_past, beside, append, small) = (false, false, false, None);
+        Self {
+            session,
+            coid,
+            nodeid,
+            id,
+            caller,
+            access,
+            stream,
+            direct,
+            written_past,
+            beside,
+            append,
+            small,
+        }
     }
 
     /// The `FOPEN_*` flags for the kernel.
@@ -115,7 +133,7 @@ impl OpenFile {
         match (self.direct, self.stream) {
             (false, _) => 0,
             // one write at a time, as through the cache
-            (true, false) if self.written_past => FOPEN_DIRECT_IO,
+            (true, false) if self.written_past || self.beside => FOPEN_DIRECT_IO,
             (true, false) => FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES,
             (true, true) if has_positions => FOPEN_DIRECT_IO,
             // who reads such a file does not keep another thread from writing it
@@ -300,9 +318,10 @@ impl Engine {
         let append = flags & libc::O_APPEND != 0;
         let asked = append || flags & libc::O_DIRECT != 0 || self.config.cache == Cache::Nothing;
         let access = flags & libc::O_ACCMODE;
-        let others_past = self.is_open(*nodeid, |file| file.written_past);
-        let alone = access == libc::O_WRONLY && !self.is_open(*nodeid, |file| !file.direct);
-        let written_past = access != libc::O_RDONLY && !stream && !asked && (others_past || alone);
+        let mine = !stream && !asked;
+        let written_past = mine && access == libc::O_WRONLY && !self.is_open(*nodeid, |file| !file.direct);
+        let beside = mine && access == libc::O_RDWR && self.is_open(*nodeid, |file| file.written_past);
+        let others_past = self.is_open(*nodeid, |file| file.written_past || file.beside);
         let direct = stream || asked || stat.flags & FLAG_SHARED != 0 || others_past || written_past;
         let file = OpenFile {
             session,
@@ -314,6 +333,7 @@ impl Engine {
             stream,
             direct,
             written_past,
+            beside,
             append,
             small: small.filter(|_| !direct),
         };

@@ -24,6 +24,7 @@ pub(crate) const CASES: &[Case] = &[
     ("mmap", maps),
     ("mmap private", private_maps),
     ("writers beside readers", writers_beside_readers),
+    ("mmap beside who was there when it was written", mapped_beside_readers),
     ("copy_file_range", copies),
     ("odd sizes", odd_sizes),
     ("statvfs", space),
@@ -179,6 +180,22 @@ fn private_maps(place: &Place) -> Result<()> {
     map.store(0, b'P');
     place.check("its own bytes", (map.load(0), map.load(1)), (b'P', b'1'));
     place.check("the file's bytes", ops::text(&path), Ok("0123456789".to_owned()));
+    Ok(())
+}
+
+/// A reader who came while somebody only wrote the file sees what is stored by memory later.
+fn mapped_beside_readers(place: &Place) -> Result<()> {
+    let path = place.file("file", User::Root, 0o644)?;
+    let writer = ops::open(&path, OFlag::O_WRONLY)?;
+    let reader = ops::open(&path, OFlag::O_RDONLY)?;
+    place.check("read meanwhile", ops::read_from(&reader, 0, 3), Ok(b"012".to_vec()));
+    drop(writer);
+    let file = File::options().read(true).write(true).open(&path)?;
+    let mut map = Mapping::new(&file, 10, libc::MAP_SHARED, true)?;
+    map.store(1, b'M');
+    place.check("read afterwards", ops::read_from(&reader, 0, 3), Ok(b"0M2".to_vec()));
+    map.store(2, b'N');
+    place.check("read once more", ops::read_from(&reader, 0, 3), Ok(b"0MN".to_vec()));
     Ok(())
 }
 

@@ -371,6 +371,35 @@ fn a_file_that_is_written_and_not_read_is_written_past_the_cache_and_opened_so_m
 }
 
 #[test]
+fn going_past_the_cache_because_of_a_writer_is_not_handed_on() {
+    let (mut bench, file) = small_file();
+    let (writer, _) = open_for(&mut bench, file, libc::O_WRONLY);
+    let (beside, flags) = open_for(&mut bench, file, libc::O_RDWR);
+    assert_eq!(flags, FOPEN_DIRECT_IO, "and one write at a time");
+    close(&mut bench, writer);
+    let (later, flags) = open_for(&mut bench, file, libc::O_RDWR);
+    assert_ne!(flags & FOPEN_DIRECT_IO, 0, "the one beside him still writes past the cache");
+    close(&mut bench, beside);
+    let (cached, flags) = open_for(&mut bench, file, libc::O_RDWR);
+    assert_eq!(flags & FOPEN_DIRECT_IO, 0, "this one has met no file that is only written");
+    let (writer, flags) = open_for(&mut bench, file, libc::O_WRONLY);
+    assert_eq!(flags & FOPEN_DIRECT_IO, 0, "there is a page cache");
+    [later, cached, writer].into_iter().for_each(|fh| close(&mut bench, fh));
+}
+
+#[test]
+fn who_only_reads_past_the_cache_keeps_nobody_from_it() {
+    let (mut bench, file) = small_file();
+    let (writer, _) = open_for(&mut bench, file, libc::O_WRONLY);
+    let (reader, flags) = open_for(&mut bench, file, libc::O_RDONLY);
+    assert_ne!(flags & FOPEN_DIRECT_IO, 0);
+    close(&mut bench, writer);
+    let (cached, flags) = open_for(&mut bench, file, libc::O_RDWR);
+    assert_eq!(flags & FOPEN_DIRECT_IO, 0);
+    [reader, cached].into_iter().for_each(|fh| close(&mut bench, fh));
+}
+
+#[test]
 fn a_writer_of_a_file_that_is_in_the_cache_writes_through_it() {
     let (mut bench, file) = small_file();
     let (reader, flags) = open_for(&mut bench, file, libc::O_RDONLY);
