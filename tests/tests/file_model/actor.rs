@@ -9,6 +9,8 @@
 //!  copy FROM TO LEN                                       the file by its name, opened for this alone
 //! ```
 //!
+//! A file is opened to be read and written, unless O_WRONLY is among the flags.
+//!
 //! The answer is `ok` with the number of the bytes that follow, or `error` with the number of the error.
 
 use std::fs::File;
@@ -63,7 +65,8 @@ fn one(
         ("open", [flags]) => {
             let flags = i32::try_from(*flags)?;
             *file = None;
-            let opened = File::options().read(true).write(true).custom_flags(flags).open(path);
+            let read = flags & libc::O_WRONLY == 0;
+            let opened = File::options().read(read).write(true).custom_flags(flags).open(path);
             return Ok(opened.map(|opened| {
                 *file = Some(opened);
                 Vec::new()

@@ -52,12 +52,23 @@ pub(crate) struct View {
     known: Vec<usize>,
     opened: usize,
     strict: bool,
+    read: bool,
 }
 
 impl View {
     /// Of one who opens it now.
     pub(crate) fn open(history: &History, strict: bool) -> Self {
-        Self { known: vec![history.number(); MOST], opened: history.number(), strict }
+        Self { known: vec![history.number(); MOST], opened: history.number(), strict, read: true }
+    }
+
+    /// He has opened it to write it and not to read it.
+    pub(crate) fn only_written(self) -> Self {
+        Self { read: false, ..self }
+    }
+
+    /// Whether he can read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.read
     }
 
     /// He has changed this range himself (his change is the present version).
