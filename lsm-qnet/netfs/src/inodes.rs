@@ -119,6 +119,8 @@ pub struct Inode {
     below: Option<Box<Below>>,
     /// What the kernel was told last.
     pub told: Option<Version>,
+    /// The answer that it was told by, counted in answers of nodes: what was asked for before that one may be older.
+    pub told_by: u64,
     /// It has no extended attributes, as far as that is known.
     pub bare: Option<Bare>,
     /// Handles of those who have it open.
@@ -128,7 +130,8 @@ pub struct Inode {
 impl Inode {
     fn new(kind: Kind, node: u64, (group, seed): (u64, u64)) -> Self {
         let (places, open) = (Vec::new(), Vec::new());
-        Self { places, kind, node, group, seed, nlookup: 0, below: None, told: None, bare: None, open }
+        let (told, told_by, bare) = (None, 0, None);
+        Self { places, kind, node, group, seed, nlookup: 0, below: None, told, told_by, bare, open }
     }
 
     /// What it stands for.

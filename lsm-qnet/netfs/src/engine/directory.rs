@@ -2,7 +2,7 @@
 //!
 //! An open brings the first entries along, so that a directory of ordinary size costs one round trip. What has come is kept
 //! until the kernel has taken it. Attributes are given to the kernel only while they are fresh: for [`LIFETIME`], and as long
-//! as nothing was changed from here; afterwards the names alone are given, and the kernel asks for the attributes itself.
+//! as nothing was changed from here and the kernel was not told of the file otherwise; afterwards the names alone are given, and the kernel asks for the attributes itself.
 
 use std::{
     collections::VecDeque,
@@ -15,6 +15,7 @@ use tracing::debug;
 
 use super::{
     Engine,
+    entries::Origin,
     files::{Handle, OpenFile},
     job::Job,
     lookahead,
@@ -49,6 +50,7 @@ pub(super) struct Ahead {
     fetched: Instant,
     /// [`Engine::changes`] when they were asked for.
     changes: u64,
+    origin: Origin,
 }
 
 #[derive(Debug)]
@@ -178,7 +180,8 @@ impl Engine {
         // A node of ours fills the room; when one more entry would have fitted there is none. A QNX node may stop earlier.
         let left = (room as usize).saturating_sub(length);
         let is_end = length == 0 || has_attributes && left >= qnet_iomsg::DirentWriter::room_for(NAME_MAX);
-        Ok(Ahead { position: 0, entries, is_end, fetched: now, changes: job.changes_before })
+        let origin = Origin { asked: job.answers_before, came: self.answers };
+        Ok(Ahead { position: 0, entries, is_end, fetched: now, changes: job.changes_before, origin })
     }
 
     fn is_fresh(&self, now: Instant, ahead: &Ahead) -> bool {
@@ -193,7 +196,7 @@ impl Engine {
         let (nodeid, caller) = (file.nodeid, Rc::clone(&file.caller));
         let mut entries = std::mem::take(&mut ahead.entries);
         let mut position = ahead.position;
-        let fetched = ahead.fetched;
+        let (fetched, origin) = (ahead.fetched, ahead.origin);
         let fresh = now < fetched + LIFETIME && ahead.changes == self.changes;
         let mut directory = reply::Directory::new(wanted.size as usize);
         let mut taken = 0;
@@ -203,7 +206,7 @@ impl Engine {
             let pushed = if wanted.plus {
                 directory.has_room_for_attributes(&next.name) && {
                     let left = if fresh { lookahead::left(now, fetched) } else { Duration::ZERO };
-                    let known = self.known_entry(now, nodeid, next, left, &caller);
+                    let known = self.known_entry(now, nodeid, (next, origin), left, &caller);
                     is_known = known.is_some();
                     let known = known.unwrap_or_default();
                     directory.push_with_attributes(&known, next.ino, next.next, next.kind, &next.name)
@@ -234,7 +237,7 @@ impl Engine {
         &mut self,
         now: Instant,
         parent: u64,
-        entry_: &Entry,
+        (entry_, origin): (&Entry, Origin),
         left: Duration,
         caller: &Rc<Caller>,
     ) -> Option<EntryOut> {
@@ -243,12 +246,12 @@ impl Engine {
         if lifetime.is_zero() {
             return None;
         }
-        // what is looked up each time is not told of in advance
-        if attributes::is_special(stat) {
+        // what is looked up each time is not told of in advance, nor what may be older than what is known
+        if attributes::is_special(stat) || self.knows_better((parent, &entry_.name), stat, origin) {
             return None;
         }
         let nodeid = self.inodes.intern(parent, &entry_.name, Kind::File(FileId::of(stat)))?;
-        let attr = self.learn(now, nodeid, stat)?;
+        let attr = self.learn(now, nodeid, stat, origin.came)?;
         self.note_bare(now, nodeid, stat, lifetime, caller.uid);
         let entry = entry(nodeid, lifetime, attr);
         let looked_up = EntryOut { entry_valid: 0, entry_valid_nsec: 0, ..entry };
@@ -258,6 +261,7 @@ impl Engine {
 
 impl Ahead {
     fn nothing(now: Instant) -> Self {
-        Self { position: 0, entries: VecDeque::new(), is_end: false, fetched: now, changes: 0 }
+        let origin = Origin { asked: 0, came: 0 };
+        Self { position: 0, entries: VecDeque::new(), is_end: false, fetched: now, changes: 0, origin }
     }
 }

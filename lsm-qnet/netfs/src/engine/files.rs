@@ -268,12 +268,12 @@ impl Engine {
         };
         let small = self.small_content(now, job, &stat, status, data);
         let version = Version::of(&stat);
-        if let Some(inode) = self.inodes.get_mut(nodeid)
-            && !attributes::is_stream(&stat)
-            && inode.told.replace(version) != Some(version)
-        {
-            inode.bare = None;
-            self.replies.push_back(reply::forget_attributes(nodeid));
+        if let Some(inode) = self.inodes.get_mut(nodeid) {
+            inode.told_by = self.answers;
+            if !attributes::is_stream(&stat) && inode.told.replace(version) != Some(version) {
+                inode.bare = None;
+                self.replies.push_back(reply::forget_attributes(nodeid));
+            }
         }
         let (fh, open_flags) = self.keep_open(job, session, &Opened { nodeid, flags, stat }, small);
         Ok(reply::body(unique, &OpenOut { fh, open_flags, padding: 0 }))

@@ -65,6 +65,8 @@ pub(super) struct Job {
     pub(super) plain: bool,
     /// [`Engine::changes`] when the message was sent.
     pub(super) changes_before: u64,
+    /// [`Engine::answers`] at that time.
+    pub(super) answers_before: u64,
     pub(super) stage: Stage,
     retried: bool,
     txn: Option<TxnId>,
@@ -86,6 +88,7 @@ impl Job {
             payload: None,
             plain: false,
             changes_before: 0,
+            answers_before: 0,
             stage: Stage::Reply,
             retried: false,
             txn: None,

@@ -21,7 +21,7 @@ use std::{
 
 use qnet_iomsg::{Stat, filesys::ENTRIES_MAX};
 
-use super::names::LIFETIME;
+use super::{entries::Origin, names::LIFETIME};
 use crate::link::TxnId;
 
 /// Names asked for ahead the first time.
@@ -83,10 +83,11 @@ pub(super) struct Ready {
     pub(super) fetched: Instant,
     /// How often anything had been changed from here when they were asked for.
     pub(super) changes: u64,
+    pub(super) origin: Origin,
     /// The user that they were told to.
     pub(super) uid: u32,
     /// Whose run they are for.
-    thread: u32,
+    pub(super) thread: u32,
 }
 
 /// Places in an order that is not that of the listing.
@@ -291,10 +292,9 @@ impl Listing {
         self.ready.retain(|_, ready| now < ready.fetched + LIFETIME);
     }
 
-    /// Attributes that `uid` was told of have come for a name; `changes` as when they were asked for.
-    pub(super) fn put(&mut self, now: Instant, at: u32, stat: Stat, for_whom: (u32, u32), changes: u64) {
-        let (thread, uid) = for_whom;
-        self.ready.insert(at, Ready { stat: Box::new(stat), fetched: now, changes, uid, thread });
+    /// Attributes have come for a name.
+    pub(super) fn put(&mut self, at: u32, ready: Ready) {
+        self.ready.insert(at, ready);
     }
 
     /// The attributes of a name, once, if they are fresh.

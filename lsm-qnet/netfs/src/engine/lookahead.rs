@@ -7,7 +7,7 @@
 //! them waits for that answer instead of asking by itself.
 //!
 //! What comes so is as fresh as what a look-up brings: it is given to the kernel only for what is left of [`LIFETIME`], and not
-//! after anything was changed from here since it was asked for. As all that is remembered, it concerns only directories that
+//! after anything was changed from here since it was asked for, nor after the kernel was told of the file otherwise. As all that is remembered, it concerns only directories that
 //! everybody may search. A name of which the node does not tell is looked up by itself.
 //!
 //! Bounds: [`MAX_COST`] bytes for the names of all listings, of which those unused for longest go first; a directory that is
@@ -27,8 +27,9 @@ use tracing::debug;
 
 use super::{
     Engine, Owner,
+    entries::Origin,
     job::Job,
-    listing::{Listing, cost_of},
+    listing::{Listing, Ready, cost_of},
     names::LIFETIME,
     task::{Name, Task},
 };
@@ -68,6 +69,8 @@ pub(super) struct Batch {
     uid: u32,
     session: SessionId,
     changes: u64,
+    /// [`Engine::answers`] when it was sent.
+    asked: u64,
     /// Look-ups that wait for it, with the places of their names.
     waiting: Vec<(u64, u32)>,
 }
@@ -189,7 +192,11 @@ impl Engine {
         if lifetime.is_zero() {
             return None;
         }
-        let entry = self.named_for(now, (directory, name), &ready.stat, (thread, lifetime))?;
+        if self.knows_better((directory, name), &ready.stat, ready.origin) {
+            return None;
+        }
+        let about = (thread, lifetime, ready.origin.came);
+        let entry = self.named_for(now, (directory, name), &ready.stat, about)?;
         self.note_bare(now, entry.nodeid, &ready.stat, lifetime, ready.uid);
         Some(reply::body(unique, &entry))
     }
@@ -231,8 +238,8 @@ impl Engine {
         let Some(known) = self.listings.listings.get_mut(&directory) else { return };
         let Some((session, txn)) = sent else { return known.on_answered(now, thread, &[]) };
         known.on_asked(&names, txn);
-        let (changes, uid, waiting) = (self.changes, caller.uid, Vec::new());
-        let batch = Batch { directory, listing, names, thread, uid, session, changes, waiting };
+        let (changes, asked, uid, waiting) = (self.changes, self.answers, caller.uid, Vec::new());
+        let batch = Batch { directory, listing, names, thread, uid, session, changes, asked, waiting };
         self.owners.insert(txn, Owner::Ahead(Box::new(batch)));
     }
 
@@ -264,7 +271,8 @@ impl Engine {
 
     /// The node has told of names that it was asked for ahead, or will not.
     pub(super) fn on_ahead(&mut self, now: Instant, batch: &Batch, result: Result<Reply, Failure>) {
-        let changes = batch.changes;
+        let (changes, uid, thread) = (batch.changes, batch.uid, batch.thread);
+        let origin = Origin { asked: batch.asked, came: self.answers };
         if let Err(Failure { lost: true, .. }) = result {
             self.link.retire(batch.session);
         }
@@ -280,7 +288,8 @@ impl Engine {
                         if let (Some(at), Some(stat)) = (batch.names.get(place), told.stat)
                             && listing.name(*at) == Some(told.name)
                         {
-                            listing.put(now, *at, stat, (batch.thread, batch.uid), changes);
+                            let stat = Box::new(stat);
+                            listing.put(*at, Ready { stat, fetched: now, changes, origin, uid, thread });
                         }
                     }
                 }

@@ -48,7 +48,7 @@ impl Engine {
         job: &mut Job,
         buffer: Option<Buffer>,
     ) -> Result<TxnId, Failure> {
-        job.changes_before = self.changes;
+        (job.changes_before, job.answers_before) = (self.changes, self.answers);
         let (session, mut request) = if job.task.is_for_netmgr() {
             (self.link.session(now, &Target::Netmgr)?, self.netmgr_request(&job.task)?)
         } else if let Some(fh) = job.task.handle() {

@@ -176,6 +176,8 @@ pub struct Engine {
     spares: Vec<Vec<u8>>,
     /// Counts what was changed from here: what was asked before the last one may be old.
     changes: u64,
+    /// Counts the answers that have come: tells what was asked for before something else was known.
+    answers: u64,
     last_fh: u64,
     last_coid: i32,
     /// The numbers have come round: one may be in use.
@@ -207,6 +209,7 @@ impl Engine {
             short_reads: Vec::new(),
             spares: Vec::new(),
             changes: 0,
+            answers: 0,
             last_fh: 0,
             last_coid: 0,
             coids_reused: false,
@@ -461,6 +464,7 @@ impl Engine {
     /// Handles transactions that have ended, and those that end because of that.
     fn settle(&mut self, now: Instant) {
         while let Some(done) = self.link.poll_completion() {
+            self.answers += 1;
             match self.owners.remove(&done.txn) {
                 Some(Owner::Job(unique)) => self.on_reply(now, unique, done.result),
                 Some(Owner::Search(nodeid)) => self.on_search(now, nodeid, done.result),

@@ -64,7 +64,7 @@ impl Engine {
         }
         // A file without a name may not be found in any cache.
         let lifetime = parent.map_or(Duration::ZERO, |parent| self.lifetime_below(now, parent, caller));
-        let attr = self.learn(now, nodeid, &stat).ok_or(libc::ESTALE)?;
+        let attr = self.learn(now, nodeid, &stat, self.answers).ok_or(libc::ESTALE)?;
         Ok(reply::body(unique, &attributes_for(lifetime, attr)))
     }
 
@@ -175,11 +175,12 @@ impl Engine {
         }
     }
 
-    /// Notes what attributes say about an inode, and gives the kernel's form of them.
-    pub(super) fn learn(&mut self, now: Instant, nodeid: u64, stat: &Stat) -> Option<Attr> {
+    /// Notes what attributes say about an inode that came with this answer, and gives the kernel's form of them.
+    pub(super) fn learn(&mut self, now: Instant, nodeid: u64, stat: &Stat, answer: u64) -> Option<Attr> {
         self.note_search(now, nodeid, stat);
         let inode = self.inodes.get_mut(nodeid)?;
         inode.told = (!attributes::is_stream(stat)).then(|| Version::of(stat));
+        inode.told_by = answer;
         Some(attributes::of_file(inode.seed(), stat))
     }
 

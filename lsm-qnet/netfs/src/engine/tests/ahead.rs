@@ -214,6 +214,25 @@ fn a_directory_costs_one_round_trip() {
 }
 
 #[test]
+fn an_entry_does_not_take_back_what_the_kernel_was_told_since() {
+    let (mut bench, fh) = open_directory();
+    let node = bench.node("joseph");
+    let link = bench.file(node, "link", &regular(21, 200));
+    assert_eq!(link.attr.size, 200, "the entry of the same file says 5");
+    readdir(&mut bench, Opcode::Readdirplus, fh, 0);
+    let entries = plus_entries(&bench.answer().body);
+    assert_eq!((entries[1].0, &entries[1].1[..]), (0, &b"one"[..]), "its name is given alone");
+    assert_eq!(bench.engine.inodes.get(link.nodeid).unwrap().told.unwrap().size, 200);
+    // what is read now is newer
+    bench.now += LIFETIME;
+    readdir(&mut bench, Opcode::Readdirplus, fh, 0);
+    let (txn, ..) = bench.sent();
+    let (status, data) = listing(1000);
+    bench.reply(txn, status, &data[stat::REPLY_LEN..]);
+    assert_eq!(plus_entries(&bench.answer().body)[1].0, link.nodeid);
+}
+
+#[test]
 fn attributes_that_may_be_old_are_not_given() {
     for old in [true, false] {
         let (mut bench, fh) = open_directory();

@@ -42,6 +42,8 @@ struct Listed {
     size: u64,
     /// It knows no requests for several names.
     is_old: bool,
+    /// The file with the first number is the one with the second.
+    same: Option<(u64, u64)>,
 }
 
 impl Listed {
@@ -53,7 +55,8 @@ impl Listed {
         let mut bench = Bench::new();
         let node = bench.node("joseph");
         let nodeid = bench.file(node, "d", &Stat { ino: 77, ..directory(mode) }).nodeid;
-        let mut listed = Self { bench, nodeid, count, mode, messages: 0, ahead: 0, size: 5, is_old: false };
+        let (messages, ahead, size, is_old, same) = (0, 0, 5, false, None);
+        let mut listed = Self { bench, nodeid, count, mode, messages, ahead, size, is_old, same };
         let fh = listed.list();
         listed.close(fh);
         listed.messages = 0;
@@ -148,7 +151,9 @@ impl Listed {
     }
 
     fn stat(&self, name: &str) -> Stat {
-        regular(1000 + name[5..].parse::<u64>().unwrap(), self.size)
+        let number = 1000 + name[5..].parse::<u64>().unwrap();
+        let same = self.same.filter(|(one, _)| *one == number);
+        regular(same.map_or(number, |(_, other)| other), self.size)
     }
 
     fn entries(&self, room: usize, from: u64) -> Vec<u8> {
@@ -299,6 +304,58 @@ fn a_change_from_here_makes_what_came_ahead_old() {
         listed.bench.engine.changes += 1;
     }
     assert!(listed.ahead < 150, "{} names asked for in vain", listed.ahead);
+}
+
+#[test]
+fn what_came_ahead_does_not_take_back_what_the_kernel_was_told_since() {
+    for by_open in [false, true] {
+        for in_flight in [false, true] {
+            let mut listed = Listed::new(100);
+            let names = as_listed(100);
+            let (old, new) =
+                (Stat { size: 100, ..listed.stat(&names[2]) }, Stat { size: 200, ..listed.stat(&names[2]) });
+            let node = listed.bench.node("joseph");
+            listed.size = 100;
+            let link = listed.bench.file(node, "link", &old).nodeid;
+            listed.look_up(&names[0]);
+            let unique = listed.bench.lookup(listed.nodeid, &names[1]);
+            let sends = listed.bench.sends();
+            let [(first, _, asked), (second, _, batch)] = &sends[..] else { panic!("{sends:?}") };
+            listed.answer(*first, asked);
+            listed.bench.answer_to(unique);
+            if !in_flight {
+                listed.answer(*second, batch);
+            }
+            if by_open {
+                listed.bench.open_with(link, OpenIn::default(), &new);
+            } else {
+                assert_eq!(listed.bench.file(node, "link", &new).nodeid, link);
+            }
+            if in_flight {
+                // the node has read the attributes before, and its answer was long on the way
+                listed.answer(*second, batch);
+            }
+            listed.size = 200;
+            let entry = listed.look_up(&names[2]);
+            assert_eq!((entry.nodeid, entry.attr.size), (link, 200), "{by_open} {in_flight}");
+            let before = listed.messages;
+            listed.size = 100;
+            assert_eq!(listed.look_up(&names[3]).attr.size, 100);
+            assert_eq!(listed.messages, before, "of others it is as new as anything");
+        }
+    }
+}
+
+#[test]
+fn two_names_of_a_file_that_came_in_one_message_are_both_given() {
+    let mut listed = Listed::new(100);
+    let names = as_listed(100);
+    let number = |name: &str| listed.stat(name).ino;
+    listed.same = Some((number(&names[3]), number(&names[2])));
+    listed.messages_for(&names[..2]);
+    let before = listed.messages;
+    let ids = [&names[2], &names[3]].map(|name| listed.look_up(name).nodeid);
+    assert_eq!((ids[0], listed.messages), (ids[1], before));
 }
 
 #[test]
