@@ -2,7 +2,8 @@
 //!
 //! An open brings the first entries along, so that a directory of ordinary size costs one round trip. What has come is kept
 //! until the kernel has taken it. Attributes are given to the kernel only while they are fresh: for [`LIFETIME`], and as long
-//! as nothing was changed from here and the kernel was not told of the file otherwise; afterwards the names alone are given, and the kernel asks for the attributes itself.
+//! as nothing was changed from here and the kernel was not told of the file otherwise; afterwards the names alone are given,
+//! and the kernel asks for the attributes itself.
 
 use std::{
     collections::VecDeque,

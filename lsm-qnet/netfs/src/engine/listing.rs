@@ -41,8 +41,22 @@ const SLOW: Duration = Duration::from_millis(100);
 /// Bytes of names in one message: more of them would not come along with its first frames.
 const NAMES_ROOM: usize = 8_000;
 
-/// What a name takes of the memory of all listings, beside its own bytes: its places in the orders, and its attributes.
-const NAME_COST: usize = 100;
+/// What a listing takes of the memory of all of them, beside its names: itself, and the runs.
+const LISTING_COST: usize = 1536;
+const _: () = assert!(hashed::<(u64, Listing)>() + RUNS * size_of::<Run>() <= LISTING_COST);
+/// What a name takes, beside its own bytes: its places in the list and in the orders, with room to grow, and what the allocator and
+/// its counts need.
+const NAME_COST: usize = 160;
+const _: () =
+    assert!(2 * size_of::<Listed>() + hashed::<(Rc<[u8]>, u32)>() + 4 * size_of::<u32>() + 32 <= NAME_COST);
+/// What a name takes more while its attributes are asked for, or are here.
+const ASKED_COST: usize = 400;
+const _: () = assert!(size_of::<Stat>() + 16 + hashed::<(u32, Ready)>() <= ASKED_COST);
+
+/// What something takes in a table that is as empty as one that has just grown.
+const fn hashed<T>() -> usize {
+    (size_of::<T>() + 1) * 16 / 7
+}
 
 /// The names of a directory.
 #[derive(Debug)]
@@ -53,9 +67,12 @@ pub(super) struct Listing {
     pub(super) reader: u64,
     /// When it was of use last.
     pub(super) used: Instant,
+    /// Those used later have a higher one.
+    pub(super) turn: u64,
     /// The node cannot be asked for several names at once, or not for these.
     pub(super) barren: bool,
     names: Vec<Listed>,
+    /// What the names take.
     cost: usize,
     /// Where each name is; made when names are looked up.
     places: HashMap<Rc<[u8]>, u32>,
@@ -171,6 +188,7 @@ impl Listing {
             id,
             reader,
             used: now,
+            turn: id,
             barren: false,
             names: Vec::new(),
             cost: 0,
@@ -196,9 +214,9 @@ impl Listing {
         self.runs.iter().any(|run| run.asked > 0)
     }
 
-    /// The memory that its names take.
+    /// The memory that it takes.
     pub(super) fn cost(&self) -> usize {
-        self.cost
+        LISTING_COST + self.cost + (self.under_way.len() + self.ready.len()) * ASKED_COST
     }
 
     /// The place of a name.
@@ -300,6 +318,10 @@ impl Listing {
     /// The attributes of a name, once, if they are fresh.
     pub(super) fn take(&mut self, now: Instant, at: u32, changes: u64) -> Option<Ready> {
         let ready = self.ready.remove(&at)?;
+        if self.ready.is_empty() {
+            // the table is not kept at its size
+            self.ready = HashMap::new();
+        }
         if now >= ready.fetched + LIFETIME || ready.changes != changes {
             return None;
         }
@@ -358,7 +380,7 @@ impl Listing {
     }
 }
 
-/// What a name takes of the memory of all listings.
+/// What a name takes of the memory of all listings as long as nobody looks it up.
 pub(super) fn cost_of(name: &[u8]) -> usize {
     name.len() + NAME_COST
 }

@@ -7,14 +7,16 @@
 //! them waits for that answer instead of asking by itself.
 //!
 //! What comes so is as fresh as what a look-up brings: it is given to the kernel only for what is left of [`LIFETIME`], and not
-//! after anything was changed from here since it was asked for, nor after the kernel was told of the file otherwise. As all that is remembered, it concerns only directories that
-//! everybody may search. A name of which the node does not tell is looked up by itself.
+//! after anything was changed from here since it was asked for, nor after the kernel was told of the file otherwise. As all
+//! that is remembered, it concerns only directories that everybody may search. A name of which the node does not tell is looked
+//! up by itself.
 //!
-//! Bounds: [`MAX_COST`] bytes for the names of all listings, of which those unused for longest go first; a directory that is
-//! larger is known in part. A listing that nobody has used for [`UNUSED`] is forgotten.
+//! Bounds: [`MAX_COST`] bytes for all listings, of which those unused for longest go first; a directory that is larger is known
+//! in part. What is asked for at the moment may exceed it by the names of one message. A listing that nobody has used for
+//! [`UNUSED`] is forgotten.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -40,7 +42,7 @@ use crate::{
     link::{Failure, Reply, Request, SessionId, Target, TxnId},
 };
 
-/// Memory of all names that were listed, by [`cost_of`].
+/// Memory of all names that were listed, by [`Listing::cost`].
 const MAX_COST: usize = 16 << 20;
 /// After so long an unused listing is forgotten.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -49,8 +51,12 @@ const UNUSED: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Listings {
     listings: HashMap<u64, Listing>,
+    /// The directories by [`Listing::turn`]: one user could have so many listings that looking through all of them for the one to
+    /// forget would hold up everybody else.
+    by_use: BTreeMap<u64, u64>,
     cost: usize,
-    last_id: u64,
+    /// The last turn and id that was given.
+    last: u64,
     /// When those that are not used any more are looked for.
     sweep: Option<Instant>,
 }
@@ -87,13 +93,30 @@ impl Listings {
         self.cost
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        assert_eq!(self.listings.len(), self.by_use.len());
+        assert_eq!(self.listings.values().map(Listing::cost).sum::<usize>(), self.cost);
+        self.listings.len()
+    }
+
+    /// Whether names of a directory are known.
+    #[cfg(test)]
+    pub(super) fn has(&self, directory: u64) -> bool {
+        self.listings.contains_key(&directory)
+    }
+
     /// Forgets what nobody uses, when it is time to.
     pub(super) fn sweep(&mut self, now: Instant) {
         if self.sweep.is_none_or(|at| now < at) {
             return;
         }
-        self.listings.retain(|_, listing| now < listing.used + UNUSED);
-        self.cost = self.listings.values().map(Listing::cost).sum();
+        while let Some(oldest) = self.by_use.values().next().copied()
+            && self.listings.get(&oldest).is_none_or(|listing| listing.used + UNUSED <= now)
+        {
+            self.forget(oldest);
+        }
         self.sweep = (!self.listings.is_empty()).then(|| now + UNUSED);
     }
 
@@ -102,30 +125,64 @@ impl Listings {
         let goes_on = |listing: &Listing| listing.reader == reader && !listing.has_runs();
         if !self.listings.get(&directory).is_some_and(goes_on) {
             self.forget(directory);
-            self.last_id += 1;
-            self.listings.insert(directory, Listing::new(self.last_id, reader, now));
+            self.last += 1;
+            let listing = Listing::new(self.last, reader, now);
+            self.cost += listing.cost();
+            self.by_use.insert(listing.turn, directory);
+            self.listings.insert(directory, listing);
             self.sweep.get_or_insert(now + UNUSED);
         }
         let added: usize = names.iter().map(|(name, _)| cost_of(name)).sum();
+        self.touch(now, directory);
+        if self.make_room(directory, added) {
+            self.change(directory, |listing| {
+                names.into_iter().for_each(|(name, ino)| listing.push(name, ino))
+            });
+        }
+    }
+
+    /// Forgets other listings until one has room for `added` bytes more; whether it has.
+    fn make_room(&mut self, directory: u64, added: usize) -> bool {
         while self.cost + added > MAX_COST {
-            let others = self.listings.iter().filter(|(nodeid, _)| **nodeid != directory);
-            let Some((oldest, _)) = others.min_by_key(|(_, listing)| listing.used) else { return };
-            let oldest = *oldest;
+            let Some(oldest) = self.by_use.values().find(|other| **other != directory).copied() else {
+                return false;
+            };
             self.forget(oldest);
         }
+        true
+    }
+
+    /// A listing is of use.
+    fn touch(&mut self, now: Instant, directory: u64) {
         let Some(listing) = self.listings.get_mut(&directory) else { return };
         listing.used = now;
-        names.into_iter().for_each(|(name, ino)| listing.push(name, ino));
-        self.cost += added;
+        if listing.turn != self.last {
+            self.last += 1;
+            self.by_use.remove(&listing.turn);
+            self.by_use.insert(self.last, directory);
+            listing.turn = self.last;
+        }
+    }
+
+    /// Does something with a listing that may change what it costs.
+    fn change<T>(&mut self, directory: u64, change: impl FnOnce(&mut Listing) -> T) -> Option<T> {
+        let listing = self.listings.get_mut(&directory)?;
+        self.cost -= listing.cost();
+        let result = change(listing);
+        self.cost += listing.cost();
+        Some(result)
     }
 
     fn forget(&mut self, directory: u64) {
-        self.cost -= self.listings.remove(&directory).map_or(0, |listing| listing.cost());
+        if let Some(listing) = self.listings.remove(&directory) {
+            self.by_use.remove(&listing.turn);
+            self.cost -= listing.cost();
+        }
     }
 
-    /// The listing that a batch is for, if it is still there.
-    fn of(&mut self, batch: &Batch) -> Option<&mut Listing> {
-        self.listings.get_mut(&batch.directory).filter(|listing| listing.id == batch.listing)
+    /// Whether the listing that a batch is for is still there.
+    fn is_for(&self, batch: &Batch) -> bool {
+        self.listings.get(&batch.directory).is_some_and(|listing| listing.id == batch.listing)
     }
 }
 
@@ -146,7 +203,7 @@ impl Engine {
         } else if reader.is_some_and(|reader| reader != fh && self.handles.contains_key(&reader)) {
             return;
         }
-        if !names.is_empty() {
+        if !names.is_empty() && !self.remembers_nothing_below(directory) {
             self.listings.note(now, directory, fh, names);
         }
     }
@@ -162,8 +219,8 @@ impl Engine {
         if self.lifetime_below(now, directory, &caller).is_zero() {
             return self.start(now, header, operation);
         }
+        self.listings.touch(now, directory);
         let Some(listing) = self.listings.listings.get_mut(&directory) else { return };
-        listing.used = now;
         let (ahead, id) = (listing.look_up(now, header.pid, at), listing.id);
         if let Some(answer) =
             self.answer_ahead(now, (header.unique, header.pid), (directory, name), at, &caller)
@@ -186,7 +243,8 @@ impl Engine {
         at: u32,
         caller: &Rc<Caller>,
     ) -> Option<Vec<u8>> {
-        let ready = self.listings.listings.get_mut(&directory)?.take(now, at, self.changes)?;
+        let changes = self.changes;
+        let ready = self.listings.change(directory, |listing| listing.take(now, at, changes))??;
         let age = now.saturating_duration_since(ready.fetched);
         let lifetime = self.lifetime_below(now, directory, caller).saturating_sub(age);
         if lifetime.is_zero() {
@@ -235,9 +293,12 @@ impl Engine {
         caller: &Rc<Caller>,
     ) {
         let sent = self.send_ahead(now, directory, &names, caller);
-        let Some(known) = self.listings.listings.get_mut(&directory) else { return };
-        let Some((session, txn)) = sent else { return known.on_answered(now, thread, &[]) };
-        known.on_asked(&names, txn);
+        let Some((session, txn)) = sent else {
+            self.listings.change(directory, |listing| listing.on_answered(now, thread, &[]));
+            return;
+        };
+        self.listings.change(directory, |listing| listing.on_asked(&names, txn));
+        self.listings.make_room(directory, 0);
         let (changes, asked, uid, waiting) = (self.changes, self.answers, caller.uid, Vec::new());
         let batch = Batch { directory, listing, names, thread, uid, session, changes, asked, waiting };
         self.owners.insert(txn, Owner::Ahead(Box::new(batch)));
@@ -271,41 +332,21 @@ impl Engine {
 
     /// The node has told of names that it was asked for ahead, or will not.
     pub(super) fn on_ahead(&mut self, now: Instant, batch: &Batch, result: Result<Reply, Failure>) {
-        let (changes, uid, thread) = (batch.changes, batch.uid, batch.thread);
-        let origin = Origin { asked: batch.asked, came: self.answers };
+        let came = self.answers;
         if let Err(Failure { lost: true, .. }) = result {
             self.link.retire(batch.session);
         }
-        if let Some(listing) = self.listings.of(batch) {
-            listing.on_answered(now, batch.thread, &batch.names);
-            match result {
-                Ok(reply) => {
-                    let length = usize::try_from(reply.status).unwrap_or(0);
-                    let data = reply.buffer.data();
-                    for told in Dirents::new(&data[..length.min(data.len())]) {
-                        let Ok(told) = told else { break };
-                        let place = usize::try_from(told.next).unwrap_or(0).wrapping_sub(1);
-                        if let (Some(at), Some(stat)) = (batch.names.get(place), told.stat)
-                            && listing.name(*at) == Some(told.name)
-                        {
-                            let stat = Box::new(stat);
-                            listing.put(*at, Ready { stat, fetched: now, changes, origin, uid, thread });
-                        }
-                    }
-                }
-                Err(failure) => {
-                    debug!(directory = batch.directory, failure.errno, "names are not told of ahead");
-                    // a node that has too much to do may tell another time
-                    listing.barren |= !failure.lost && failure.errno != libc::EAGAIN;
-                }
-            }
+        if self.listings.is_for(batch) {
+            self.listings.change(batch.directory, |listing| {
+                listing.on_answered(now, batch.thread, &batch.names);
+                batch.put_into(listing, now, came, result);
+            });
         }
         for (unique, at) in &batch.waiting {
             // Those who were interrupted meanwhile are gone.
             let Some(job) = self.jobs.remove(unique) else { continue };
             let Task::Lookup(name) = &job.task else { continue };
-            let is_known = self.listings.of(batch).is_some();
-            let answer = if is_known {
+            let answer = if self.listings.is_for(batch) {
                 self.answer_ahead(now, (*unique, job.thread), (batch.directory, &name.name), *at, &job.caller)
             } else {
                 None
@@ -313,6 +354,35 @@ impl Engine {
             match answer {
                 Some(answer) => self.finish(*unique, &job, answer),
                 None => self.advance(now, *unique, job, None),
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// Notes what the node has told, with the answer that has come as number `came`, or that it does not.
+    fn put_into(&self, listing: &mut Listing, now: Instant, came: u64, result: Result<Reply, Failure>) {
+        let Self { changes, asked, thread, uid, .. } = *self;
+        let origin = Origin { asked, came };
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(failure) => {
+                debug!(self.directory, failure.errno, "names are not told of ahead");
+                // a node that has too much to do may tell another time
+                listing.barren |= !failure.lost && failure.errno != libc::EAGAIN;
+                return;
+            }
+        };
+        let length = usize::try_from(reply.status).unwrap_or(0);
+        let data = reply.buffer.data();
+        for told in Dirents::new(&data[..length.min(data.len())]) {
+            let Ok(told) = told else { break };
+            let place = usize::try_from(told.next).unwrap_or(0).wrapping_sub(1);
+            if let (Some(at), Some(stat)) = (self.names.get(place), told.stat)
+                && listing.name(*at) == Some(told.name)
+            {
+                let stat = Box::new(stat);
+                listing.put(*at, Ready { stat, fetched: now, changes, origin, uid, thread });
             }
         }
     }

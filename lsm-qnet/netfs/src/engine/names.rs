@@ -140,6 +140,18 @@ impl Engine {
         LIFETIME
     }
 
+    /// Whether nothing below a directory is remembered, as far as is known; asks nobody.
+    pub(super) fn remembers_nothing_below(&self, directory: u64) -> bool {
+        let mut at = directory;
+        while at != ROOT_ID {
+            let inode = self.inodes.get(at);
+            let open = inode.filter(|inode| inode.search().is_none_or(|search| search.everybody));
+            let Some(parent) = open.and_then(Inode::parent) else { return true };
+            at = parent;
+        }
+        self.config.cache == Cache::Nothing
+    }
+
     /// Asks the node, in the background, who may search a directory.
     fn ask_search(&mut self, now: Instant, nodeid: u64, caller: &Rc<Caller>) {
         if self.inodes.get(nodeid).is_none_or(Inode::is_asking) {

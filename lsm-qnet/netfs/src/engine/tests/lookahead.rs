@@ -12,12 +12,13 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::bench::{Bench, directory, regular};
 use crate::{
-    attributes::{mixed_ino, seed},
+    attributes::{FileId, mixed_ino, seed},
     engine::{Cache, names::LIFETIME},
     fuse::{
         Opcode,
         abi::{EntryOut, OpenIn, OpenOut, ReadIn, ReleaseIn},
     },
+    inodes::Kind,
 };
 
 const MANY: u64 = 50_000;
@@ -40,8 +41,8 @@ struct Listed {
     ahead: usize,
     /// What the node tells of a file.
     size: u64,
-    /// It knows no requests for several names.
-    is_old: bool,
+    /// How it answers requests for several names, where it does not do them.
+    refuses: Option<i32>,
     /// The file with the first number is the one with the second.
     same: Option<(u64, u64)>,
 }
@@ -55,8 +56,8 @@ impl Listed {
         let mut bench = Bench::new();
         let node = bench.node("joseph");
         let nodeid = bench.file(node, "d", &Stat { ino: 77, ..directory(mode) }).nodeid;
-        let (messages, ahead, size, is_old, same) = (0, 0, 5, false, None);
-        let mut listed = Self { bench, nodeid, count, mode, messages, ahead, size, is_old, same };
+        let (messages, ahead, size, refuses, same) = (0, 0, 5, None, None);
+        let mut listed = Self { bench, nodeid, count, mode, messages, ahead, size, refuses, same };
         let fh = listed.list();
         listed.close(fh);
         listed.messages = 0;
@@ -109,9 +110,9 @@ impl Listed {
         let asked: Vec<_> = chain(messages).map(|io| io.unwrap().0).collect();
         match asked[..] {
             [.., Io::Msg { mgrid: filesys::MGRID, subtype: filesys::subtype::ENTRIES, .. }]
-                if self.is_old =>
+                if self.refuses.is_some() =>
             {
-                self.bench.error(txn, libc::ENOSYS);
+                self.bench.error(txn, self.refuses.unwrap());
             }
             [expect, Io::Msg { mgrid: filesys::MGRID, subtype, data }] => {
                 assert!(matches!(expect, Io::Msg { subtype: filesys::subtype::EXPECT, .. }), "{expect:?}");
@@ -404,7 +405,7 @@ fn who_waits_for_an_answer_that_does_not_come_asks_by_himself_or_ends_in_time() 
 #[test]
 fn a_node_that_knows_no_such_request_is_asked_name_by_name() {
     let mut listed = Listed::new(100);
-    listed.is_old = true;
+    listed.refuses = Some(libc::ENOSYS);
     let messages = listed.messages_for(&as_listed(100));
     assert_eq!(messages, 101, "one attempt");
 }
@@ -414,7 +415,10 @@ fn nothing_is_known_ahead_where_not_everybody_may_search_and_with_cache_none() {
     let mut private = Listed::with(100, 0o750);
     let mut strict = Listed::new(100);
     strict.bench.engine.config.cache = Cache::Nothing;
+    let fh = strict.list();
+    strict.close(fh);
     for listed in [&mut private, &mut strict] {
+        assert_eq!(listed.bench.engine.listings.cost(), 0, "names would be of no use");
         for name in as_listed(100) {
             let entry = listed.look_up(&name);
             assert_eq!((entry.entry_valid, entry.entry_valid_nsec), (0, 0));
@@ -424,11 +428,39 @@ fn nothing_is_known_ahead_where_not_everybody_may_search_and_with_cache_none() {
 }
 
 #[test]
+fn many_small_listings_are_bounded_and_those_in_use_stay() {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    let kept = bench.file(node, "kept", &directory(0o755)).nodeid;
+    let note = |bench: &mut Bench, nodeid, fh| {
+        bench.engine.note_listed(bench.now, nodeid, fh, true, vec![(b"x"[..].into(), 1)]);
+        assert!(bench.engine.listings.has(nodeid), "the last one is there");
+    };
+    note(&mut bench, kept, 1);
+    let mut first = None;
+    for number in 1000..50_000 {
+        let id = FileId::of(&Stat { ino: number, ..directory(0o755) });
+        let name = format!("d{number}");
+        let nodeid = bench.engine.inodes.intern(node, name.as_bytes(), Kind::File(id)).unwrap();
+        note(&mut bench, nodeid, number);
+        if number % 1000 == 0 {
+            bench.lookup(kept, "x");
+        }
+        first.get_or_insert(nodeid);
+    }
+    let listings = &bench.engine.listings;
+    assert!(listings.cost() <= 16 << 20 && listings.len() <= (16 << 20) / 1024, "{}", listings.len());
+    assert!(listings.len() > 5000, "{}", listings.len());
+    assert!(listings.has(kept) && !listings.has(first.unwrap()));
+}
+
+#[test]
 fn what_is_remembered_of_listings_is_bounded_and_forgotten() {
     let mut listed = Listed::new(300_000);
     assert!(listed.bench.engine.listings.cost() <= 16 << 20);
     let messages = listed.messages_for(&as_listed(10_000));
     assert!(messages < 60, "what is known of it helps: {messages}");
+    assert_eq!(listed.bench.engine.listings.len(), 1);
     listed.bench.pass(Duration::from_secs(61));
     listed.bench.pass(Duration::from_secs(61));
     assert_eq!(listed.bench.engine.listings.cost(), 0);
