@@ -368,8 +368,7 @@ impl Batch {
             Ok(reply) => reply,
             Err(failure) => {
                 debug!(self.directory, failure.errno, "names are not told of ahead");
-                // a node that has too much to do may tell another time
-                listing.barren |= !failure.lost && failure.errno != libc::EAGAIN;
+                listing.barren |= !failure.lost && is_for_good(failure.errno);
                 return;
             }
         };
@@ -386,6 +385,12 @@ impl Batch {
             }
         }
     }
+}
+
+/// Whether a node that has refused to tell of several names at once will do so the next time: it knows no such request, or the
+/// directory is another. Other errors pass, or a run that asks in vain finds out ([`Listing::look_up`]).
+fn is_for_good(errno: i32) -> bool {
+    matches!(errno, libc::ENOSYS | libc::EOPNOTSUPP | libc::ESTALE | libc::ENOTDIR)
 }
 
 /// What is left of the time for which attributes that came at `fetched` may be remembered.

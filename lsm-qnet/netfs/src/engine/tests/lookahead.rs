@@ -428,6 +428,20 @@ fn nothing_is_known_ahead_where_not_everybody_may_search_and_with_cache_none() {
 }
 
 #[test]
+fn an_error_that_passes_does_not_end_the_asking_for_good() {
+    for errno in [libc::EAGAIN, libc::EINTR, libc::ENOMEM] {
+        let mut listed = Listed::new(1000);
+        let names = as_listed(1000);
+        listed.refuses = Some(errno);
+        listed.messages_for(&names[..20]);
+        listed.refuses = None;
+        let messages = listed.messages_for(&names[20..]);
+        assert!(messages < 200, "{errno}: {messages}");
+        assert!(listed.ahead > 800, "{errno}: {}", listed.ahead);
+    }
+}
+
+#[test]
 fn many_small_listings_are_bounded_and_those_in_use_stay() {
     let mut bench = Bench::new();
     let node = bench.node("joseph");
