@@ -102,6 +102,8 @@ pub struct OpenFile {
     names: Option<Vec<Vec<u8>>>,
     nonblock: bool,
     writable: bool,
+    /// It had no size when it was opened: what it gives may be made up, and gone when it was read (trace_pipe, kmsg).
+    sizeless: bool,
     /// Every write goes to the end.
     append: bool,
     /// Bytes, or a directory's cookie. Reads and writes without an offset hold the lock, so that each byte is
@@ -139,6 +141,7 @@ impl OpenFile {
         }
         let stat = sys::statx(file.fd(), true)?;
         let file_type = u32::from(stat.stx_mode) & libc::S_IFMT;
+        file.sizeless = stat.stx_size == 0;
         file.kind = match file_type {
             libc::S_IFDIR => Kind::Directory,
             libc::S_IFLNK => return Err(Errno::ELOOP.into()),
@@ -213,6 +216,7 @@ impl OpenFile {
             opener,
             nonblock: flag(IOFLAG_NONBLOCK),
             writable: flag(IOFLAG_WRITE),
+            sizeless: true,
             append: flag(IOFLAG_APPEND),
             position: Mutex::new(0),
             booked: None,
@@ -256,7 +260,7 @@ impl OpenFile {
 
     /// Whether the same bytes can be read again.
     pub fn has_positions(&self) -> bool {
-        self.kind != Kind::Partner
+        self.kind == Kind::Directory || self.kind == Kind::Data && !self.sizeless
     }
 
     /// Attributes, and whether others have it open in a way that forbids to keep pages of it.

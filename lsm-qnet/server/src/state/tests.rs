@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::sys::epoll::EpollCreateFlags;
 use qnet_iomsg::filesys::lock;
-use qnet_iomsg::flags::IOFLAG_WRITE;
+use qnet_iomsg::flags::{IOFLAG_READ, IOFLAG_WRITE};
 use qnet_iomsg::{Connect as ConnectMessage, Io, errno};
 use qnet_ipc::packet::{Send, info};
 use qnet_ipc::{Claim, ClientPeer, ReceiveBuffer, ToServer};
@@ -108,6 +108,24 @@ fn open_file() -> OpenFile {
     let opener =
         Opener { identity: Arc::new(Identity::nobody()), may_change: false, cache: Cache { nd: 7, pid: 1 } };
     OpenFile::open(&export, found, 0, opener, &Cancel::default()).unwrap()
+}
+
+#[test]
+fn nobody_is_sent_away_from_a_read_that_may_take_what_it_reads() {
+    let export = Export::open(Path::new("/")).unwrap();
+    let read = Io::Read { nbytes: 10, xtype: 0, offset: Some(0) }.to_bytes();
+    for (path, expected) in [(&b"proc/version"[..], false), (b"etc/passwd", true)] {
+        let found = resolve(&export, path, true).unwrap();
+        let cache = Cache { nd: 7, pid: 1 };
+        let opener = Opener { identity: Arc::new(Identity::nobody()), may_change: false, cache };
+        let file = OpenFile::open(&export, found, IOFLAG_READ, opener, &Cancel::default()).unwrap();
+        let (work, spent) =
+            (Work::File { message: read.clone(), file: Arc::new(file), source: None }, Vec::new());
+        let identity = Arc::new(Identity::nobody());
+        let request =
+            Request { identity, work, room: 10, may_change: false, cache, cancel: Arc::default(), spent };
+        assert_eq!(request.is_idempotent(), expected, "{}", String::from_utf8_lossy(path));
+    }
 }
 
 #[test]
