@@ -99,6 +99,18 @@ fn root_signals_everybody_but_the_server() {
     }
     let itself = server.pid() as i32;
     assert_eq!(signal(&mut server, conn, itself, libc::SIGKILL), Err(libc::EPERM));
+    let threads: Vec<i32> = std::fs::read_dir(format!("/proc/{itself}/task"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    assert!(threads.len() > 1, "{threads:?}");
+    for thread in threads {
+        assert_eq!(
+            signal(&mut server, conn, thread, libc::SIGKILL),
+            Err(libc::EPERM),
+            "by its thread {thread}"
+        );
+    }
     // one thread, and a value
     let target = Target::of(1001);
     let pid = target.pid();
