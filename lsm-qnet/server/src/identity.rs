@@ -130,11 +130,18 @@ impl Switcher {
             return Ok(());
         }
         if let Some(why) = self.lacks {
-            // The groups are left as they are: the caller serves as this process, with all it has.
-            if (wanted.uid, wanted.gid) == (self.own.euid, self.own.egid) {
-                return Ok(());
+            let own = self.own.euid;
+            if (wanted.uid, wanted.gid) != (own, self.own.egid) {
+                return Err(SwitchError::NotAllowed { own, gid: self.own.egid, why });
             }
-            return Err(SwitchError::NotAllowed { own: self.own.euid, gid: self.own.egid, why });
+            // The groups are left as they are: the caller is served as this process is, but for capabilities that somebody
+            // gave it beside (ambient ones of a service): no user has those by being who he is.
+            let effective = if own == 0 { self.caps.effective } else { 0 };
+            let caps = Capabilities { effective, ..self.caps };
+            let refused = |errno| SwitchError::Refused { what: "capabilities", errno, own };
+            sys::set_capabilities(caps).map_err(refused)?;
+            self.current = Some(wanted.clone());
+            return Ok(());
         }
         self.current = None;
         self.change(wanted)?;
@@ -196,6 +203,29 @@ mod tests {
             let mut switcher = Switcher::new(own).unwrap();
             switcher.become_identity(&wanted).unwrap();
             switcher.become_identity(&wanted).unwrap();
+        });
+    }
+
+    #[test]
+    fn who_cannot_become_others_serves_without_capabilities_that_its_user_has_not() {
+        let privileged = sys::thread_identity().unwrap().euid == 0 && !setgroups_denied();
+        if !privileged {
+            return;
+        }
+        in_thread(|| {
+            let nobody = Identity::new(NOBODY, NOBODY, vec![]);
+            let root = sys::thread_identity().unwrap();
+            Switcher::new(root).unwrap().become_identity(&nobody).unwrap();
+            // as a service is that runs as a user, with ambient capabilities
+            let caps = sys::capabilities().unwrap();
+            let given = Capabilities { effective: caps.permitted, ..caps };
+            sys::set_capabilities(given).unwrap();
+            let own = sys::thread_identity().unwrap();
+            let mut switcher = Switcher { lacks: Some("no CAP_SETUID"), ..Switcher::new(own).unwrap() };
+            assert_ne!(switcher.caps.effective, 0);
+            assert!(switcher.become_identity(&Identity::new(0, 0, vec![])).is_err());
+            switcher.become_identity(&nobody).unwrap();
+            assert_eq!(sys::capabilities().unwrap().effective, 0);
         });
     }
 
