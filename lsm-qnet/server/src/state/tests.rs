@@ -1,7 +1,9 @@
 //! The bookkeeping alone: jobs are taken and finished by hand, nothing is carried out.
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use nix::poll::PollFlags;
 use nix::sys::epoll::EpollCreateFlags;
 use qnet_iomsg::filesys::lock;
 use qnet_iomsg::flags::{IOFLAG_READ, IOFLAG_WRITE};
@@ -14,6 +16,7 @@ use crate::export::Export;
 use crate::file::Opener;
 use crate::opens::Cache;
 use crate::resolve::resolve;
+use crate::wait::Wait;
 
 struct Rig {
     state: State,
@@ -363,6 +366,52 @@ fn what_gives_something_back_finds_room_in_a_full_queue() {
     }
     assert_eq!(rig.state.open_files, 0);
     rig.packet(ToServer::Disconnect { conn: 1 });
+    rig.assert_clean();
+}
+
+#[test]
+fn who_waits_for_bytes_is_not_tried_in_vain_whenever_there_is_room() {
+    let mut rig = Rig::new(2);
+    rig.connect(1, 7);
+    rig.open(1, 5);
+    let opening = rig.state.take_job().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    nix::unistd::mkfifo(&dir.path().join("p"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let export = Export::open(dir.path()).unwrap();
+    let cache = Cache { nd: 7, pid: 1 };
+    let opener = Opener { identity: Arc::new(Identity::nobody()), may_change: true, cache };
+    let found = resolve(&export, b"p", true).unwrap();
+    let open =
+        OpenFile::open(&export, found, IOFLAG_READ | IOFLAG_WRITE, opener, &Cancel::default()).unwrap();
+    rig.finish(opening, Outcome::Opened(0, open));
+    let wait = |rig: &mut Rig, message: &Io<'_>, events| {
+        rig.send(1, 5, &message.to_bytes());
+        let job = rig.state.take_job().unwrap();
+        let Work::File { file, .. } = &job.request.work else { panic!("{job:?}") };
+        let file = Arc::clone(file);
+        rig.finish(job, Outcome::Wait(Some(Arc::clone(&file)), Wait::Ready(events)));
+        file
+    };
+    let file = wait(&mut rig, &Io::Read { nbytes: 1, xtype: 0, offset: None }, PollFlags::POLLIN);
+    let fd = file.fd().as_raw_fd();
+    rig.heard();
+    for _ in 0..=limits::WAIT_ATTEMPTS {
+        wait(&mut rig, &Io::Write { nbytes: 1, xtype: 0, offset: None, data: b"x" }, PollFlags::POLLOUT);
+        rig.state.on_file_ready(fd);
+        let writer = rig.state.take_job().unwrap();
+        assert!(rig.state.take_job().is_none(), "the reader waits on");
+        rig.finish(writer, Outcome::Done(1));
+        assert!(rig.heard().iter().all(|told| told.starts_with("reply")), "nobody is refused");
+    }
+    nix::unistd::write(file.fd(), b"x").unwrap();
+    rig.state.on_file_ready(fd);
+    let reader = rig.state.take_job().unwrap();
+    assert_eq!(reader.attempts, 1);
+    rig.finish(reader, Outcome::Done(1));
+    drop(file);
+    rig.packet(ToServer::Disconnect { conn: 1 });
+    let release = rig.state.take_job().unwrap();
+    rig.finish(release, Outcome::Done(0));
     rig.assert_clean();
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -131,10 +131,7 @@ impl State {
         job.events = events;
         let fd = file.fd().as_raw_fd();
         let others = self.waiting.get(&fd).map_or(&[][..], Vec::as_slice);
-        let all = others.iter().fold(events, |all, job| all | job.events);
-        // both kinds of flags have the same bits
-        let all = EpollFlags::from_bits_truncate(all.bits().into()) | EpollFlags::EPOLLONESHOT;
-        let mut event = EpollEvent::new(all, fd as u64);
+        let mut event = EpollEvent::new(once(events | all_events(others)), fd as u64);
         let watched = match others {
             [] => self.epoll.add(file.fd(), event),
             _ => self.epoll.modify(file.fd(), &mut event),
@@ -164,13 +161,29 @@ impl State {
         }
     }
 
-    /// A file that jobs wait for is ready for one of them: all are tried again.
+    /// A file that jobs wait for is ready: those are tried again that wait for what is there. The others wait on, and it does
+    /// not count as a vain attempt of theirs: a terminal that takes bytes now and then says nothing for as long as it likes.
     pub(crate) fn on_file_ready(&mut self, fd: RawFd) {
         let Some(jobs) = self.waiting.remove(&fd) else { return };
-        for job in jobs {
+        let there = jobs.first().and_then(|job| what_is_there(&job.request.work, &jobs));
+        let (mut ready, mut stay): (Vec<Job>, Vec<Job>) =
+            jobs.into_iter().partition(|job| there.is_none_or(|there| there.intersects(job.events | ENDED)));
+        if ready.is_empty() || self.watch_on(fd, &stay).is_err() {
+            ready.append(&mut stay);
+        }
+        if !stay.is_empty() {
+            self.waiting.insert(fd, stay);
+        }
+        for job in ready {
             self.stop_waiting(&job);
             self.try_again(job);
         }
+    }
+
+    /// A file that has been ready once is watched on for these, if there are any.
+    fn watch_on(&self, fd: RawFd, jobs: &[Job]) -> Result<(), Errno> {
+        let Some(Work::File { file, .. }) = jobs.first().map(|job| &job.request.work) else { return Ok(()) };
+        self.epoll.modify(file.fd(), &mut EpollEvent::new(once(all_events(jobs)), fd as u64))
     }
 
     /// The timer has gone off: what is due is tried again.
@@ -248,4 +261,25 @@ impl State {
         }
         self.fail(txn, errno)
     }
+}
+
+/// What whoever waits for a file has to know in any case.
+const ENDED: PollFlags = PollFlags::POLLERR.union(PollFlags::POLLHUP).union(PollFlags::POLLNVAL);
+
+/// What any of these waits for.
+fn all_events(jobs: &[Job]) -> PollFlags {
+    jobs.iter().fold(PollFlags::empty(), |all, job| all | job.events)
+}
+
+/// As epoll is told: both kinds of flags have the same bits.
+fn once(events: PollFlags) -> EpollFlags {
+    EpollFlags::from_bits_truncate(events.bits().into()) | EpollFlags::EPOLLONESHOT
+}
+
+/// Which of what these wait for the file of `work` has now; `None` if it does not say.
+fn what_is_there(work: &Work, jobs: &[Job]) -> Option<PollFlags> {
+    let Work::File { file, .. } = work else { return None };
+    let mut fds = [PollFd::new(file.fd(), all_events(jobs))];
+    poll(&mut fds, PollTimeout::ZERO).ok()?;
+    fds[0].revents()
 }
