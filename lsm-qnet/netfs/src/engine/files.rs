@@ -127,14 +127,14 @@ impl OpenFile {
         }
     }
 
-    /// The `FOPEN_*` flags for the kernel.
-    fn open_flags(&self) -> u32 {
+    /// The `FOPEN_*` flags for the kernel. `wanted`: it goes past the page cache whoever else has it open.
+    fn open_flags(&self, wanted: bool) -> u32 {
         let has_positions = matches!(self.id.file_type, libc::S_IFREG | libc::S_IFBLK);
         match (self.direct, self.stream) {
             (false, _) => 0,
+            (true, false) if wanted => FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES,
             // one write at a time, as through the cache
-            (true, false) if self.written_past || self.beside => FOPEN_DIRECT_IO,
-            (true, false) => FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES,
+            (true, false) => FOPEN_DIRECT_IO,
             (true, true) if has_positions => FOPEN_DIRECT_IO,
             // who reads such a file does not keep another thread from writing it
             (true, true) => FOPEN_DIRECT_IO | FOPEN_STREAM,
@@ -322,7 +322,8 @@ impl Engine {
         let written_past = mine && access == libc::O_WRONLY && !self.is_open(*nodeid, |file| !file.direct);
         let beside = mine && access == libc::O_RDWR && self.is_open(*nodeid, |file| file.written_past);
         let others_past = self.is_open(*nodeid, |file| file.written_past || file.beside);
-        let direct = stream || asked || stat.flags & FLAG_SHARED != 0 || others_past || written_past;
+        let wanted = asked || stat.flags & FLAG_SHARED != 0;
+        let direct = stream || wanted || others_past || written_past;
         let file = OpenFile {
             session,
             coid: job.coid,
@@ -337,7 +338,7 @@ impl Engine {
             append,
             small: small.filter(|_| !direct),
         };
-        let open_flags = file.open_flags();
+        let open_flags = file.open_flags(wanted);
         (self.insert_file(Handle::File(file), session, *nodeid), open_flags)
     }
 
@@ -426,7 +427,7 @@ impl Engine {
         let caller = self.opener(header);
         let fh = self.live_handle(nodeid, |file| file.allows(&caller, flags))?;
         let Handle::File(file) = self.handles.get(&fh)? else { return None };
-        let (session, open_flags) = (file.session, file.open_flags());
+        let (session, open_flags) = (file.session, file.open_flags(false));
         let again = OpenFile { caller: Rc::clone(&file.caller), small: None, ..*file };
         let fh = self.insert_file(Handle::File(again), session, nodeid);
         Some(reply::body(unique, &OpenOut { fh, open_flags, padding: 0 }))
