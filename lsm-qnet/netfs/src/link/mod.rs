@@ -12,9 +12,9 @@
 //! Nothing blocks. Requests made while a session opens wait for it. When `lsm-qnet` goes away every transaction ends,
 //! and the socket is tried again: at once when somebody asks, and every [`RETRY`] otherwise.
 //!
-//! Bounds: [`MAX_SESSIONS`]; what `flow` says of requests that are under way at the same time; [`MAX_UNREAD`] bytes that `lsm-qnet` has not taken, after which it counts as gone;
-//! [`MAX_ABANDONED`] transactions of a session that nobody waits for any more, after which the session is closed. Closes, of which
-//! there are no more than files were open, are none of these.
+//! Bounds: [`MAX_SESSIONS`]; what `flow` says of requests that are under way at the same time; [`MAX_UNREAD`] bytes that
+//! `lsm-qnet` has not taken, after which it counts as gone; [`MAX_ABANDONED`] transactions of a session that nobody waits for
+//! any more, after which the session is closed. Closes, of which there are no more than files were open, are none of these.
 
 mod attention;
 mod failure;
@@ -163,6 +163,9 @@ pub struct Link {
     targets: HashMap<Target, SessionId>,
     txns: HashMap<TxnId, Txn>,
     completions: VecDeque<Completion>,
+    /// Sessions of which requests were given up. What they keep back goes out when all are given up that are to be: of a crowd
+    /// whose time is over each would make room for the next one.
+    freed: Vec<SessionId>,
     /// Buffers whose messages are through.
     spare: Vec<Vec<u8>>,
 }
@@ -184,6 +187,7 @@ impl Link {
             targets: HashMap::new(),
             txns: HashMap::new(),
             completions: VecDeque::new(),
+            freed: Vec::new(),
             spare: Vec::new(),
         }
     }
@@ -267,7 +271,7 @@ impl Link {
             return;
         }
         self.unblock(txn);
-        self.go_on(id);
+        self.freed.push(id);
     }
 
     /// Asks the server to let go of a transaction whose answer is still waited for.
@@ -340,6 +344,9 @@ impl Link {
     /// The next finished transaction. Call until `None` after every other call that takes `&mut self`.
     #[must_use]
     pub fn poll_completion(&mut self) -> Option<Completion> {
+        while let Some(id) = self.freed.pop() {
+            self.go_on(id);
+        }
         self.completions.pop_front()
     }
 
@@ -489,6 +496,7 @@ impl Link {
 
     fn finish(&mut self, txn: TxnId, entry: Txn, result: Result<i64, Failure>) {
         let abandoned = matches!(entry.purpose, Purpose::Abandoned { .. });
+        let lost = matches!(result, Err(failure) if failure.lost);
         if let Some(session) = self.sessions.get_mut(&entry.session) {
             session.in_flight = session.in_flight.saturating_sub(1);
             session.abandoned = session.abandoned.saturating_sub(usize::from(abandoned));
@@ -509,7 +517,10 @@ impl Link {
             }
             Purpose::Abandoned { .. } | Purpose::Told => {}
         }
-        self.go_on(id);
+        // With the connection that one was on goes all that it has sent: what it keeps back may be done on another one.
+        if !lost {
+            self.go_on(id);
+        }
     }
 
     /// The socket is gone: everything on it ends.

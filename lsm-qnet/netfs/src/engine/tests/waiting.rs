@@ -1,6 +1,7 @@
 //! How long a request may take, and what a signal does to it.
 
 use qnet_iomsg::{Stat, stat};
+use qnet_ipc::ToClient;
 use zerocopy::IntoBytes;
 
 use super::bench::{ALIVE, Answer, Bench, DEADLINE, DIES, Heard, directory, ended, regular};
@@ -158,6 +159,56 @@ fn a_crowd_of_requests_is_not_more_than_its_node_takes() {
         assert!(under_way.len() <= MAX_UNDER_WAY);
     }
     assert_eq!(answered, asked.iter().map(|unique| (*unique, 0)).collect::<Vec<_>>(), "in their order");
+}
+
+#[test]
+fn a_crowd_whose_time_is_over_costs_nobody_his_connection() {
+    const CROWD: usize = 1500;
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    for n in 0..CROWD {
+        bench.lookup(node, &format!("n{n}"));
+    }
+    assert_eq!(bench.sends().len(), MAX_UNDER_WAY);
+    bench.pass(DEADLINE);
+    let answers = bench.answers();
+    assert_eq!(answers.len(), CROWD);
+    assert!(answers.iter().all(|answer| answer.error == libc::EHOSTDOWN), "{answers:?}");
+    let heard = bench.heard();
+    assert!(
+        heard.iter().all(|heard| matches!(heard, Heard::Unblock { .. })),
+        "nothing more is asked: {heard:?}"
+    );
+    assert_eq!(heard.len(), MAX_UNDER_WAY);
+}
+
+#[test]
+fn what_was_kept_back_when_a_connection_is_lost_is_done_on_the_next_one() {
+    let mut bench = Bench::new();
+    let node = bench.node("joseph");
+    for n in 0..MAX_UNDER_WAY {
+        bench.lookup(node, &format!("n{n}"));
+    }
+    let made = bench.ask(Opcode::Unlink, node, b"d\0");
+    let under_way: Vec<(u32, u32)> = bench
+        .heard()
+        .into_iter()
+        .filter_map(|heard| if let Heard::Send { txn, conn, .. } = heard { Some((txn, conn)) } else { None })
+        .collect();
+    assert_eq!(under_way.len(), MAX_UNDER_WAY, "the change waits for its turn");
+    for (txn, _) in &under_way {
+        bench.lose(*txn);
+    }
+    bench.say(&ToClient::Death { conn: under_way[0].1 });
+    let mut answers = bench.answers();
+    for _ in 0..=2 * MAX_UNDER_WAY {
+        for (txn, ..) in bench.sends() {
+            bench.error(txn, libc::EISDIR);
+        }
+        answers.extend(bench.answers());
+    }
+    let found = answers.iter().find(|answer| answer.unique == made);
+    assert_eq!(found.map(|answer| answer.error), Some(libc::EISDIR), "the node's word");
 }
 
 #[test]
