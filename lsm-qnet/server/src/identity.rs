@@ -208,24 +208,24 @@ mod tests {
 
     #[test]
     fn who_cannot_become_others_serves_without_capabilities_that_its_user_has_not() {
-        let privileged = sys::thread_identity().unwrap().euid == 0 && !setgroups_denied();
-        if !privileged {
-            return;
-        }
         in_thread(|| {
-            let nobody = Identity::new(NOBODY, NOBODY, vec![]);
-            let root = sys::thread_identity().unwrap();
-            Switcher::new(root).unwrap().become_identity(&nobody).unwrap();
-            // as a service is that runs as a user, with ambient capabilities
-            let caps = sys::capabilities().unwrap();
-            let given = Capabilities { effective: caps.permitted, ..caps };
-            sys::set_capabilities(given).unwrap();
             let own = sys::thread_identity().unwrap();
+            if own.euid == 0 && !setgroups_denied() {
+                // as a service is that runs as a user, with ambient capabilities
+                Switcher::new(own).unwrap().become_identity(&Identity::new(NOBODY, NOBODY, vec![])).unwrap();
+                let caps = sys::capabilities().unwrap();
+                assert_ne!(caps.permitted, 0);
+                sys::set_capabilities(Capabilities { effective: caps.permitted, ..caps }).unwrap();
+            }
+            let own = sys::thread_identity().unwrap();
+            let wanted = Identity::new(own.euid, own.egid, own.groups.clone());
+            let before = sys::capabilities().unwrap().effective;
+            let kept = if own.euid == 0 { before } else { 0 };
             let mut switcher = Switcher { lacks: Some("no CAP_SETUID"), ..Switcher::new(own).unwrap() };
-            assert_ne!(switcher.caps.effective, 0);
-            assert!(switcher.become_identity(&Identity::new(0, 0, vec![])).is_err());
-            switcher.become_identity(&nobody).unwrap();
-            assert_eq!(sys::capabilities().unwrap().effective, 0);
+            switcher.become_identity(&wanted).unwrap();
+            assert_eq!(sys::capabilities().unwrap().effective, kept);
+            let other = Identity::new(wanted.uid + 1, wanted.gid, vec![]);
+            assert!(switcher.become_identity(&other).is_err());
         });
     }
 
