@@ -141,6 +141,8 @@ fn lossy() -> Result<()> {
     let Pair { alonzo, joseph, .. } = &Pair::up(&open_nodes())?;
     let mut server = Program::start(joseph, &program, &["serve"])?;
     let address = server.line()?;
+    // The two have a session: what makes one is repeated a few times only, which all may be lost.
+    alonzo.shell("ls /net/joseph")?;
     for node in [alonzo, joseph] {
         node.shell(
             "nft 'add table netdev loss; add chain netdev loss out { type filter hook egress device eth0 priority 0; }; \
