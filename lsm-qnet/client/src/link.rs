@@ -273,17 +273,32 @@ impl Link {
         }
     }
 
-    /// Does what arrived beside the answers: events, and the end of servers.
-    fn pass_on(&self, mut state: MutexGuard<'_, State>) {
-        let notices = state.take_notices();
-        drop(state);
-        for notice in notices {
-            match notice {
-                Notice::Event(event) => perform(self, event),
-                Notice::Death(conn) => {
-                    process::get().servers_died(|connection| connection.is_on(self, conn));
+    /// Does what arrived beside the answers: events, and the end of servers, in their order. Who comes while another thread is
+    /// at it leaves his to that one: two at a time would overtake each other.
+    fn pass_on<'s>(&'s self, mut state: MutexGuard<'s, State>) {
+        if state.passing_on || !state.has_notices() {
+            return;
+        }
+        state.passing_on = true;
+        let passing = Passing(self);
+        loop {
+            let notices = state.take_notices();
+            if notices.is_empty() {
+                // At once: what comes from here on is for others.
+                state.passing_on = false;
+                std::mem::forget(passing);
+                return;
+            }
+            drop(state);
+            for notice in notices {
+                match notice {
+                    Notice::Event(event) => perform(self, event),
+                    Notice::Death(conn) => {
+                        process::get().servers_died(|connection| connection.is_on(self, conn));
+                    }
                 }
             }
+            state = self.lock();
         }
     }
 
@@ -293,6 +308,15 @@ impl Link {
         }
         self.pass_on(state);
         self.lock()
+    }
+}
+
+/// A thread that passes on what arrived; others do when it has come to a sudden end (a panic, `pthread_cancel`).
+struct Passing<'l>(&'l Link);
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().passing_on = false;
     }
 }
 

@@ -87,6 +87,8 @@ pub(crate) struct State {
     pub(crate) conns: HashMap<u32, ConnState>,
     txns: HashMap<u32, Txn>,
     notices: Vec<Notice>,
+    /// A thread does what the notices before these tell.
+    pub(super) passing_on: bool,
     /// Linux errno of a message that still waits when its connection's death is told: `ESRCH` if the server itself tells.
     /// `lsm-qnet` ends all messages that it knows of before: what is left was sent to a connection that had gone, `EBADF`.
     crossed: i32,
@@ -106,6 +108,7 @@ impl State {
             conns: HashMap::new(),
             txns: HashMap::new(),
             notices: Vec::new(),
+            passing_on: false,
             crossed: if through_qnet { libc::EBADF } else { libc::ESRCH },
         }
     }
