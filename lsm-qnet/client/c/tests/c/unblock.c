@@ -100,7 +100,9 @@ static void client(int coid)
     sigaction(SIGALRM, &action, NULL);
     hold_until_signalled(coid);
     hold_until_timeout(coid);
-    MUST(MsgSendPulse(coid, 10, 0, 0));
+    /* The server ends by this one. It may take it from memory that both share and be gone before its bell is rung: EBADF. */
+    if (MsgSendPulse(coid, 10, 0, 0) == -1 && errno != EBADF)
+        MUST(-1);
 }
 
 int main(int argc, char **argv)
